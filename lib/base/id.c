@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/id.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/time.h"
+
+char *id_uuid7(char out[UUID_LEN + 1])
+{
+	uint64_t usec = time_wall_usec(), msec = usec / 1000;
+	uint16_t fine = (uint16_t)(usec % 1000 * 4096 / 1000); /* 12 bits of the millisecond */
+	uint8_t r[8];
+
+	if (getrandom(r, sizeof(r), 0) != sizeof(r))
+		abort(); /* cannot happen for 8 bytes once the pool is initialised */
+	snprintf(out, UUID_LEN + 1, "%08x-%04x-7%03x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+		 (unsigned)(msec >> 16), (unsigned)(msec & 0xffff), fine & 0xfffu,
+		 (r[0] & 0x3fu) | 0x80u, r[1], r[2], r[3], r[4], r[5], r[6], r[7]);
+	return out;
+}
+
+static bool is_hex(const char *s, size_t n)
+{
+	return strspn(s, "0123456789abcdef") >= n;
+}
+
+bool id_is_uuid(const char *s)
+{
+	static const size_t groups[] = { 8, 4, 4, 4, 12 };
+
+	if (strlen(s) != UUID_LEN)
+		return false;
+	for (size_t i = 0; i < 5; i++) {
+		if (!is_hex(s, groups[i]))
+			return false;
+		s += groups[i];
+		if (*s != (i < 4 ? '-' : '\0'))
+			return false;
+		s++;
+	}
+	return true;
+}
+
+bool id_valid(const char *s)
+{
+	static const char rest[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t n = strlen(s);
+
+	return n >= 1 && n <= ID_MAX && *s != '.' && *s != '-' && *s != '_' && strspn(s, rest) == n;
+}
+
+bool id_is_digest(const char *s)
+{
+	return strncmp(s, "sha256:", 7) == 0 && strlen(s) == 71 && is_hex(s + 7, 64);
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/json.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+
+/* jansson's own bound is 2,048 levels of C recursion; ours is checked before it starts. */
+static bool deeper_than(const char *s, size_t n, unsigned max)
+{
+	bool in_text = false;
+	unsigned depth = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (in_text) {
+			if (s[i] == '\\')
+				i++;
+			else if (s[i] == '"')
+				in_text = false;
+		} else if (s[i] == '"') {
+			in_text = true;
+		} else if (s[i] == '{' || s[i] == '[') {
+			if (++depth > max)
+				return true;
+		} else if ((s[i] == '}' || s[i] == ']') && depth) {
+			depth--;
+		}
+	}
+	return false;
+}
+
+int js_parse(const void *data, size_t n, unsigned depth_max, json_t **ret, struct err *e)
+{
+	json_error_t je;
+	json_t *j;
+
+	if (deeper_than(data, n, depth_max))
+		return err_input(e, "JSON is nested more than %u deep", depth_max);
+	j = json_loadb(n ? data : "", n, JSON_REJECT_DUPLICATES, &je);
+	if (!j && json_error_code(&je) == json_error_out_of_memory)
+		return err_nomem(e);
+	if (!j)
+		return err_input(e, "JSON, line %d column %d: %s", je.line, je.column,
+				 STR_ESC(je.text));
+	*ret = j;
+	return 0;
+}
+
+int js_read_file(int dirfd, const char *name, size_t max, json_t **ret, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	int r = fd_read_file(dirfd, name, max, &b, e);
+
+	if (r < 0)
+		return r;
+	r = js_parse(b.data, b.len, JS_DEPTH_MAX, ret, e);
+	return r < 0 ? err_wrap(e, "%s", STR_ESC(name)) : 0;
+}
+
+/* The member, or NULL if absent or null. */
+static json_t *member(const json_t *o, const char *key)
+{
+	json_t *v = json_object_get(o, key);
+
+	return json_is_null(v) ? NULL : v;
+}
+
+static int missing(struct err *e, const char *key)
+{
+	return err_input(e, "'%s' is missing", key);
+}
+
+#define REQUIRED(call)                                                                             \
+	({                                                                                         \
+		int r_ = (call);                                                                   \
+		r_ < 0 ? r_ : r_ == 0 ? missing(e, key) : 0;                                       \
+	})
+
+int js_opt_str(const json_t *o, const char *key, size_t max, const char **ret, struct err *e)
+{
+	const json_t *v = member(o, key);
+
+	if (!v)
+		return 0;
+	if (!json_is_string(v))
+		return err_input(e, "'%s' is not a text", key);
+	if (json_string_length(v) > max)
+		return err_input(e, "'%s' is longer than %zu bytes", key, max);
+	*ret = json_string_value(v);
+	return 1;
+}
+
+int js_opt_int(const json_t *o, const char *key, int64_t min, int64_t max, int64_t *ret,
+	       struct err *e)
+{
+	const json_t *v = member(o, key);
+
+	if (!v)
+		return 0;
+	if (!json_is_integer(v))
+		return err_input(e, "'%s' is not an integer", key);
+	if (json_integer_value(v) < min || json_integer_value(v) > max)
+		return err_input(e, "'%s' is %lld, outside %lld to %lld", key,
+				 (long long)json_integer_value(v), (long long)min, (long long)max);
+	*ret = json_integer_value(v);
+	return 1;
+}
+
+int js_opt_num(const json_t *o, const char *key, double *ret, struct err *e)
+{
+	const json_t *v = member(o, key);
+
+	if (!v)
+		return 0;
+	if (!json_is_number(v) || !isfinite(json_number_value(v)))
+		return err_input(e, "'%s' is not a finite number", key);
+	*ret = json_number_value(v);
+	return 1;
+}
+
+int js_opt_bool(const json_t *o, const char *key, bool *ret, struct err *e)
+{
+	const json_t *v = member(o, key);
+
+	if (!v)
+		return 0;
+	if (!json_is_boolean(v))
+		return err_input(e, "'%s' is neither true nor false", key);
+	*ret = json_is_true(v);
+	return 1;
+}
+
+int js_opt_obj(const json_t *o, const char *key, json_t **ret, struct err *e)
+{
+	json_t *v = member(o, key);
+
+	if (!v)
+		return 0;
+	if (!json_is_object(v))
+		return err_input(e, "'%s' is not an object", key);
+	*ret = v;
+	return 1;
+}
+
+int js_opt_arr(const json_t *o, const char *key, json_t **ret, struct err *e)
+{
+	json_t *v = member(o, key);
+
+	if (!v)
+		return 0;
+	if (!json_is_array(v))
+		return err_input(e, "'%s' is not a list", key);
+	*ret = v;
+	return 1;
+}
+
+int js_str(const json_t *o, const char *key, size_t max, const char **ret, struct err *e)
+{
+	return REQUIRED(js_opt_str(o, key, max, ret, e));
+}
+
+int js_int(const json_t *o, const char *key, int64_t min, int64_t max, int64_t *ret, struct err *e)
+{
+	return REQUIRED(js_opt_int(o, key, min, max, ret, e));
+}
+
+int js_num(const json_t *o, const char *key, double *ret, struct err *e)
+{
+	return REQUIRED(js_opt_num(o, key, ret, e));
+}
+
+int js_bool(const json_t *o, const char *key, bool *ret, struct err *e)
+{
+	return REQUIRED(js_opt_bool(o, key, ret, e));
+}
+
+int js_obj(const json_t *o, const char *key, json_t **ret, struct err *e)
+{
+	return REQUIRED(js_opt_obj(o, key, ret, e));
+}
+
+int js_arr(const json_t *o, const char *key, json_t **ret, struct err *e)
+{
+	return REQUIRED(js_opt_arr(o, key, ret, e));
+}
+
+char *js_text(const json_t *j)
+{
+	return json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
+}
+
+char *js_canonical(const json_t *j)
+{
+	return json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+}
+
+char *js_pretty(const json_t *j)
+{
+	return json_dumps(j, JSON_INDENT(2) | JSON_ENCODE_ANY);
+}
+
+json_t *js_from_bytes(const void *data, size_t n)
+{
+	auto_buf struct buf b = { 0 };
+	const char *p = data;
+
+	if (str_utf8_valid(data, n) && !memchr(data, 0, n))
+		return json_stringn(n ? data : "", n);
+	for (size_t i = 0, k; i < n; i += k) {
+		const char *piece = p + i;
+
+		for (k = 1; k < 4 && i + k <= n && !str_utf8_valid(piece, k); k++)
+			;
+		if (i + k > n || !str_utf8_valid(piece, k)) {
+			k = 1;
+			piece = "\xef\xbf\xbd";
+		} else if (!*piece) {
+			piece = "\xe2\x90\x80";
+		}
+		if (buf_add(&b, piece, piece == p + i ? k : 3) < 0)
+			return NULL;
+	}
+	return json_stringn(b.data ? b.data : "", b.len);
+}

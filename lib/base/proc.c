@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/proc.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/str.h"
+
+#define FDS_MAX 16
+/* Sources are moved up here first, so that no dup2() overwrites one still to be copied. */
+#define FD_HIGH 64
+
+struct plan {
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	int high[FDS_MAX];
+	size_t n_high;
+};
+
+static void plan_done(struct plan *p)
+{
+	for (size_t i = 0; i < p->n_high; i++)
+		close(p->high[i]);
+	posix_spawn_file_actions_destroy(&p->actions);
+	posix_spawnattr_destroy(&p->attr);
+}
+
+static int plan_fds(struct plan *p, const struct proc_spec *spec)
+{
+	bool standard[3] = { false, false, false };
+	int last = 2, r = 0;
+
+	for (size_t i = 0; i < spec->n_fds && r == 0; i++) {
+		int fd = fcntl(spec->fds[i].from, F_DUPFD_CLOEXEC, FD_HIGH);
+
+		if (fd < 0)
+			return errno;
+		p->high[p->n_high++] = fd;
+		r = posix_spawn_file_actions_adddup2(&p->actions, fd, spec->fds[i].to);
+		if (spec->fds[i].to < 3)
+			standard[spec->fds[i].to] = true;
+		last = spec->fds[i].to > last ? spec->fds[i].to : last;
+	}
+	for (int fd = 0; fd < 3 && r == 0; fd++)
+		if (!standard[fd])
+			r = posix_spawn_file_actions_addopen(&p->actions, fd, "/dev/null",
+							     fd ? O_WRONLY : O_RDONLY, 0);
+	if (r == 0 && spec->cwd)
+		r = posix_spawn_file_actions_addchdir_np(&p->actions, spec->cwd);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(&p->actions, last + 1);
+	return r;
+}
+
+static int plan_attr(struct plan *p, const struct proc_spec *spec)
+{
+	short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
+	sigset_t none, all;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_setsigmask(&p->attr, &none);
+	posix_spawnattr_setsigdefault(&p->attr, &all);
+	if (spec->new_session)
+		flags |= POSIX_SPAWN_SETSID;
+	return posix_spawnattr_setflags(&p->attr, flags);
+}
+
+int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, struct err *e)
+{
+	__attribute__((cleanup(plan_done))) struct plan p = { .n_high = 0 };
+	static char *const no_env[] = { NULL };
+	pid_t pid;
+	long pidfd;
+	int r;
+
+	if (posix_spawn_file_actions_init(&p.actions) || posix_spawnattr_init(&p.attr))
+		return err_nomem(e);
+	if (spec->n_fds > FDS_MAX)
+		return err_set(e, E2BIG, ERR_HOST, "too many descriptors for %s", spec->path);
+	r = plan_fds(&p, spec);
+	if (r == 0)
+		r = plan_attr(&p, spec);
+	if (r == 0)
+		r = posix_spawn(&pid, spec->path, &p.actions, &p.attr, spec->argv,
+				spec->envp ? spec->envp : no_env);
+	if (r)
+		return err_errno(e, r, "start %s", STR_ESC(spec->path));
+	/* Not yet reaped, so the number is still this child's. */
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return err_sys(e, "open a pidfd of %s", STR_ESC(spec->path));
+	*ret_pid = pid;
+	*ret_pidfd = (int)pidfd;
+	return 0;
+}
+
+int proc_signal(int pidfd, int signo)
+{
+	return syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0) < 0 ? -errno : 0;
+}
+
+int proc_sister(const char *name, char **ret_path, struct err *e)
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (n < 0)
+		return err_sys(e, "read /proc/self/exe");
+	self[n] = '\0';
+	slash = strrchr(self, '/');
+	if (slash)
+		*slash = '\0';
+	return str_fmt(ret_path, "%s/%s", self, name) < 0 ? err_nomem(e) : 0;
+}
