@@ -47,7 +47,7 @@ try = $(shell $(CC) -Werror $(1) -c -x c /dev/null -o /dev/null 2>/dev/null && e
 
 WARN := -Wall -Wextra -Wshadow -Wformat=2 -Wundef -Wvla -Wstrict-prototypes \
         -Wmissing-prototypes -Wold-style-definition -Wpointer-arith -Wwrite-strings -Wcast-qual \
-        -Wswitch-enum -Wimplicit-fallthrough -Wnull-dereference -Wdouble-promotion \
+        -Wswitch-enum -Wimplicit-fallthrough -Wnull-dereference -Wdouble-promotion -Wno-missing-field-initializers \
         $(foreach w,-Walloca -Wjump-misses-init -Wlogical-op -Wduplicated-cond \
         -Wduplicated-branches,$(call try,$(w)))
 ifeq ($(WERROR),1)

@@ -43,7 +43,11 @@ void buf_done(struct buf *b);
  */
 char *str_escape(char *out, size_t size, const void *data, size_t n);
 /* The same for a C string, with room for the usual log line. */
-#define STR_ESC(s) str_escape((char[320]){ 0 }, 320, (s) ? (s) : "", (s) ? __builtin_strlen(s) : 0)
+#define STR_ESC(s) str_escape_text((char[320]){ 0 }, 320, (s))
+static inline char *str_escape_text(char *out, size_t size, const char *s)
+{
+	return str_escape(out, size, s ? s : "", s ? __builtin_strlen(s) : 0);
+}
 
 bool str_utf8_valid(const void *data, size_t n);
 

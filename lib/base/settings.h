@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The settings of a zr host: zr.conf, then conf.d/<name>.conf beside it in order of name, then the
+ * environment (AMQP_URL, DATABASE_URL, ZR_BIN). ZR_CONF names the file; the default is
+ * /etc/zr/zr.conf. zr.conf(5) explains every key. Read once, never written afterwards.
+ */
+#ifndef ZR_BASE_SETTINGS_H
+#define ZR_BASE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+
+/* How another host is reached over SSH. */
+struct settings_host {
+	char *name;
+	char *address;
+	unsigned port;
+	char *user;
+	char *state_dir; /* the state_dir of that host */
+};
+
+struct settings {
+	char *file; /* where the settings came from */
+	char *host; /* this host's name */
+
+	char *state_dir, *run_dir, *bin_dir;
+	char *submissions_dir, *results_dir, *leaderboards_dir;
+
+	char *amqp_url; /* holds a password: never to be printed */
+	char *amqp_ca_file, *amqp_cert_file, *amqp_key_file;
+	uint64_t amqp_heartbeat_usec;
+	char **pools;         /* NULL-terminated */
+	uint64_t message_max; /* bytes */
+
+	char *database_url; /* holds a password: never to be printed */
+
+	char *ssh_key, *ssh_known_hosts;
+	uint64_t fetch_timeout_usec; /* without a byte */
+
+	uint64_t lease_usec;
+	uint64_t term_grace_usec; /* between SIGTERM and SIGKILL of a job */
+	uint64_t spool_reserve;   /* bytes that must stay free to take new work */
+	uint64_t log_cap;         /* bytes kept of each of a job's two logs */
+	char *gpu_lock_dir;
+	char *cgroup_parent; /* NULL: found by the keeper */
+
+	struct settings_host *hosts;
+	size_t n_hosts;
+};
+
+/* `path` NULL: $ZR_CONF, or the default. ERR_INPUT with file and line; a missing default file means
+ * defaults, a missing named file is an error. */
+int settings_load(const char *path, struct settings **ret, struct err *e) must_check;
+void settings_free(struct settings *s);
+DEFINE_AUTO(settings);
+
+const struct settings_host *settings_find_host(const struct settings *s, const char *name);
+
+/* One row per key for `zr settings`: value as text (secrets as "…"), and whether a file or the
+ * environment set it. */
+struct settings_key {
+	const char *name, *help;
+	char *value;
+	const char *origin; /* "default", "file", "environment" */
+};
+int settings_list(const char *path, struct settings_key **ret, size_t *ret_n,
+		  struct err *e) must_check;
+void settings_list_free(struct settings_key *k, size_t n);
+
+/* The commented sample file (conf/zr.conf): every key with its default and meaning. */
+int settings_template(char **ret, struct err *e) must_check;
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+#include <check.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/fd.h"
+#include "base/settings.h"
+
+static char dir[] = "/tmp/zr-test-XXXXXX";
+static char file[64];
+
+static void setup(void)
+{
+	unsetenv("AMQP_URL");
+	unsetenv("DATABASE_URL");
+	unsetenv("ZR_BIN");
+	unsetenv("ZR_CONF");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(file, sizeof(file), "%s/zr.conf", dir);
+}
+
+static void teardown(void)
+{
+	struct err e = { 0 };
+
+	ck_assert_int_eq(fd_rmtree(AT_FDCWD, dir, &e), 0);
+}
+
+static void put(const char *text, mode_t mode)
+{
+	struct err e = { 0 };
+
+	ck_assert_int_eq(fd_write_file(AT_FDCWD, file, text, strlen(text), mode, false, &e), 0);
+}
+
+/* The words of the error, without the folder. */
+static const char *load_error(const char *text)
+{
+	static struct err e;
+	struct settings *s = NULL;
+
+	put(text, 0600);
+	e = (struct err){ 0 };
+	ck_assert_int_lt(settings_load(file, &s, &e), 0);
+	ck_assert_int_eq(e.kind, ERR_INPUT);
+	ck_assert(strncmp(e.msg, dir, strlen(dir)) == 0);
+	return e.msg + strlen(dir) + 1;
+}
+
+START_TEST(errors_name_file_and_line)
+{
+	static const struct {
+		const char *text, *error;
+	} t[] = {
+		{ "# a\n# b\n\nlease = 64Q\n",
+		  "zr.conf:4: bad value for 'lease': '64Q' (want e.g. 90s, 5m, 2h)" },
+		{ "# c\nzz = 1\n", "zr.conf:2: no such option 'zz'" },
+		{ "lease = 5s\n\nlease = 6s\n", "zr.conf:3: 'lease' is given twice" },
+		{ "host \"a\" {\n  port = 7\n",
+		  "zr.conf:3: missing '}' before the end of the file" },
+		{ "host \"../a\" { }\n",
+		  "zr.conf: bad value for 'host': '../a' (want letters, digits, '.', '_', '-')" },
+		{ "host \"a\" { port = 70000 }\n",
+		  "zr.conf: host 'a': port 70000 is outside 1 to 65535" },
+		{ "amqp_heartbeat = 1s\n",
+		  "zr.conf: bad value for 'amqp_heartbeat': '1s' (want 5s to 1m)" },
+	};
+
+	ck_assert_str_eq(load_error(t[_i].text), t[_i].error);
+}
+END_TEST
+
+START_TEST(values)
+{
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+
+	put("hostname = \"h1\"\npool = {\"a\", \"b\"}\nstate_dir = \"/s\"\nlog_cap = 64K\n"
+	    "host \"oberon\" { address = \"127.0.0.1\" port = 2222 }\n",
+	    0644);
+	ck_assert_msg(settings_load(file, &s, &e) == 0, "%s", e.msg);
+	ck_assert_str_eq(s->host, "h1");
+	ck_assert_str_eq(s->pools[1], "b");
+	ck_assert_str_eq(s->results_dir, "/s/results");
+	ck_assert_uint_eq(s->log_cap, 65536);
+	ck_assert_uint_eq(s->lease_usec, 60000000);
+	ck_assert_uint_eq(settings_find_host(s, "oberon")->port, 2222);
+	ck_assert_ptr_null(settings_find_host(s, "titania"));
+}
+END_TEST
+
+START_TEST(environment_wins)
+{
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+
+	setenv("AMQP_URL", "amqp://env", 1);
+	put("amqp_url = \"amqp://file\"\n", 0600);
+	ck_assert_int_eq(settings_load(file, &s, &e), 0);
+	ck_assert_str_eq(s->amqp_url, "amqp://env");
+}
+END_TEST
+
+START_TEST(open_secret_is_refused)
+{
+	struct settings *s = NULL;
+	struct err e = { 0 };
+
+	put("amqp_url = \"amqp://u:p@h\"\n", 0644);
+	ck_assert_int_eq(settings_load(file, &s, &e), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(e.msg, "is open to everybody"));
+	ck_assert_ptr_null(strstr(e.msg, "u:p"));
+}
+END_TEST
+
+START_TEST(template_is_valid)
+{
+	auto_free char *text = NULL;
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+	char *p;
+
+	ck_assert_int_eq(settings_template(&text, &e), 0);
+	put(text, 0600);
+	ck_assert_msg(settings_load(file, &s, &e) == 0, "%s", e.msg);
+	/* Uncommented, every key but those whose default is empty must parse as well. */
+	for (p = text; (p = strstr(p, "\n#")); p++)
+		if (p[2] != ' ')
+			p[1] = ' ';
+	settings_free(s);
+	s = NULL;
+	put(text, 0600);
+	ck_assert_int_le(settings_load(file, &s, &e), 0);
+	ck_assert_msg(!strstr(e.msg, "no such option"), "%s", e.msg);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("base/settings");
+	TCase *t = tcase_create("all");
+	SRunner *r;
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_loop_test(t, errors_name_file_and_line, 0, 7);
+	tcase_add_test(t, values);
+	tcase_add_test(t, environment_wins);
+	tcase_add_test(t, open_secret_is_refused);
+	tcase_add_test(t, template_is_valid);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
