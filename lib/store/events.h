@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Applying events. One event is one statement with a natural key and a monotone join, so neither
+ * repetition nor order matters:
+ *  - the key (evaluation, attempt, attempt_id, seq) makes a repeat a no-op;
+ *  - an evaluation that has ended never leaves an end; among ends the one of the highest attempt is
+ *    in force (ties: the greater attempt_id; within an attempt the first end, by seq);
+ *  - `lost` and `infrastructure` end an attempt; the evaluation only with its last allowed attempt;
+ *  - a cancel accepted by the database beats every outcome that was not recorded before it.
+ * What lost is kept in `event` and `attempt` and changes nothing else.
+ */
+#ifndef ZR_STORE_EVENTS_H
+#define ZR_STORE_EVENTS_H
+
+#include "store/db.h"
+#include "store/db_pipe.h"
+
+enum event_answer {
+	EVENT_APPLIED,   /* recorded, and the evaluation is now what it says */
+	EVENT_STALE,     /* recorded; it changed nothing of the evaluation */
+	EVENT_DUPLICATE, /* was recorded already */
+	EVENT_UNKNOWN,   /* no such evaluation: not recorded, to be parked */
+};
+
+struct store_event {
+	const char *evaluation; /* decimal */
+	int attempt;
+	const char *attempt_id;
+	int64_t seq;
+	const char *kind; /* started progress completed failed canceled */
+	const char *at;   /* RFC 3339 */
+	const char *host, *worker;
+	const char *body; /* JSON object as text */
+};
+
+/* What PostgreSQL would refuse, with the field's name, before it is sent. INPUT. */
+int events_check(const struct store_event *ev, struct err *e) must_check;
+
+extern const struct db_stmt events_apply_stmt;
+int events_args(const struct store_event *ev, struct db_args *a, struct err *e) must_check;
+
+struct event_result {
+	enum event_answer answer;
+	bool ended; /* the evaluation's outcome changed: boards and waiters care */
+	bool fetch; /* a result waits to be collected */
+};
+void events_result(const struct db_rows *r, struct event_result *ret);
+
+/* A message that cannot be applied: original bytes and why. Reasons: unknown-evaluation, data,
+ * malformed. The same message id is parked once. */
+extern const struct db_stmt events_park_stmt;
+void events_park_args(struct db_args *a, const char *message_id, const char *routing_key,
+		      const char *reason, const char *detail, const void *body, size_t len);
+int events_parked(struct db *d, int limit, json_t **ret, struct err *e) must_check;
+
+/* A worker's heartbeat; an older one than what is known changes nothing. `body` is the message. */
+extern const struct db_stmt workers_beat_stmt;
+void workers_beat_args(struct db_args *a, const char *worker, const char *host, const char *at,
+		       const char *body);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Messages that a change in the database owes the broker. The row is written in the transaction of
+ * the change, and deleted after the broker's confirm; zr-update publishes again what stays. Sent
+ * twice is normal: receivers know the message id.
+ */
+#ifndef ZR_STORE_OUTBOX_H
+#define ZR_STORE_OUTBOX_H
+
+#include "store/db.h"
+#include "store/db_pipe.h"
+
+struct outbox_msg {
+	const char *exchange, *routing_key;
+	const char *message_id; /* uuid */
+	const char *body;       /* JSON */
+	size_t len;
+};
+
+/* After the confirm: deletes the row, and marks its evaluation `queued` if it was `created`. */
+int outbox_sent(struct db *d, int64_t outbox_id, struct err *e) must_check;
+extern const struct db_stmt outbox_sent_stmt; /* $1: id */
+
+/* Rows older than $1 µs, oldest first, at most $2: id, exchange, routing_key, message_id, body, age
+ * in µs. A row that could not be routed is tried again after a growing time. */
+extern const struct db_stmt outbox_due_stmt;
+extern const struct db_stmt outbox_failed_stmt; /* $1: id, $2: why */
+
+#endif
