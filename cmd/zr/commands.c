@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The nouns, in the order of `zr --help`. */
+#include "commands.h"
+#include "cli.h"
+
+const struct command_group *const command_groups[] = {
+	&worker_group,
+	&host_group,
+	NULL,
+};

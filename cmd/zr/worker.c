@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* worker:run:*: the daemons, started by exec so that the service manager sees the program itself. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/proc.h"
+#include "base/str.h"
+#include "commands.h"
+
+static int exec_daemon(const struct cli *c, const char *program, char **words)
+{
+	auto_strv char **argv = NULL;
+	auto_free char *path = NULL;
+	struct err e = { 0 };
+	int r = proc_sister(program, &path, &e);
+
+	if (r < 0)
+		return cli_fail(c, &e);
+	if (strv_add(&argv, program) < 0 ||
+	    (c->conf && strv_addf(&argv, "--conf=%s", c->conf) < 0)) {
+		err_nomem(&e);
+		return cli_fail(c, &e);
+	}
+	for (char **w = words; w && *w; w++) {
+		if (strv_add(&argv, *w) < 0) {
+			err_nomem(&e);
+			return cli_fail(c, &e);
+		}
+	}
+	execv(path, argv);
+	err_sys(&e, "start %s", path);
+	return cli_fail(c, &e);
+}
+
+static int run_workers(struct cli *c, const char *program)
+{
+	uint64_t workers = 1, prefetch = 1;
+	auto_strv char **words = NULL;
+	struct err e = { 0 };
+	const struct cli_opt opts[] = {
+		{ "number-of-workers", 'w', CLI_COUNT, &workers, "NB_WORKERS",
+		  "Number of processes to allow for workers" },
+		{ "prefetch-count", 0, CLI_COUNT, &prefetch, "PREFETCH_COUNT",
+		  "Number of simultaneous messages allowed to be pulled by one process" },
+		{ 0 },
+	};
+
+	if (!cli_parse(c, opts, 0, 0))
+		return c->status;
+	if (workers < 1 || workers > 256 || prefetch < 1 || prefetch > 1024)
+		return cli_usage(c, "want 1 to 256 workers and a prefetch count of 1 to 1024");
+	if (strv_addf(&words, "--number-of-workers=%llu", (unsigned long long)workers) < 0 ||
+	    strv_addf(&words, "--prefetch-count=%llu", (unsigned long long)prefetch) < 0) {
+		err_nomem(&e);
+		return cli_fail(c, &e);
+	}
+	return exec_daemon(c, program, words);
+}
+
+static int run_eval(struct cli *c)
+{
+	return run_workers(c, "zr-eval");
+}
+
+static int run_update(struct cli *c)
+{
+	return run_workers(c, "zr-update");
+}
+
+/* Options and patterns are zr-echo's own. */
+static int run_echo(struct cli *c)
+{
+	return exec_daemon(c, "zr-echo", c->argv + 1);
+}
+
+static const struct command commands[] = {
+	{ "worker:run:eval", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",
+	  "Run evaluation task worker", "zr worker:run:eval -w 4 --prefetch-count 2", run_eval,
+	  NULL },
+	{ "worker:run:update", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",
+	  "Run update task worker", "zr worker:run:update -w 1 --prefetch-count 256", run_update,
+	  NULL },
+	{ "worker:run:echo", "[OPTIONS] [PATTERN...]",
+	  "Run echo task worker (used as debug worker)", "zr worker:run:echo 'event.#'", run_echo,
+	  NULL },
+	{ 0 },
+};
+
+const struct command_group worker_group = { "workers", commands };
