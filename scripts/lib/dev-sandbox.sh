@@ -39,7 +39,7 @@ conf_write() { # conf_write BASE HOST VHOST DATABASE ALL-HOSTS...
 	(umask 022 && mkdir -p "$folder/zr" "$folder/run/gpu")
 	cat >"$folder/zr.conf" <<-END
 		# Written by scripts/dev for services that live in $DIR
-		host = "$host"
+		hostname = "$host"
 		state_dir = "$folder/zr"
 		run_dir = "$folder/run"
 		bin_dir = "$base/bin"
