@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spec.json: all that the keeper of a box is told. It is written once, before the keeper starts,
+ * and never changed; being there and synced it is also the worker's claim on the job.
+ */
+#ifndef ZR_EXEC_SPEC_H
+#define ZR_EXEC_SPEC_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+#include "exec/cgroup.h"
+#include "exec/limits.h"
+
+#define SPEC_FILE     "spec.json"
+#define SPEC_FILE_MAX (4u << 20)
+
+struct box_spec {
+	char *evaluation; /* id_valid() */
+	int64_t attempt;  /* from 1 */
+	char *attempt_id; /* UUID; the box folder's name */
+	char *evaluator;  /* its name */
+	char *boot_id;    /* of the claim; filled by box_prepare() when NULL */
+
+	char **argv
+		[PHASE_N]; /* NULL: no such phase; argv[0] absolute; complete, nothing is added */
+	struct limits limits;
+	char **env;          /* the evaluator's own NAME=value, NULL for none */
+	char *submission;    /* folder: ZR_SUBMISSION */
+	char *evaluator_dir; /* folder, first in PATH */
+	char *sealed_dir;    /* the result becomes <sealed_dir>/<attempt_id>/ by rename */
+
+	uint64_t log_cap;         /* bytes kept of each of out.log and err.log */
+	bool log_stop;            /* more output than log_cap ends the job with `output-limit` */
+	uint64_t term_grace_usec; /* from SIGTERM to SIGKILL */
+	char *scores_file;      /* name in the output folder; NULL: the evaluator gives no scores */
+	bool scores_required;   /* exit 0 without the file is a failure */
+	char *progress_pattern; /* POSIX extended expression; NULL: the built-in one */
+
+	struct cgroup_host cgroup;
+
+	/* The worker's own notes (the request, for one): any object, kept, not looked at. */
+	json_t *claim;
+};
+
+void spec_free(struct box_spec *s);
+static inline void spec_auto_(struct box_spec **s)
+{
+	spec_free(*s);
+}
+#define auto_spec __attribute__((cleanup(spec_auto_))) struct box_spec *
+
+/* Strict: unknown members, relative paths, names with '/' and so on are ERR_INPUT. */
+int spec_parse(const void *data, size_t n, struct box_spec **ret, struct err *e) must_check;
+int spec_read(int box_dirfd, struct box_spec **ret, struct err *e) must_check;
+/* Allocated text; what it gives is accepted by spec_parse(). */
+int spec_text(const struct box_spec *s, char **ret, struct err *e) must_check;
+
+#endif
