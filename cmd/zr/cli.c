@@ -34,9 +34,17 @@ static void print_help(const struct cli *c, const struct cli_opt *opts)
 	puts("\noptions:");
 	for (const struct cli_opt *o = opts; o->name; o++)
 		print_option(o);
-	printf("  %-30s %s\n", "-h, --help", "this text");
+	printf("  %-30s%s\n", "-h, --help", "this text");
 	if (cmd->example)
 		printf("\nexample:\n  %s\n", cmd->example);
+}
+
+/* One word a line for completion; a word that ends in '=' wants a value. */
+static void print_option_words(const struct cli_opt *opts)
+{
+	for (const struct cli_opt *o = opts; o->name; o++)
+		printf("--%s%s\n", o->name, o->type == CLI_FLAG ? "" : "=");
+	puts("--help");
 }
 
 void cli_say(const char *fmt, ...)
@@ -163,6 +171,10 @@ static bool parse_options(struct cli *c, const struct cli_opt *opts)
 
 bool cli_parse(struct cli *c, const struct cli_opt *opts, int min, int max)
 {
+	if (c->completing) {
+		print_option_words(opts);
+		return stop(c, CLI_DONE);
+	}
 	if (!parse_options(c, opts))
 		return false;
 	c->argc -= optind;

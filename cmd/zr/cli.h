@@ -50,7 +50,8 @@ struct cli {
 	const char *conf; /* --conf FILE, or NULL */
 	int argc;         /* after cli_parse(): the positional arguments */
 	char **argv;
-	int status; /* what the verb returns when cli_parse() said false */
+	int status;      /* what the verb returns when cli_parse() said false */
+	bool completing; /* cli_parse() prints the option words for completion and says false */
 };
 
 enum cli_type {

@@ -71,6 +71,10 @@ static int run_update(struct cli *c)
 /* Options and patterns are zr-echo's own. */
 static int run_echo(struct cli *c)
 {
+	const struct cli_opt opts[] = { { 0 } };
+
+	if (c->completing)
+		return cli_parse(c, opts, 0, 0) ? CLI_DONE : c->status;
 	return exec_daemon(c, "zr-echo", c->argv + 1);
 }
 

@@ -15,9 +15,10 @@
 
 struct evaluation_filter {
 	const char *challenge, *author, *status, *host, *evaluator; /* NULL: any */
-	int64_t submission;                                         /* 0: any */
-	int64_t before;                                             /* ids below; 0: any */
-	int limit;                                                  /* 0: 100 */
+	const char *since;  /* created at or after, RFC 3339; NULL: any */
+	int64_t submission; /* 0: any */
+	int64_t before;     /* ids below; 0: any */
+	int limit;          /* 0: 100 */
 };
 /* Newest first. `results_dir` makes results.path absolute. */
 int evaluations_list(struct db *d, const struct evaluation_filter *f, const char *results_dir,

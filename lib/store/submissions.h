@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Submissions. A submission is made in two steps, because its folder is named by its id: add, then
- * (packed and sealed in submissions_dir/<id>) seal. Status: uploading, uploaded, excluded, deleted,
+ * (packed and sealed in submissions_dir/<id>) seal; `zr` runs both in one db_begin() transaction, so
+ * that nobody sees half of one. Status: uploading, uploaded, excluded, deleted,
  * else that of its newest evaluation (queued, running, completed, …).
  */
 #ifndef ZR_STORE_SUBMISSIONS_H
@@ -19,6 +20,7 @@ int submissions_drop(struct db *d, int64_t id, struct err *e) must_check;
 
 struct submission_filter {
 	const char *challenge, *author, *status; /* NULL: any */
+	const char *since;                       /* created at or after, RFC 3339; NULL: any */
 	int64_t before;                          /* ids below; 0: any */
 	int limit;                               /* 0: 100 */
 };
