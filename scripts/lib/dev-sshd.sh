@@ -15,7 +15,7 @@ sshd_ports() {
 sshd_keys() {
 	local d=$DIR/ssh k
 	for k in host_key collect_key shell_key; do
-		[[ -f $d/$k ]] || ssh-keygen -q -t ed25519 -N '' -C "zr-dev-$k" -f "$d/$k" </dev/null
+		[[ -f $d/$k ]] || ssh-keygen -q -t ed25519 -N '' -C "zr-dev-$k" -f "$d/$k" </dev/null || return 1
 	done
 	{
 		echo "restrict,command=\"internal-sftp\" $(<"$d/collect_key.pub")"
@@ -37,7 +37,7 @@ sshd_use_pam() {
 sshd_configure() {
 	local d=$DIR/ssh
 	mkdir -p "$d"
-	sshd_keys
+	sshd_keys >>"$DIR/log/sshd.log" 2>&1 || return 1
 	cat >"$d/sshd_config" <<-END
 		ListenAddress 127.0.0.1:${STATE[ssh_port]}
 		AddressFamily inet
