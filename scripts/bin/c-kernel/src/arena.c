@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "channel.h"
+
 #define ALIGN 64
 #define PAGE  4096
 
@@ -18,7 +20,7 @@ static size_t align_up(size_t n)
 
 size_t arena_need(size_t floats)
 {
-	return align_up(floats * sizeof(float)) + 2 * ARENA_GUARD;
+	return align_up(floats * sizeof(float)) + 2 * CHANNEL_GUARD;
 }
 
 int arena_init(struct arena *arena, size_t size)
@@ -54,7 +56,7 @@ void arena_reset(struct arena *arena, size_t reserved, struct rng *rng)
 
 size_t arena_cut(struct arena *arena, size_t floats)
 {
-	size_t at = arena->used + ARENA_GUARD;
+	size_t at = arena->used + CHANNEL_GUARD;
 
 	arena->used += arena_need(floats);
 	assert(arena->used <= arena->size);

@@ -22,8 +22,6 @@ struct arena {
 	uint32_t poison;
 };
 
-#define ARENA_GUARD 256
-
 /* Bytes that a buffer of `floats` takes, guards included. */
 size_t arena_need(size_t floats);
 

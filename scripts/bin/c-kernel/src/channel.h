@@ -14,6 +14,7 @@
 #define CHANNEL_DIMS   4
 #define CHANNEL_INPUTS 3
 #define CHANNEL_CALLS  64
+#define CHANNEL_GUARD  256 /* bytes on both sides of every buffer that belong to nobody */
 
 /* Descriptors that the runner is born with; it closes the last two once they are mapped. */
 enum {

@@ -24,9 +24,10 @@ enum {
 	SCRATCH_FD = 32
 };
 
-#define MEMORY_MAX (1ull << 30)
-#define LOG_MAX    (64u << 10)
-#define DYING_MSEC 2000
+#define MEMORY_MAX      (1ull << 30)
+#define LOG_MAX         (64u << 10)
+#define DYING_MSEC      2000
+#define ENVIRONMENT_MAX 32
 
 /* --------------------------------------------------------------------- in the new process */
 
@@ -69,11 +70,30 @@ static void pin(int cpu)
 	(void)sched_setaffinity(0, sizeof set, &set);
 }
 
-/* The environment is empty and the command line says nothing: there is nothing to learn from either. */
+/* What a GPU's driver reads; the confined runner gets nothing at all. */
+static bool is_for_driver(const char *entry)
+{
+	return strncmp(entry, "CUDA_", 5) == 0 || strncmp(entry, "NVIDIA_", 7) == 0 ||
+	       strncmp(entry, "LD_LIBRARY_PATH=", 16) == 0 || strncmp(entry, "HOME=", 5) == 0;
+}
+
+static char **child_environment(const struct child_spec *spec)
+{
+	static char *kept[ENVIRONMENT_MAX + 1];
+	int n = 0;
+
+	for (char **e = environ; !spec->confine && *e && n < ENVIRONMENT_MAX; e++)
+		if (is_for_driver(*e))
+			kept[n++] = *e;
+	kept[n] = NULL;
+	return kept;
+}
+
+/* The command line says nothing, and the environment next to nothing. */
 _Noreturn static void become_runner(const struct child_spec *spec, struct birth b, pid_t parent)
 {
 	static char name[] = "kernel";
-	static char *argv[] = { name, NULL }, *none[] = { NULL };
+	static char *argv[] = { name, NULL };
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -89,7 +109,7 @@ _Noreturn static void become_runner(const struct child_spec *spec, struct birth 
 		_exit(125);
 	if (spec->confine && confine(EXEC_FD) < 0)
 		_exit(125);
-	(void)syscall(SYS_execveat, EXEC_FD, "", argv, none, AT_EMPTY_PATH);
+	(void)syscall(SYS_execveat, EXEC_FD, "", argv, child_environment(spec), AT_EMPTY_PATH);
 	_exit(125);
 }
 
@@ -196,8 +216,7 @@ static int report_death(struct child *child, uint32_t status, char *why, size_t 
 		(void)snprintf(why, size, "%s wrote into its input, which is read-only",
 			       child->label);
 	else if (status == CHANNEL_DEVICE)
-		(void)snprintf(why, size, "%s failed on the device; submission.log has its words",
-			       child->label);
+		(void)snprintf(why, size, "%s failed on the device", child->label);
 	else if (info.si_code == CLD_EXITED)
 		(void)snprintf(why, size,
 			       "%s ended its process with exit status %d in the middle of a call",

@@ -35,6 +35,7 @@ enum {
 };
 
 #define RANDOM_SHAPES 6
+#define LOG_SHOWN     2000
 
 struct options {
 	const struct task *task;
@@ -166,6 +167,21 @@ static void remove_empty_log(const struct options *o)
 		(void)unlink(o->log_path);
 }
 
+/* The end of what the submission printed, each line marked, so that none passes for one of ours. */
+static void show_log(const struct options *o)
+{
+	char line[256];
+	FILE *f = fopen(o->log_path, "re");
+
+	if (!f)
+		return;
+	if (fseek(f, -(long)LOG_SHOWN, SEEK_END) < 0)
+		rewind(f);
+	while (fgets(line, sizeof line, f))
+		(void)fprintf(stderr, "submission: %s%s", line, strchr(line, '\n') ? "" : "\n");
+	(void)fclose(f);
+}
+
 static int run(const struct options *o)
 {
 	struct bench bench;
@@ -181,6 +197,7 @@ static int run(const struct options *o)
 	child_kill_all();
 	remove_empty_log(o);
 	if (outcome == OUTCOME_DEAD || outcome == OUTCOME_HOST) {
+		show_log(o);
 		(void)fprintf(stderr, "%s\n", bench.why);
 		return outcome == OUTCOME_DEAD ? EXIT_SUBMISSION : EXIT_HOST;
 	}
