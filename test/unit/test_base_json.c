@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include <check.h>
 #include <string.h>
 
 #include "base/id.h"
 #include "base/json.h"
 #include "base/time.h"
+
+#include "unit.h"
 
 static json_t *parse(const char *text)
 {
@@ -93,22 +94,16 @@ START_TEST(ids)
 }
 END_TEST
 
-int main(void)
+static void tests(TCase *t)
 {
-	Suite *s = suite_create("base/json");
-	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
-
 	tcase_add_loop_test(t, refused, 0, 9);
 	tcase_add_test(t, getters);
 	tcase_add_test(t, foreign_bytes);
 	tcase_add_test(t, times);
 	tcase_add_test(t, ids);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+}
+
+int main(void)
+{
+	return unit_main("base/json", tests);
 }

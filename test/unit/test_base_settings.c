@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <check.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,8 @@
 #include "base/conf.h"
 #include "base/fd.h"
 #include "base/settings.h"
+
+#include "unit.h"
 
 static char dir[] = "/tmp/zr-test-XXXXXX";
 static char file[64];
@@ -137,23 +138,17 @@ START_TEST(template_is_valid)
 }
 END_TEST
 
-int main(void)
+static void tests(TCase *t)
 {
-	Suite *s = suite_create("base/settings");
-	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
-
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, errors_name_file_and_line, 0, 7);
 	tcase_add_test(t, values);
 	tcase_add_test(t, environment_wins);
 	tcase_add_test(t, open_secret_is_refused);
 	tcase_add_test(t, template_is_valid);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+}
+
+int main(void)
+{
+	return unit_main("base/settings", tests);
 }

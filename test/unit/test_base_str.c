@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include <check.h>
 #include <string.h>
 
 #include "base/str.h"
+
+#include "unit.h"
 
 START_TEST(sizes)
 {
@@ -97,23 +98,17 @@ START_TEST(buffers)
 }
 END_TEST
 
-int main(void)
+static void tests(TCase *t)
 {
-	Suite *s = suite_create("base/str");
-	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
-
 	tcase_add_loop_test(t, sizes, 0, 10);
 	tcase_add_test(t, spans);
 	tcase_add_test(t, escape);
 	tcase_add_test(t, utf8);
 	tcase_add_test(t, words);
 	tcase_add_test(t, buffers);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+}
+
+int main(void)
+{
+	return unit_main("base/str", tests);
 }

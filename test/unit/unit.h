@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The frame of a unit test program:
+ *
+ *	static void tests(TCase *t) { tcase_add_test(t, first); ... }
+ *	int main(void) { return unit_main("base/str", tests); }
+ *
+ * check runs every test in a process of its own. After each one the open descriptors are compared
+ * with those before it, so a leaked descriptor fails the very test that leaked it.
+ */
+#ifndef ZR_UNIT_H
+#define ZR_UNIT_H
+
+#include <check.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+
+/* A call that must succeed; what it said is printed otherwise. */
+#define ck_ok(call, e)                                                                             \
+	do {                                                                                       \
+		int r_ = (call);                                                                   \
+		ck_assert_msg(r_ >= 0, "%s: %d: %s", #call, r_, (e).msg);                          \
+	} while (0)
+
+/* A call that must fail with -code; the words are left to the test. */
+#define ck_fails(call, code) ck_assert_int_eq((call), -(code))
+
+#define ck_has(text, part)                                                                         \
+	ck_assert_msg(strstr((text), (part)) != NULL, "no '%s' in '%s'", (part), (text))
+
+/* The open descriptors as text, "0 1 2 5"; the folder's own is left out. */
+static inline void unit_fds(char *out, size_t size)
+{
+	DIR *d = opendir("/proc/self/fd");
+	size_t n = 0;
+
+	ck_assert_ptr_nonnull(d);
+	out[0] = '\0';
+	for (struct dirent *de; (de = readdir(d));)
+		if (de->d_name[0] != '.' && atoi(de->d_name) != dirfd(d) && n < size)
+			n += (size_t)snprintf(out + n, size - n, "%s ", de->d_name);
+	closedir(d);
+}
+
+static char unit_fds_before[1024];
+
+static inline void unit_note_fds(void)
+{
+	unit_fds(unit_fds_before, sizeof(unit_fds_before));
+}
+
+static inline void unit_check_fds(void)
+{
+	char now[sizeof(unit_fds_before)];
+
+	unit_fds(now, sizeof(now));
+	ck_assert_msg(strcmp(now, unit_fds_before) == 0, "descriptors before: %s after: %s",
+		      unit_fds_before, now);
+}
+
+/* A folder of the test's own, removed by unit_rmdir(). */
+static inline char *unit_mkdir(char out[32])
+{
+	strcpy(out, "/tmp/zr-unit-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(out));
+	return out;
+}
+
+static inline void unit_rmdir(const char *dir)
+{
+	struct err e = { 0 };
+
+	ck_ok(fd_rmtree(AT_FDCWD, dir, &e), e);
+}
+
+static inline int unit_main(const char *name, void (*add)(TCase *t))
+{
+	Suite *s = suite_create(name);
+	TCase *t = tcase_create("all");
+	SRunner *r;
+	int failed;
+
+	/* The first set-up runs first and its teardown last: what other fixtures open is counted. */
+	tcase_add_checked_fixture(t, unit_note_fds, unit_check_fds);
+	add(t);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
+
+#endif
