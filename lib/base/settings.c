@@ -41,6 +41,8 @@ static const struct key {
 	  "The bin folder: one folder or executable per evaluator." },
 	{ "submissions_dir", KEY_TEXT, NULL, AT(submissions_dir), false, NULL,
 	  "Packed submissions on the API host; default: submissions under state_dir." },
+	{ "submissions_url", KEY_TEXT, NULL, AT(submissions_url), false, NULL,
+	  "Where eval hosts read it: file:///PATH or ssh://HOST/PATH; default: see zr.conf(5)." },
 	{ "results_dir", KEY_TEXT, NULL, AT(results_dir), false, NULL,
 	  "Published results on the API host; default: results under state_dir." },
 	{ "leaderboards_dir", KEY_TEXT, NULL, AT(leaderboards_dir), false, NULL,
@@ -337,6 +339,23 @@ static int default_dir(char **dir, const char *state_dir, const char *name, stru
 	return str_fmt(dir, "%s/%s", state_dir, name) < 0 ? err_nomem(e) : 0;
 }
 
+static int default_submissions_url(struct settings *s, struct err *e)
+{
+	const char *url = s->submissions_url;
+	int n;
+
+	if (url && (str_starts(url, "file:///") || str_starts(url, "ssh://")))
+		return 0;
+	if (url)
+		return conf_bad(e, s->file, "submissions_url", url,
+				"file:///PATH or ssh://HOST/PATH");
+	if (s->n_hosts)
+		n = str_fmt(&s->submissions_url, "ssh://%s%s", s->host, s->submissions_dir);
+	else
+		n = str_fmt(&s->submissions_url, "file://%s", s->submissions_dir);
+	return n < 0 ? err_nomem(e) : 0;
+}
+
 /* What depends on other values, and what no single key can check. */
 static int finish(struct settings *s, struct err *e)
 {
@@ -348,6 +367,8 @@ static int finish(struct settings *s, struct err *e)
 		r = default_dir(&s->results_dir, s->state_dir, "results", e);
 	if (r == 0)
 		r = default_dir(&s->leaderboards_dir, s->state_dir, "leaderboards", e);
+	if (r == 0)
+		r = default_submissions_url(s, e);
 	if (r < 0)
 		return r;
 	if (!id_valid(s->host))

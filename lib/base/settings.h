@@ -29,6 +29,7 @@ struct settings {
 
 	char *state_dir, *run_dir, *bin_dir;
 	char *submissions_dir, *results_dir, *leaderboards_dir;
+	char *submissions_url; /* of submissions_dir, as eval hosts see it */
 
 	char *amqp_url; /* holds a password: never to be printed */
 	char *amqp_ca_file, *amqp_cert_file, *amqp_key_file;

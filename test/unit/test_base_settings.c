@@ -65,6 +65,9 @@ START_TEST(errors_name_file_and_line)
 		  "zr.conf: bad value for 'host': '../a' (want letters, digits, '.', '_', '-')" },
 		{ "host \"a\" { port = 70000 }\n",
 		  "zr.conf: host 'a': port 70000 is outside 1 to 65535" },
+		{ "submissions_url = \"http://h/p\"\n",
+		  "zr.conf: bad value for 'submissions_url': 'http://h/p' (want file:///PATH or "
+		  "ssh://HOST/PATH)" },
 		{ "amqp_heartbeat = 1s\n",
 		  "zr.conf: bad value for 'amqp_heartbeat': '1s' (want 5s to 1m)" },
 	};
@@ -85,6 +88,7 @@ START_TEST(values)
 	ck_assert_str_eq(s->host, "h1");
 	ck_assert_str_eq(s->pools[1], "b");
 	ck_assert_str_eq(s->results_dir, "/s/results");
+	ck_assert_str_eq(s->submissions_url, "ssh://h1/s/submissions");
 	ck_assert_uint_eq(s->log_cap, 65536);
 	ck_assert_uint_eq(s->lease_usec, 60000000);
 	ck_assert_uint_eq(settings_find_host(s, "oberon")->port, 2222);
@@ -141,7 +145,7 @@ END_TEST
 static void tests(TCase *t)
 {
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_loop_test(t, errors_name_file_and_line, 0, 7);
+	tcase_add_loop_test(t, errors_name_file_and_line, 0, 8);
 	tcase_add_test(t, values);
 	tcase_add_test(t, environment_wins);
 	tcase_add_test(t, open_secret_is_refused);
