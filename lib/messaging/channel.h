@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A channel brings requests and control messages to a worker and takes its events away. The worker
+ * does not know what is behind it; channel_amqp_new() (RabbitMQ) is the one implementation.
+ */
+#ifndef ZR_MESSAGING_CHANNEL_H
+#define ZR_MESSAGING_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/settings.h"
+#include "messaging/message.h"
+
+struct channel;
+struct channel_request; /* a request that is not settled */
+
+struct channel_ops {
+	/*
+	 * A well-formed request. The worker settles `t` exactly once, now or later, with
+	 * channel_ack(), channel_dead() or channel_return(); `m` is valid during the call only.
+	 * `redelivered`: it was handed out before, so a claim of ours may exist.
+	 */
+	void (*on_request)(void *user, struct channel_request *t, const struct message *m,
+			   bool redelivered);
+	/* A cancel or release. After each start those of the retention come again. */
+	void (*on_control)(void *user, const struct message *m);
+	/* Durable events up to `id` are on disk / event `id` has arrived. */
+	void (*on_durable)(void *user, uint64_t id);
+	void (*on_confirmed)(void *user, uint64_t id);
+	/* Intake and events work (up), or not and why. Called on changes only. */
+	void (*on_state)(void *user, bool up, const char *why);
+	/* For the log; level is syslog's. */
+	void (*on_report)(void *user, int level, const char *text);
+};
+
+/* What an implementation provides; programs use the functions below. */
+struct channel_type {
+	const char *name;
+	void (*free)(struct channel *c);
+	void (*want)(struct channel *c, unsigned n);
+	int (*ack)(struct channel *c, struct channel_request *t);
+	int (*dead)(struct channel *c, struct channel_request *t, const char *reason,
+		    const char *detail);
+	int (*give_back)(struct channel *c, struct channel_request *t);
+	int (*event)(struct channel *c, const char *key, const char *id, const void *body, size_t n,
+		     bool durable, uint64_t *ret_id, struct err *e);
+	int (*sync)(struct channel *c, struct err *e);
+	uint64_t (*waiting)(const struct channel *c);
+	bool (*is_idle)(const struct channel *c);
+};
+
+struct channel {
+	const struct channel_type *type;
+};
+
+struct channel_conf {
+	const struct settings *settings;
+	unsigned worker;    /* index from 1: names the connections and the spool's folder */
+	uint64_t spool_max; /* bytes of events that may wait */
+};
+
+int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
+		     void *user, struct channel **ret, struct err *e) must_check;
+
+/* Unsettled requests go back. Events stay in their spool for the next start. */
+void channel_free(struct channel *c);
+DEFINE_AUTO(channel);
+
+/* How many further requests may come: the number of free places now. Each on_request uses one up; set
+ * it again whenever a place becomes free. 0 pauses the intake: no request comes afterwards, except
+ * that the ones on their way are given back by the channel itself. Starts at 0. */
+void channel_want(struct channel *c, unsigned n);
+/* After channel_want(c, 0): nothing is on its way any more. */
+bool channel_is_idle(const struct channel *c);
+
+/* Each frees `t`. Done once its effect is durable; -ESTALE: the connection went, the request comes
+ * again. */
+int channel_ack(struct channel *c, struct channel_request *t);
+/* To the dead queue: `reason` is a code of lower-case words, `detail` a sentence. */
+int channel_dead(struct channel *c, struct channel_request *t, const char *reason,
+		 const char *detail);
+/* Back to its queue, for any worker. */
+int channel_return(struct channel *c, struct channel_request *t);
+
+/* Durable: survives a crash from on_durable on, and arrives at least once, in order. Others (worker
+ * states, progress) are sent now or never. -ENOSPC: the spool is full. */
+int channel_event(struct channel *c, const struct message_event *ev, bool durable, uint64_t *ret_id,
+		  struct err *e) must_check;
+int channel_worker(struct channel *c, const struct message_worker *w, struct err *e) must_check;
+/* Makes appended events durable now. */
+int channel_sync(struct channel *c, struct err *e) must_check;
+/* Durable events that have not arrived. */
+uint64_t channel_waiting(const struct channel *c);
+
+#endif
