@@ -2,6 +2,7 @@
 /* Listings: rows are JSON objects, shown as they are or as a table for people. */
 #include "cli.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -84,7 +85,7 @@ static size_t width(const char *s)
 {
 	size_t n = 0;
 
-	for (; *s; s++)
+	for (; s && *s; s++)
 		n += ((unsigned char)*s & 0xc0) != 0x80;
 	return n;
 }
@@ -109,6 +110,7 @@ static int cells_fill(struct cells *t, const json_t *rows, const struct cli_col 
 
 	while (cols[t->cols].title)
 		t->cols++;
+	assert(t->cols > 0 && t->cols <= COLS_MAX);
 	t->rows = json_array_size(rows) + 1;
 	t->text = calloc(t->rows * t->cols, sizeof(char *));
 	if (!t->text)

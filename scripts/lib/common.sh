@@ -38,8 +38,7 @@ wait_until() { # wait_until SECONDS COMMAND...
 	done
 }
 
-# A process is known by its pid, its start time (clock ticks since boot) and the boot: a reused pid has another start time.
-read -r BOOT_ID </proc/sys/kernel/random/boot_id
+# A process is known by its pid and its start time (clock ticks since boot): a reused pid has another start time.
 
 # Sets PROC_STATE, PROC_PPID, PROC_START of a live pid; fails if there is none.
 proc_stat() { # proc_stat PID

@@ -6,6 +6,9 @@
 # DIR/pid/NAME    "PID:START BOOT_ID" of each process that was started
 # DIR/log/NAME.log
 
+# A pid and start time mean a process only within one boot.
+read -r BOOT_ID </proc/sys/kernel/random/boot_id
+
 declare -A STATE=()
 
 # What `up` and `sandbox` make in DIR, and so what `down` removes.
