@@ -10,6 +10,7 @@ static bool code_is_transient(int code)
 	case EAGAIN:
 	case ENOMEM:
 	case ENOSPC:
+	case EDQUOT:
 	case EMFILE:
 	case ENFILE:
 	case ECONNREFUSED:
@@ -18,7 +19,9 @@ static bool code_is_transient(int code)
 	case EPIPE:
 	case ETIMEDOUT:
 	case EHOSTUNREACH:
+	case EHOSTDOWN:
 	case ENETUNREACH:
+	case ENETDOWN:
 	case EINTR:
 		return true;
 	default:
@@ -77,7 +80,7 @@ int err_errno(struct err *e, int code, const char *fmt, ...)
 {
 	va_list ap;
 
-	code = code < 0 ? -code : code;
+	code = code < 0 ? -code : code ? code : EIO;
 	if (e) {
 		va_start(ap, fmt);
 		errno_v(e, code, fmt, ap);

@@ -2,7 +2,8 @@
 /*
  * Errors in words. A function that can fail returns 0 or a count, or -errno, and fills the
  * `struct err` of its caller; on success the object is untouched. Every function here takes a
- * NULL `e` (the words are dropped) and returns -code, so that `return err_set(...)` is the idiom.
+ * NULL `e` (the words are dropped) and returns -code, so that `return err_set(...)` is the idiom;
+ * err_wrap() without an `e` knows no code and returns -EIO.
  */
 #ifndef ZR_BASE_ERR_H
 #define ZR_BASE_ERR_H
@@ -29,7 +30,7 @@ struct err {
 int err_set(struct err *e, int code, enum err_kind kind, const char *fmt, ...) printf_like(4, 5);
 
 /* From the current errno, whose text is appended. Kind is HOST, or TRANSIENT for EAGAIN, ENOMEM,
- * ENOSPC, EMFILE, ENFILE and the errors of a lost connection. */
+ * ENOSPC, EDQUOT, EMFILE, ENFILE and the errors of a lost connection. */
 int err_sys(struct err *e, const char *fmt, ...) printf_like(2, 3);
 
 /* The same for an error number already at hand (positive or negative). */

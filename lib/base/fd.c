@@ -62,10 +62,13 @@ int fd_write_all(int fd, const void *data, size_t n)
 static int write_temp(int dirfd, const char *temp, const void *data, size_t n, mode_t mode,
 		      bool durable, struct err *e)
 {
-	auto_close int fd =
-		openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+	auto_close int fd = openat(dirfd, temp, flags, mode);
 	int r;
 
+	/* Left by a process that died: its mode may be another, it may even be a link. */
+	if (fd < 0 && errno == EEXIST && unlinkat(dirfd, temp, 0) == 0)
+		fd = openat(dirfd, temp, flags, mode);
 	if (fd < 0)
 		return err_sys(e, "create %s", STR_ESC(temp));
 	r = fd_write_all(fd, data, n);
@@ -122,20 +125,35 @@ int fd_rename_durable(int old_dirfd, const char *old_name, int new_dirfd, const 
 	return r < 0 ? r : sync_parent(old_dirfd, old_name, e);
 }
 
+static int make_one(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
 int fd_mkdirs(const char *path, mode_t mode, struct err *e)
 {
 	auto_free char *p = strdup(path);
 
 	if (!p)
 		return err_nomem(e);
+	if (!*p)
+		return err_errno(e, ENOENT, "make a folder without a name");
 	for (char *s = p + 1;; s++) {
 		char c = *s;
+		int r;
 
 		if (c && c != '/')
 			continue;
 		*s = '\0';
-		if (mkdir(p, mode) < 0 && errno != EEXIST)
-			return err_sys(e, "make folder %s", STR_ESC(p));
+		r = make_one(p, mode);
+		if (r < 0)
+			return err_errno(e, r, "make folder %s", STR_ESC(p));
 		*s = c;
 		if (!c)
 			return 0;
@@ -154,14 +172,69 @@ int fd_open_dir(int dirfd, const char *name, int *ret_fd, struct err *e)
 
 int fd_make_dir(const char *path, mode_t mode, int *ret_fd, struct err *e)
 {
-	int r = fd_mkdirs(path, mode, e);
+	int fd, r = fd_mkdirs(path, mode, e);
 
-	return r < 0 ? r : fd_open_dir(AT_FDCWD, path, ret_fd, e);
+	if (r < 0)
+		return r;
+	/* A configured path, not a foreign one: it may be a link to another disk. */
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, "open folder %s", STR_ESC(path));
+	*ret_fd = fd;
+	return 0;
 }
 
-static int remove_entry(int dirfd, const char *name, dev_t dev, unsigned depth, struct err *e);
+/*
+ * A tree deeper than this is flattened while it is removed: what lies deeper is moved up to the
+ * tree's root and taken in a further pass. So descriptors and stack are bounded, and yet nobody can
+ * build what cannot be removed.
+ */
+#define RMTREE_DEPTH_MAX 128
 
-static int remove_content(int fd, const char *name, dev_t dev, unsigned depth, struct err *e)
+struct removal {
+	int root;
+	unsigned moved;
+};
+
+static int open_path(int dirfd, const char *name, bool may_be_mount)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = may_be_mount ? 0 : RESOLVE_NO_XDEV,
+	};
+
+	return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
+}
+
+/* By way of a path descriptor: new mode bits go to this folder, never to the target of a link that
+ * has taken its place. */
+static int open_to_empty(int dirfd, const char *name, bool may_be_mount, int *ret_fd, struct err *e)
+{
+	auto_close int at = open_path(dirfd, name, may_be_mount);
+	char self[32];
+	struct stat st;
+	int fd;
+
+	if (at < 0 && errno == EXDEV)
+		return err_set(e, EXDEV, ERR_HOST, "folder %s is a mount point", STR_ESC(name));
+	if (at < 0 || fstat(at, &st) < 0)
+		return err_sys(e, "open folder %s", STR_ESC(name));
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", at);
+	if ((st.st_mode & S_IRWXU) != S_IRWXU && chmod(self, S_IRWXU) < 0)
+		return err_sys(e, "unlock folder %s", STR_ESC(name));
+	fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, "open folder %s", STR_ESC(name));
+	*ret_fd = fd;
+	return 0;
+}
+
+static int remove_entry(struct removal *rm, int dirfd, const char *name, unsigned depth,
+			struct err *e);
+
+/* Takes fd over. */
+static int remove_content(struct removal *rm, int fd, const char *name, unsigned depth,
+			  struct err *e)
 {
 	DIR *d = fdopendir(fd);
 	struct dirent *de;
@@ -173,52 +246,63 @@ static int remove_content(int fd, const char *name, dev_t dev, unsigned depth, s
 	}
 	while (r == 0 && (errno = 0, de = readdir(d)))
 		if (!str_eq(de->d_name, ".") && !str_eq(de->d_name, ".."))
-			r = remove_entry(dirfd(d), de->d_name, dev, depth + 1, e);
+			r = remove_entry(rm, dirfd(d), de->d_name, depth + 1, e);
+	if (r == 0 && errno)
+		r = err_sys(e, "read folder %s", STR_ESC(name));
 	closedir(d);
 	return r;
 }
 
-/* Deeper than this the tree was made to exhaust us: descriptors and stack are bounded. */
-#define RMTREE_DEPTH_MAX 512
-
-static int remove_entry(int dirfd, const char *name, dev_t dev, unsigned depth, struct err *e)
+static int move_up(struct removal *rm, int dirfd, const char *name, struct err *e)
 {
-	struct stat st;
-	int fd, r;
+	char up[32];
 
+	for (;;) {
+		snprintf(up, sizeof(up), "zr-moved-up.%u", rm->moved++);
+		if (renameat2(dirfd, name, rm->root, up, RENAME_NOREPLACE) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return err_sys(e, "move folder %s up", STR_ESC(name));
+	}
+}
+
+static int remove_dir(struct removal *rm, int dirfd, const char *name, unsigned depth,
+		      struct err *e)
+{
+	unsigned moved;
+	int fd = -1, r;
+
+	do {
+		moved = rm->moved;
+		r = open_to_empty(dirfd, name, depth == 0, &fd, e);
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		if (depth == 0)
+			rm->root = fd;
+		if (depth > RMTREE_DEPTH_MAX) {
+			close(fd);
+			return move_up(rm, dirfd, name, e);
+		}
+		r = remove_content(rm, fd, name, depth, e);
+	} while (r == 0 && depth == 0 && rm->moved != moved);
+	if (r == 0 && unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = err_sys(e, "remove folder %s", STR_ESC(name));
+	return r;
+}
+
+static int remove_entry(struct removal *rm, int dirfd, const char *name, unsigned depth,
+			struct err *e)
+{
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	if (errno != EISDIR && errno != EPERM)
+	if (errno != EISDIR)
 		return err_sys(e, "remove %s", STR_ESC(name));
-	if (depth > RMTREE_DEPTH_MAX)
-		return err_set(e, ELOOP, ERR_INPUT, "folder %s is nested more than %d deep",
-			       STR_ESC(name), RMTREE_DEPTH_MAX);
-	/* A folder its owner locked is opened after this, or refused with the reason of openat(). */
-	if (fchmodat(dirfd, name, 0700, 0) < 0 && errno == ENOENT)
-		return 0;
-	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return err_sys(e, "open folder %s", STR_ESC(name));
-	if (fstat(fd, &st) < 0 || st.st_dev != dev) {
-		close(fd);
-		return err_set(e, EXDEV, ERR_HOST, "folder %s is on another file system",
-			       STR_ESC(name));
-	}
-	r = remove_content(fd, name, dev, depth, e);
-	if (r < 0)
-		return r;
-	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return err_sys(e, "remove folder %s", STR_ESC(name));
-	return 0;
+	return remove_dir(rm, dirfd, name, depth, e);
 }
 
 int fd_rmtree(int dirfd, const char *name, struct err *e)
 {
-	struct stat st;
-
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : err_sys(e, "look at %s", STR_ESC(name));
-	return remove_entry(dirfd, name, st.st_dev, 0, e);
+	return remove_entry(&(struct removal){ .root = -1 }, dirfd, name, 0, e);
 }
 
 int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd, struct err *e)

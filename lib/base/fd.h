@@ -32,14 +32,15 @@ int fd_write_file(int dirfd, const char *name, const void *data, size_t n, mode_
 int fd_rename_durable(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name,
 		      bool no_replace, struct err *e) must_check;
 
-/* mkdir -p; existing folders are fine, their mode is left. */
+/* mkdir -p; existing folders are fine, their mode is left. -ENOTDIR: something else is there. */
 int fd_mkdirs(const char *path, mode_t mode, struct err *e) must_check;
 /* Opens a folder, O_NOFOLLOW. */
 int fd_open_dir(int dirfd, const char *name, int *ret_fd, struct err *e) must_check;
-/* The folder's path is made if it is missing, then opened. */
+/* The folder's path is made if it is missing, then opened; unlike above it may be a link. */
 int fd_make_dir(const char *path, mode_t mode, int *ret_fd, struct err *e) must_check;
 
-/* Removes a tree without following links or leaving its file system; a missing name is success. */
+/* Removes a file or a tree of any depth without following links or entering a mount (-EXDEV); a
+ * missing name is success. */
 int fd_rmtree(int dirfd, const char *name, struct err *e) must_check;
 
 /* Path beneath `dirfd` with no symlink, no "..", on kernels that have openat2(). */

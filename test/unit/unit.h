@@ -85,6 +85,8 @@ static inline int unit_main(const char *name, void (*add)(TCase *t))
 	SRunner *r;
 	int failed;
 
+	/* For what hangs; a busy machine must not fail a test. CK_TIMEOUT_MULTIPLIER scales it. */
+	tcase_set_timeout(t, 30);
 	/* The first set-up runs first and its teardown last: what other fixtures open is counted. */
 	tcase_add_checked_fixture(t, unit_note_fds, unit_check_fds);
 	add(t);
