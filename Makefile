@@ -112,6 +112,13 @@ $(O)/%.o: %.c $(O)/flags
 	$(call say,CC $(V)/$*.c)
 	$(Q)$(CC) $(zr_cflags) -MMD -MP -c $< -o $@
 
+# The migrations are part of lib/store/schema.o.
+migrations := $(sort $(wildcard lib/store/migrations/*.sql))
+$(O)/gen/store-migrations.inc: $(migrations)
+	@mkdir -p $(@D)
+	@printf 'MIGRATION(%s)\n' $(notdir $(migrations:.sql=)) >$@
+$(O)/lib/store/schema.o: $(O)/gen/store-migrations.inc
+
 define lib_rule
 $(O)/lib$(1).a: $(call lib_objs,$(1))
 	@rm -f $$@

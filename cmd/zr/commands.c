@@ -6,5 +6,6 @@
 const struct command_group *const command_groups[] = {
 	&worker_group,
 	&host_group,
+	&db_group,
 	NULL,
 };

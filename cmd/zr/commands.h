@@ -7,5 +7,6 @@
 
 extern const struct command_group worker_group;
 extern const struct command_group host_group;
+extern const struct command_group db_group;
 
 #endif
