@@ -144,29 +144,41 @@ static int apply_all(struct db *d, schema_step_fn fn, void *user, struct err *e)
 	return done;
 }
 
-int schema_migrate(struct db *d, schema_step_fn fn, void *user, struct err *e)
+/* Another migration may take long; a step that waits behind somebody's transaction, while everybody
+ * else waits behind it, may not. */
+static const char sql_patience[] = "select set_config('statement_timeout', '3600000', false),"
+				   " set_config('lock_timeout', '600000', false)";
+static const char sql_haste[] = "select set_config('lock_timeout', '5000', false)";
+static const char sql_lock[] = "select pg_advisory_lock(hashtext('zr.migrate'))";
+static const char sql_unlock[] = "select pg_advisory_unlock(hashtext('zr.migrate'))";
+static const char sql_table[] =
+	"create table if not exists schema_version (version int primary key, name text not null,"
+	" program text not null, applied_at timestamptz not null default now())";
+
+static int lock(struct db *d, struct err *e)
 {
-	static const char
-		lock[] = "select pg_advisory_lock(hashtext('zr.migrate'))",
-		unlock[] = "select pg_advisory_unlock(hashtext('zr.migrate'))",
-		table[] = "create table if not exists schema_version ("
-			  " version int primary key, name text not null, program text not null,"
-			  " applied_at timestamptz not null default now())";
-	int r, u;
+	int r;
 
 	db_set_timeout(d, 3600 * USEC_PER_SEC);
-	r = db_query(d, patience, NULL, NULL, e);
+	r = db_query(d, sql_patience, NULL, NULL, e);
 	if (r == 0)
-		r = db_query(d, lock, NULL, NULL, e);
+		r = db_query(d, sql_lock, NULL, NULL, e);
 	if (r < 0)
 		return err_wrap(e, "wait for another migration");
-	r = db_query(d, haste, NULL, NULL, e);
+	return db_query(d, sql_haste, NULL, NULL, e);
+}
+
+int schema_migrate(struct db *d, schema_step_fn fn, void *user, struct err *e)
+{
+	int r = lock(d, e), u;
+
 	if (r == 0)
-		r = db_query(d, table, NULL, NULL, e);
+		r = db_query(d, sql_table, NULL, NULL, e);
 	if (r == 0)
 		r = apply_all(d, fn, user, e);
 	/* The lock also ends with the connection. */
-	u = db_query(d, unlock, NULL, NULL, NULL);
-	return r < 0 || u == 0 ? r
-			       : err_set(e, ECONNRESET, ERR_TRANSIENT, "the connection was lost");
+	u = db_query(d, sql_unlock, NULL, NULL, NULL);
+	if (r < 0 || u == 0)
+		return r;
+	return err_set(e, ECONNRESET, ERR_TRANSIENT, "the connection was lost");
 }
