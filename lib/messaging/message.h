@@ -14,6 +14,8 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "messaging/message_body.h"
+#include "messaging/rd.h"
 
 #define MESSAGE_MAX     (1u << 20) /* bytes, when the settings say nothing else */
 #define MESSAGE_DEPTH   32
@@ -26,32 +28,6 @@ enum message_type {
 	MESSAGE_CONTROL,
 	MESSAGE_ECHO,
 	MESSAGE_TYPE_N,
-};
-
-/* Why a message is refused. The names are the reason codes of the dead queue. */
-enum message_bad {
-	MESSAGE_GOOD,
-	MESSAGE_MALFORMED,       /* "malformed": not one JSON object */
-	MESSAGE_TOO_LARGE,       /* "too-large" */
-	MESSAGE_TOO_DEEP,        /* "too-deep" */
-	MESSAGE_BAD_UTF8,        /* "bad-utf8" */
-	MESSAGE_DUPLICATE_KEY,   /* "duplicate-key" */
-	MESSAGE_MISSING_FIELD,   /* "missing-field" */
-	MESSAGE_BAD_VALUE,       /* "bad-value": wrong type, out of range, not in its list */
-	MESSAGE_UNKNOWN_TYPE,    /* "unknown-type" */
-	MESSAGE_UNKNOWN_VERSION, /* "unknown-version": another major version */
-	MESSAGE_NO_MEMORY,       /* not the message's fault: leave it in its queue */
-	MESSAGE_BAD_N,
-};
-
-enum message_kind {
-	MESSAGE_STARTED,
-	MESSAGE_PROGRESS,
-	MESSAGE_LOG,
-	MESSAGE_COMPLETED,
-	MESSAGE_FAILED,
-	MESSAGE_CANCELED,
-	MESSAGE_KIND_N,
 };
 
 enum message_control_kind {
@@ -79,8 +55,8 @@ struct message_request {
 	const char *digest;    /* "sha256:…": root hash of the packed submission */
 	const char *source;    /* "file:///path", "ssh://host/path", "incoming:" */
 	const char *evaluator; /* the name of an evaluator, never a path */
-	const json_t *args;    /* list of texts, or NULL */
-	const json_t *limits;  /* object of positive integers, or NULL */
+	json_t *args;          /* list of texts, or NULL */
+	json_t *limits;        /* object of positive integers, or NULL */
 	int attempt;           /* first ordinal to use, from 1 */
 	bool high;             /* priority */
 	uint64_t created_wall_usec;
@@ -95,7 +71,7 @@ struct message_event {
 	int64_t seq;            /* from 0, per attempt */
 	uint64_t at_wall_usec;
 	const char *host, *worker;
-	const json_t *body; /* object; message_end() and friends read it */
+	json_t *body; /* object; message_end() and friends read it */
 };
 
 struct message_job {
@@ -113,7 +89,7 @@ struct message_worker {
 	enum message_worker_state state;
 	const struct message_job *jobs;
 	size_t n_jobs;
-	const json_t *evaluators; /* list of texts, or NULL */
+	json_t *evaluators; /* list of texts, or NULL */
 };
 
 struct message_control {
@@ -163,53 +139,6 @@ char *message_key(char *out, const struct message *m);
 char *message_request_key(char *out, const char *pool, const char *host, bool high);
 
 const char *message_type_name(enum message_type t);
-const char *message_kind_name(enum message_kind k);
-const char *message_bad_name(enum message_bad b);
 const char *message_worker_state_name(enum message_worker_state s);
-
-/* --- bodies of events. Checked by message_decode() already: these only fetch. --- */
-
-struct message_started {
-	const char *evaluator;
-	const json_t *isolation; /* object, or NULL */
-};
-void message_started(const json_t *body, struct message_started *ret);
-
-struct message_progress {
-	double fraction;     /* 0 to 1; negative: not known */
-	int64_t done, total; /* negative: not known */
-	const char *text;    /* or NULL */
-	const char *phase;   /* or NULL */
-};
-void message_progress(const json_t *body, struct message_progress *ret);
-
-struct message_log {
-	bool err;       /* the stream: standard error, else standard output */
-	int64_t offset; /* of the text's first byte in the stream */
-	const char *text;
-};
-void message_log(const json_t *body, struct message_log *ret);
-
-/* The outcome: body of completed (reason "ok"), canceled (reason "canceled") and failed. */
-struct message_end {
-	const char *reason;       /* one of message_reasons */
-	const char *detail;       /* sentence, or NULL */
-	int exit_code;            /* -1: none */
-	int signal;               /* 0: none */
-	const char *phase;        /* or NULL */
-	const json_t *scores;     /* object, or NULL */
-	const char *scores_error; /* or NULL */
-	const char *root_hash;    /* "sha256:…", or NULL: nothing was sealed */
-	int64_t result_bytes;     /* -1: none */
-	const char *started_at;   /* RFC 3339, or NULL: never started */
-	const char *finished_at;  /* or NULL */
-	const json_t *usage;      /* object, or NULL */
-	const json_t *log;        /* object, or NULL */
-	const json_t *isolation;  /* object, or NULL */
-};
-void message_end(const json_t *body, struct message_end *ret);
-
-/* ok exit signal cpu-limit …: the closed list, NULL at its end. */
-extern const char *const message_reasons[];
 
 #endif
