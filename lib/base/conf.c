@@ -63,11 +63,10 @@ int conf_parse_span(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 	return parse_value(cfg, opt, value, result, str_span, "e.g. 90s, 5m, 2h");
 }
 
-/* Called after each assignment: the second one to the same option of one file is an error. */
-static int on_assigned(cfg_t *cfg, cfg_opt_t *opt)
+/* The second assignment to the same option of one file is an error. */
+static int note_assigned(cfg_t *cfg, cfg_opt_t *opt)
 {
-	/* Each value of a list comes here: only the first one is an assignment. */
-	if (!current || opt->type == CFGT_SEC || cfg_opt_size(opt) > 1)
+	if (!current)
 		return 0;
 	for (size_t i = 0; i < current->n_seen; i++) {
 		if (current->seen[i] != opt)
@@ -80,10 +79,25 @@ static int on_assigned(cfg_t *cfg, cfg_opt_t *opt)
 	return 0;
 }
 
+static int on_assigned(cfg_t *cfg, cfg_opt_t *opt)
+{
+	return opt->type == CFGT_SEC || opt->flags & CFGF_LIST ? 0 : note_assigned(cfg, opt);
+}
+
+/* The library validates a list after each value and once more at its '}'. Values come here just
+ * once each, and the first one finds the list empty but for its own place. */
+static int on_list_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
+{
+	*(const char **)result = value;
+	return cfg_opt_size(opt) == 1 ? note_assigned(cfg, opt) : 0;
+}
+
 static void watch_options(cfg_opt_t *opts)
 {
 	for (cfg_opt_t *o = opts; o && o->name; o++) {
 		o->validcb = on_assigned;
+		if (o->type == CFGT_STR && o->flags & CFGF_LIST && !o->parsecb)
+			o->parsecb = on_list_value;
 		if (o->type == CFGT_SEC)
 			watch_options(o->subopts);
 	}

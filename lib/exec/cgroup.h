@@ -34,4 +34,40 @@ int cgroup_host_copy(const struct cgroup_host *from, struct cgroup_host *to,
  */
 int cgroup_probe(const char *parent, struct cgroup_host *ret, struct err *e) must_check;
 
+/* The directories of one box, as descriptors; -1: not there. One set serves all its phases: it is
+ * empty between them. */
+struct cgroup_box {
+	int v2;
+	int memory; /* where the memory limit is: v2 itself or a v1 directory; -1: nowhere */
+	int pids;
+	const struct cgroup_host *host;
+	char name[48];
+};
+
+/* Makes the directories and writes memory and pids limits. v1 directories are only made for a limit
+ * that is set: each costs 0.1 ms. */
+int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struct limits *l,
+		struct cgroup_box *ret, struct err *e) must_check;
+/* The same directories again, for cleaning up after a keeper; none at all is success. */
+void cgroup_open(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *ret);
+void cgroup_close(struct cgroup_box *c);
+
+/* For the new process itself (async-signal-safe): joins all directories, or all but v2, in which
+ * CLONE_INTO_CGROUP has put it already. */
+int cgroup_join(const struct cgroup_box *c, bool in_v2) must_check;
+
+/* Signals every process in it. SIGKILL goes by cgroup.kill where there is one: at once and without
+ * a gap; everything else is a walk that a storm of forks can outrun. */
+int cgroup_signal(const struct cgroup_box *c, int signo) must_check;
+/* -ENOENT without any directory. */
+int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
+/* Removes the directories, which must be empty; waits a few milliseconds for the kernel. */
+int cgroup_remove(const struct cgroup_box *c, struct err *e);
+
+/* Counters; -ENOENT where there is none. */
+int cgroup_cpu_usec(const struct cgroup_box *c, uint64_t *ret) must_check;
+int cgroup_memory_peak(const struct cgroup_box *c, uint64_t *ret) must_check;
+int cgroup_oom_kills(const struct cgroup_box *c, uint64_t *ret) must_check;
+int cgroup_pids_refused(const struct cgroup_box *c, uint64_t *ret) must_check;
+
 #endif

@@ -24,7 +24,9 @@ enum isolation {
 	ISOLATION_NONE,
 	ISOLATION_SANDBOX,
 	ISOLATION_CONTAINER,
+	ISOLATION_N,
 };
+const char *isolation_name(enum isolation i);
 
 struct evaluator {
 	char *name;

@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/attr.h"
 #include "base/err.h"
@@ -39,5 +40,31 @@ void progress_pattern_free(struct progress_pattern *p);
 DEFINE_AUTO(progress_pattern);
 bool progress_match(const struct progress_pattern *p, const char *line, size_t n,
 		    struct progress *ret);
+
+/*
+ * Finds progress in a stream of bytes. It costs little however much comes: lines longer than they
+ * may be are skipped, and of a flood of log lines only the last ones are looked at.
+ */
+enum progress_source {
+	PROGRESS_DESCRIPTOR, /* every line must be one of ours: others are counted */
+	PROGRESS_LOG,        /* \r ends a line too */
+};
+struct progress_feed {
+	enum progress_source source;
+	const struct progress_pattern *pattern;
+	char line[PROGRESS_LINE_MAX];
+	size_t len;
+	bool skipping;    /* the rest of a line that was too long */
+	uint64_t refused; /* lines of the descriptor that made no sense */
+	uint64_t window;  /* of 100 ms, */
+	unsigned looked;  /* lines looked at in it */
+	bool fresh;       /* `last` is newer than the caller has seen; the caller clears it */
+	struct progress last;
+};
+void progress_feed_init(struct progress_feed *f, enum progress_source source,
+			const struct progress_pattern *pattern);
+void progress_feed_add(struct progress_feed *f, const char *data, size_t n, uint64_t now_usec);
+/* End of the stream: a last line without a newline counts too. */
+void progress_feed_end(struct progress_feed *f);
 
 #endif

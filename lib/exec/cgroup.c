@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: MIT */
+#include "exec/cgroup.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+
+void cgroup_host_done(struct cgroup_host *h)
+{
+	free(h->v2);
+	free(h->v1_memory);
+	free(h->v1_pids);
+	free(h->keepers);
+	*h = (struct cgroup_host){ .v2 = NULL };
+}
+
+static int copy_path(const char *from, char **to)
+{
+	*to = from ? strdup(from) : NULL;
+	return from && !*to ? -ENOMEM : 0;
+}
+
+int cgroup_host_copy(const struct cgroup_host *from, struct cgroup_host *to, struct err *e)
+{
+	auto_done(cgroup_host) h = { .v2_memory = from->v2_memory, .v2_pids = from->v2_pids };
+
+	if (copy_path(from->v2, &h.v2) < 0 || copy_path(from->v1_memory, &h.v1_memory) < 0 ||
+	    copy_path(from->v1_pids, &h.v1_pids) < 0 || copy_path(from->keepers, &h.keepers) < 0)
+		return err_nomem(e);
+	*to = h;
+	h = (struct cgroup_host){ .v2 = NULL };
+	return 0;
+}
+
+/* --- small files ------------------------------------------------------------------------------ */
+
+static int write_file(int dirfd, const char *name, const char *text)
+{
+	auto_close int fd = openat(dirfd, name, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+static int write_number(int dirfd, const char *name, uint64_t v)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
+	return write_file(dirfd, name, text);
+}
+
+/* The start of a small file; these are generated at the first read, so one read is all of it. */
+static int read_start(int dirfd, const char *name, char *buf, size_t size)
+{
+	auto_close int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	return 0;
+}
+
+/* The number after `key` at the start of a line, or the first number with key "". */
+static int read_number(int dirfd, const char *name, const char *key, uint64_t *ret)
+{
+	char text[2048], *end;
+	size_t n = strlen(key);
+	int r;
+
+	if (dirfd < 0)
+		return -ENOENT;
+	r = read_start(dirfd, name, text, sizeof(text));
+	if (r < 0)
+		return r;
+	for (char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, key, n) || (n && line[n] != ' '))
+			continue;
+		errno = 0;
+		*ret = strtoull(line + n, &end, 10);
+		return end == line + n || errno ? -EINVAL : 0;
+	}
+	return -ENOENT;
+}
+
+/* --- finding out what the host has ------------------------------------------------------------ */
+
+/* Does a comma- or blank-separated list hold this word? */
+static bool has_word(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = list; (p = strstr(p, word)); p += n)
+		if ((p == list || strchr(", ", p[-1])) && (!p[n] || strchr(", \n", p[n])))
+			return true;
+	return false;
+}
+
+/* Our own group in one hierarchy: "0::/path" for v2, "N:memory,…:/path" for v1. */
+static int own_group(const char *controller, char **ret)
+{
+	auto_fclose FILE *f = fopen("/proc/self/cgroup", "re");
+	auto_free char *line = NULL;
+	size_t cap = 0;
+
+	while (f && getline(&line, &cap, f) > 0) {
+		char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+
+		if (!path)
+			continue;
+		*path++ = '\0';
+		path[strcspn(path, "\n")] = '\0';
+		if (controller ? !has_word(list + 1, controller) : list[1] != '\0')
+			continue;
+		*ret = strdup(path);
+		return *ret ? 0 : -ENOMEM;
+	}
+	return -ENOENT;
+}
+
+/* Mount tables write blanks and the like as \ooo. */
+static void unescape(char *s)
+{
+	char *w = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*w++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+			s += 3;
+		} else {
+			*w++ = *s;
+		}
+	}
+	*w = '\0';
+}
+
+struct mount {
+	char *root, *point;
+};
+
+static void mount_done_(struct mount *m)
+{
+	free(m->root);
+	free(m->point);
+}
+
+/* One line of mountinfo: "id parent dev root point options … - type source super-options". */
+static bool mount_line(char *line, const char *controller, struct mount *ret)
+{
+	char *word[5], *tail = strstr(line, " - "), *save = NULL, *type, *super;
+
+	if (!tail)
+		return false;
+	*tail = '\0';
+	type = strtok_r(tail + 3, " ", &save);
+	(void)strtok_r(NULL, " ", &save);
+	super = strtok_r(NULL, " \n", &save);
+	if (!type || !super || !str_eq(type, controller ? "cgroup" : "cgroup2") ||
+	    (controller && !has_word(super, controller)))
+		return false;
+	save = NULL;
+	for (size_t i = 0; i < ARRAY_LEN(word); i++)
+		if (!(word[i] = strtok_r(i ? NULL : line, " ", &save)))
+			return false;
+	unescape(word[3]);
+	unescape(word[4]);
+	ret->root = strdup(word[3]);
+	ret->point = strdup(word[4]);
+	return ret->root && ret->point;
+}
+
+static int find_mount(const char *controller, struct mount *ret)
+{
+	auto_fclose FILE *f = fopen("/proc/self/mountinfo", "re");
+	auto_free char *line = NULL;
+	size_t cap = 0;
+
+	while (f && getline(&line, &cap, f) > 0) {
+		if (mount_line(line, controller, ret))
+			return 0;
+		mount_done_(ret);
+		*ret = (struct mount){ .root = NULL };
+	}
+	return -ENOENT;
+}
+
+/* The directory of `parent`, or of our own group, in one hierarchy; made if it is missing. */
+static int hierarchy_dir(const char *controller, const char *parent, char **ret)
+{
+	__attribute__((cleanup(mount_done_))) struct mount m = { .root = NULL };
+	auto_free char *own = NULL, *path = NULL;
+	const char *rel = parent;
+	int r = find_mount(controller, &m);
+
+	if (r < 0)
+		return r;
+	if (!parent) {
+		size_t n = strlen(m.root);
+
+		r = own_group(controller, &own);
+		if (r < 0)
+			return r;
+		/* A container's mount may show only a part of the tree. */
+		rel = str_eq(m.root, "/")                                     ? own
+		      : str_starts(own, m.root) && (!own[n] || own[n] == '/') ? own + n
+									      : "";
+	}
+	while (*rel == '/')
+		rel++;
+	if (str_fmt(&path, "%s%s%s", m.point, *rel ? "/" : "", rel) < 0)
+		return -ENOMEM;
+	if (parent && fd_mkdirs(path, 0755, NULL) < 0)
+		return -EACCES;
+	*ret = take_ptr(path);
+	return 0;
+}
+
+/* Makes, uses and removes a directory; `file` must be writable in it. */
+static bool dir_works(const char *dir, const char *file, bool v2)
+{
+	char name[40];
+	auto_close int fd = -1, parent = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool ok;
+
+	snprintf(name, sizeof(name), "zr-probe-%d", (int)getpid());
+	if (parent < 0 || mkdirat(parent, name, 0755) < 0)
+		return false;
+	ok = fd_open_dir(parent, name, &fd, NULL) == 0 &&
+	     faccessat(fd, "cgroup.procs", W_OK, 0) == 0 && faccessat(fd, file, W_OK, 0) == 0;
+	if (ok && v2)
+		ok = write_file(fd, file, "1") == 0;
+	unlinkat(parent, name, AT_REMOVEDIR);
+	return ok;
+}
+
+/* Asks for controllers in the children of `dir`; true for those that are there afterwards. */
+static void v2_controllers(const char *dir, struct cgroup_host *h)
+{
+	auto_close int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char text[512] = "";
+
+	if (fd < 0)
+		return;
+	(void)write_file(fd, "cgroup.subtree_control", "+memory");
+	(void)write_file(fd, "cgroup.subtree_control", "+pids");
+	if (read_start(fd, "cgroup.subtree_control", text, sizeof(text)) < 0)
+		return;
+	h->v2_memory = has_word(text, "memory");
+	h->v2_pids = has_word(text, "pids");
+}
+
+static int probe_v2(const char *parent, struct cgroup_host *h)
+{
+	auto_free char *dir = NULL;
+	int r = hierarchy_dir(NULL, parent, &dir);
+
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	if (!dir_works(dir, "cgroup.kill", true))
+		return 0;
+	if (parent) {
+		if (str_fmt(&h->keepers, "%s/keepers", dir) < 0)
+			return -ENOMEM;
+		if (mkdir(h->keepers, 0755) < 0 && errno != EEXIST) {
+			free(h->keepers);
+			h->keepers = NULL;
+		}
+	}
+	v2_controllers(dir, h);
+	h->v2 = take_ptr(dir);
+	return 0;
+}
+
+static int probe_v1(const char *controller, const char *file, const char *parent, char **ret)
+{
+	auto_free char *dir = NULL;
+	int r = hierarchy_dir(controller, parent, &dir);
+
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	if (dir_works(dir, file, false))
+		*ret = take_ptr(dir);
+	return 0;
+}
+
+int cgroup_probe(const char *parent, struct cgroup_host *ret, struct err *e)
+{
+	auto_done(cgroup_host) h = { .v2 = NULL };
+	int r = 0;
+
+	if (parent && strstr(parent, ".."))
+		return err_input(e, "cgroup_parent '%s' may not contain '..'", STR_ESC(parent));
+	if (!str_eq(parent, "none")) {
+		r = probe_v2(parent, &h);
+		if (r == 0 && !h.v2_memory)
+			r = probe_v1("memory", "memory.limit_in_bytes", parent, &h.v1_memory);
+		if (r == 0 && !h.v2_pids)
+			r = probe_v1("pids", "pids.max", parent, &h.v1_pids);
+	}
+	if (r < 0)
+		return err_errno(e, r, "look for control groups");
+	*ret = h;
+	h = (struct cgroup_host){ .v2 = NULL };
+	return 0;
+}
+
+/* --- one box ---------------------------------------------------------------------------------- */
+
+static void box_names(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *c)
+{
+	*c = (struct cgroup_box){ .v2 = -1, .memory = -1, .pids = -1, .host = h };
+	snprintf(c->name, sizeof(c->name), "zr-%s", attempt_id);
+}
+
+static int open_below(const char *parent, const char *name)
+{
+	auto_close int fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -1 : openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+void cgroup_open(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *c)
+{
+	box_names(h, attempt_id, c);
+	if (h->v2)
+		c->v2 = open_below(h->v2, c->name);
+	c->memory = h->v2_memory ? c->v2 : h->v1_memory ? open_below(h->v1_memory, c->name) : -1;
+	c->pids = h->v2_pids ? c->v2 : h->v1_pids ? open_below(h->v1_pids, c->name) : -1;
+}
+
+void cgroup_close(struct cgroup_box *c)
+{
+	if (c->memory >= 0 && c->memory != c->v2)
+		close(c->memory);
+	if (c->pids >= 0 && c->pids != c->v2)
+		close(c->pids);
+	if (c->v2 >= 0)
+		close(c->v2);
+	c->v2 = c->memory = c->pids = -1;
+}
+
+static int make_below(const char *parent, const char *name, int *ret_fd, struct err *e)
+{
+	auto_close int fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(e, "open %s", parent);
+	/* One that is there already is what a keeper of this same box left when it was killed. */
+	if (mkdirat(fd, name, 0755) < 0 && errno != EEXIST)
+		return err_sys(e, "make %s/%s", parent, name);
+	return fd_open_dir(fd, name, ret_fd, e);
+}
+
+static int limit_memory(const struct cgroup_box *c, uint64_t bytes, struct err *e)
+{
+	bool v2 = c->memory == c->v2;
+	int r = write_number(c->memory, v2 ? "memory.max" : "memory.limit_in_bytes", bytes);
+
+	if (r < 0)
+		return err_errno(e, r, "limit the memory of %s", c->name);
+	if (v2) {
+		/* Swap would only make the limit slower to reach; not every kernel has it. */
+		(void)write_file(c->memory, "memory.swap.max", "0");
+		(void)write_file(c->memory, "memory.oom.group", "1");
+	} else {
+		(void)write_number(c->memory, "memory.memsw.limit_in_bytes", bytes);
+	}
+	return 0;
+}
+
+static int make_limits(struct cgroup_box *c, const struct limits *l, struct err *e)
+{
+	const struct cgroup_host *h = c->host;
+	int r = 0;
+
+	c->memory = h->v2_memory ? c->v2 : -1;
+	c->pids = h->v2_pids ? c->v2 : -1;
+	if (l->memory_bytes && c->memory < 0 && h->v1_memory)
+		r = make_below(h->v1_memory, c->name, &c->memory, e);
+	if (r == 0 && l->memory_bytes && c->memory >= 0)
+		r = limit_memory(c, l->memory_bytes, e);
+	if (r == 0 && l->pids && c->pids < 0 && h->v1_pids)
+		r = make_below(h->v1_pids, c->name, &c->pids, e);
+	if (r < 0 || !l->pids || c->pids < 0)
+		return r;
+	r = write_number(c->pids, "pids.max", l->pids);
+	return r < 0 ? err_errno(e, r, "limit the processes of %s", c->name) : 0;
+}
+
+int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struct limits *l,
+		struct cgroup_box *ret, struct err *e)
+{
+	struct cgroup_box c;
+	int r = 0;
+
+	box_names(h, attempt_id, &c);
+	if (h->v2)
+		r = make_below(h->v2, c.name, &c.v2, e);
+	if (r == 0)
+		r = make_limits(&c, l, e);
+	if (r < 0) {
+		cgroup_remove(&c, NULL);
+		cgroup_close(&c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+int cgroup_join(const struct cgroup_box *c, bool in_v2)
+{
+	int r = 0;
+
+	if (c->v2 >= 0 && !in_v2)
+		r = write_file(c->v2, "cgroup.procs", "0");
+	if (r == 0 && c->memory >= 0 && c->memory != c->v2)
+		r = write_file(c->memory, "cgroup.procs", "0");
+	if (r == 0 && c->pids >= 0 && c->pids != c->v2)
+		r = write_file(c->pids, "cgroup.procs", "0");
+	return r;
+}
+
+/* Signals what cgroup.procs lists now. The ids are fresh; nothing better exists for a group. */
+static int signal_listed(int dirfd, int signo)
+{
+	auto_close int fd = openat(dirfd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	auto_buf struct buf b = { 0 };
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fd_read_all(fd, "cgroup.procs", 64u << 20, &b, NULL);
+	if (r < 0)
+		return r;
+	for (char *p = b.data, *end; p && *p; p = end + (*end == '\n')) {
+		long pid = strtol(p, &end, 10);
+
+		if (end == p)
+			break;
+		if (pid > 1)
+			(void)kill((pid_t)pid, signo);
+	}
+	return 0;
+}
+
+static int any_dir(const struct cgroup_box *c)
+{
+	return c->v2 >= 0 ? c->v2 : c->pids >= 0 ? c->pids : c->memory;
+}
+
+int cgroup_signal(const struct cgroup_box *c, int signo)
+{
+	int dir = any_dir(c);
+
+	if (dir < 0)
+		return -ENOENT;
+	if (signo == SIGKILL && c->v2 >= 0)
+		return write_file(c->v2, "cgroup.kill", "1");
+	return signal_listed(dir, signo);
+}
+
+int cgroup_populated(const struct cgroup_box *c, bool *ret)
+{
+	char text[8] = "";
+	uint64_t v = 0;
+	int r;
+
+	if (c->v2 >= 0) {
+		r = read_number(c->v2, "cgroup.events", "populated", &v);
+		*ret = v;
+		return r;
+	}
+	if (any_dir(c) < 0)
+		return -ENOENT;
+	r = read_start(any_dir(c), "cgroup.procs", text, sizeof(text));
+	*ret = text[0];
+	return r;
+}
+
+static int remove_below(const char *parent, const char *name, struct err *e)
+{
+	auto_close int fd = parent ? open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return 0;
+	for (unsigned i = 0; unlinkat(fd, name, AT_REMOVEDIR) < 0; i++) {
+		if (errno == ENOENT)
+			return 0;
+		/* The last process is dead but may not be off the books yet. */
+		if (errno != EBUSY || i >= 50)
+			return err_sys(e, "remove %s/%s", parent, name);
+		usleep(1000);
+	}
+	return 0;
+}
+
+int cgroup_remove(const struct cgroup_box *c, struct err *e)
+{
+	int r = remove_below(c->host->v2, c->name, e);
+
+	if (r == 0 && c->memory >= 0 && c->memory != c->v2)
+		r = remove_below(c->host->v1_memory, c->name, e);
+	if (r == 0 && c->pids >= 0 && c->pids != c->v2)
+		r = remove_below(c->host->v1_pids, c->name, e);
+	return r;
+}
+
+int cgroup_cpu_usec(const struct cgroup_box *c, uint64_t *ret)
+{
+	return read_number(c->v2, "cpu.stat", "usage_usec", ret);
+}
+
+int cgroup_memory_peak(const struct cgroup_box *c, uint64_t *ret)
+{
+	if (c->memory >= 0 && c->memory == c->v2)
+		return read_number(c->memory, "memory.peak", "", ret);
+	return read_number(c->memory, "memory.max_usage_in_bytes", "", ret);
+}
+
+int cgroup_oom_kills(const struct cgroup_box *c, uint64_t *ret)
+{
+	if (c->memory >= 0 && c->memory == c->v2)
+		return read_number(c->memory, "memory.events", "oom_kill", ret);
+	return read_number(c->memory, "memory.oom_control", "oom_kill", ret);
+}
+
+int cgroup_pids_refused(const struct cgroup_box *c, uint64_t *ret)
+{
+	return read_number(c->pids, "pids.events", "max", ret);
+}

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+#include "exec/evaluator.h"
+
+#include <dirent.h>
+#include <fnmatch.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "exec/evalconf.h"
+
+#define CONF_MAX      (256u << 10)
+#define ARGS_MAX      256
+#define ARG_BYTES_MAX 65536
+
+static const char *const isolation_names[ISOLATION_N] = {
+	[ISOLATION_NONE] = "none",
+	[ISOLATION_SANDBOX] = "sandbox",
+	[ISOLATION_CONTAINER] = "container",
+};
+
+const char *isolation_name(enum isolation i)
+{
+	return isolation_names[i];
+}
+
+void evaluator_free(struct evaluator *ev)
+{
+	if (!ev)
+		return;
+	free(ev->name);
+	free(ev->dir);
+	free(ev->file);
+	free(ev->description);
+	for (enum phase p = 0; p < PHASE_N; p++)
+		strv_free(ev->argv[p]);
+	strv_free(ev->args);
+	strv_free(ev->allow_args);
+	free(ev->arch);
+	strv_free(ev->mounts);
+	free(ev->scores_file);
+	free(ev->progress_pattern);
+	strv_free(ev->env);
+	free(ev);
+}
+
+/* --- finding and reading ---------------------------------------------------------------------- */
+
+static int real_path(int fd, char **ret, struct err *e)
+{
+	char link[40], path[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		return err_sys(e, "read %s", link);
+	path[n] = '\0';
+	if (!str_utf8_valid(path, (size_t)n))
+		return err_set(e, EINVAL, ERR_HOST, "the path '%s' is not UTF-8", STR_ESC(path));
+	*ret = strdup(path);
+	return *ret ? 0 : err_nomem(e);
+}
+
+static int open_bin_dir(const char *bin_dir, int *ret_fd, struct err *e)
+{
+	/* The bin folder itself may well be a link: it is the operator's setting. */
+	int fd = open(bin_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(e, "open the bin folder %s", STR_ESC(bin_dir));
+	*ret_fd = fd;
+	return 0;
+}
+
+static int read_file(struct evaluator *ev, int dirfd, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	auto_close int fd = -1;
+	struct stat st;
+	int r = fd_open_beneath(dirfd, EVALUATOR_FILE, O_RDONLY | O_NONBLOCK, 0, &fd, e);
+
+	if (r < 0)
+		return r == -ENOENT ? err_set(e, ENOENT, ERR_HOST, "%s is missing", ev->file)
+				    : err_wrap(e, "%s", ev->dir);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_mode & S_IWOTH)
+		return err_set(e, EINVAL, ERR_HOST,
+			       "%s must be a regular file that not everybody may change", ev->file);
+	r = fd_read_all(fd, ev->file, CONF_MAX, &b, e);
+	return r < 0 ? r : evalconf_read(ev, dirfd, b.data ? b.data : "", b.len, e);
+}
+
+static int load_folder(struct evaluator *ev, int fd, struct err *e)
+{
+	int r = real_path(fd, &ev->dir, e);
+
+	if (r < 0)
+		return r;
+	if (str_fmt(&ev->file, "%s/" EVALUATOR_FILE, ev->dir) < 0)
+		return err_nomem(e);
+	return read_file(ev, fd, e);
+}
+
+static int load_bare(struct evaluator *ev, int bin_fd, const struct stat *st, struct err *e)
+{
+	int r = real_path(bin_fd, &ev->dir, e);
+
+	if (r < 0)
+		return r;
+	ev->bare = true;
+	if (str_fmt(&ev->file, "%s/%s", ev->dir, ev->name) < 0 ||
+	    strv_add(&ev->argv[PHASE_RUN], ev->file) < 0)
+		return err_nomem(e);
+	if (faccessat(bin_fd, ev->name, X_OK, AT_EACCESS) < 0)
+		return err_set(e, EACCES, ERR_HOST, "%s is not executable", ev->file);
+	if (st->st_mode & S_IWOTH)
+		return err_set(e, EACCES, ERR_HOST, "%s may be changed by everybody on this host",
+			       ev->file);
+	return 0;
+}
+
+static int new_evaluator(const char *name, struct evaluator **ret, struct err *e)
+{
+	struct evaluator *ev = calloc(1, sizeof(*ev));
+
+	if (!ev)
+		return err_nomem(e);
+	*ret = ev;
+	ev->name = strdup(name);
+	return ev->name ? evalconf_defaults(ev, e) : err_nomem(e);
+}
+
+static int no_such(const char *name, struct err *e)
+{
+	return err_set(e, ENOENT, ERR_INPUT, "there is no evaluator '%s' on this host",
+		       STR_ESC(name));
+}
+
+static int load_at(int bin_fd, const char *name, struct evaluator **ret, struct err *e)
+{
+	auto_obj(evaluator) ev = NULL;
+	auto_close int fd = -1;
+	struct stat st;
+	int r;
+
+	if (!id_valid(name))
+		return no_such(name, e);
+	r = fd_open_beneath(bin_fd, name, O_PATH, 0, &fd, NULL);
+	if (r == -ELOOP)
+		return err_set(e, ELOOP, ERR_HOST,
+			       "evaluator '%s' is a symbolic link, which is not followed", name);
+	if (r < 0 || fstat(fd, &st) < 0)
+		return no_such(name, e);
+	r = new_evaluator(name, &ev, e);
+	if (r < 0)
+		return r;
+	if (S_ISDIR(st.st_mode))
+		r = load_folder(ev, fd, e);
+	else if (S_ISREG(st.st_mode))
+		r = load_bare(ev, bin_fd, &st, e);
+	else
+		r = no_such(name, e);
+	if (r == 0)
+		*ret = take_ptr(ev);
+	return r;
+}
+
+int evaluator_load(const char *bin_dir, const char *name, struct evaluator **ret, struct err *e)
+{
+	auto_close int fd = -1;
+	int r = open_bin_dir(bin_dir, &fd, e);
+
+	return r < 0 ? r : load_at(fd, name, ret, e);
+}
+
+int evaluator_load_dir(const char *dir, struct evaluator **ret, struct err *e)
+{
+	auto_obj(evaluator) ev = NULL;
+	auto_free char *path = NULL;
+	auto_close int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, "open folder %s", STR_ESC(dir));
+	r = real_path(fd, &path, e);
+	if (r < 0)
+		return r;
+	if (!id_valid(strrchr(path, '/') + 1))
+		return err_input(e, "'%s' is not a name for an evaluator", STR_ESC(path));
+	r = new_evaluator(strrchr(path, '/') + 1, &ev, e);
+	if (r == 0)
+		r = load_folder(ev, fd, e);
+	if (r == 0)
+		*ret = take_ptr(ev);
+	return r;
+}
+
+/* Files that cannot be run are no evaluators: a README, say. Folders always claim to be one. */
+static bool candidate(int fd, const char *name)
+{
+	struct stat st;
+
+	return id_valid(name) && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode) ||
+		(S_ISREG(st.st_mode) && st.st_mode & 0111));
+}
+
+static int add_entry(int fd, const char *name, struct evaluator_entry *to, struct err *e)
+{
+	struct err why = { 0 };
+
+	to->name = strdup(name);
+	if (!to->name)
+		return err_nomem(e);
+	if (load_at(fd, name, &to->ev, &why) < 0)
+		to->error = strdup(why.msg);
+	return to->ev || to->error ? 0 : err_nomem(e);
+}
+
+int evaluator_list(const char *bin_dir, struct evaluator_entry **ret, size_t *ret_n, struct err *e)
+{
+	struct evaluator_entry *list = NULL;
+	struct dirent **names = NULL;
+	auto_close int fd = -1;
+	size_t used = 0;
+	int n, r = open_bin_dir(bin_dir, &fd, e);
+
+	if (r < 0)
+		return r;
+	n = scandirat(fd, ".", &names, NULL, alphasort);
+	if (n < 0)
+		return err_sys(e, "read the bin folder %s", STR_ESC(bin_dir));
+	list = calloc((size_t)n + 1, sizeof(*list));
+	r = list ? 0 : err_nomem(e);
+	for (int i = 0; i < n; i++) {
+		if (r == 0 && candidate(fd, names[i]->d_name))
+			r = add_entry(fd, names[i]->d_name, &list[used++], e);
+		free(names[i]);
+	}
+	free(names);
+	if (r < 0) {
+		evaluator_list_free(list, used);
+		return r;
+	}
+	*ret = list;
+	*ret_n = used;
+	return 0;
+}
+
+void evaluator_list_free(struct evaluator_entry *list, size_t n)
+{
+	for (size_t i = 0; list && i < n; i++) {
+		free(list[i].name);
+		free(list[i].error);
+		evaluator_free(list[i].ev);
+	}
+	free(list);
+}
+
+static json_t *phases_json(const struct evaluator *ev)
+{
+	json_t *a = json_array();
+
+	for (enum phase p = 0; a && p < PHASE_N; p++)
+		if (ev->argv[p] && json_array_append_new(a, json_string(phase_name(p))) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	return a;
+}
+
+static json_t *words_json(char *const *v)
+{
+	json_t *a = json_array();
+
+	for (; a && v && *v; v++)
+		if (json_array_append_new(a, json_string(*v)) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	return a;
+}
+
+json_t *evaluator_json(const struct evaluator *ev)
+{
+	return json_pack("{s:s, s:s?, s:b, s:s, s:o, s:o, s:o, s:i, s:s?, s:b, s:i, s:s, s:b}",
+			 "name", ev->name, "description", ev->description, "bare", ev->bare,
+			 "isolation", isolation_name(ev->isolation), "phases", phases_json(ev),
+			 "limits", limits_to_json(&ev->limits), "allow_args",
+			 words_json(ev->allow_args), "gpus", (int)ev->gpus, "arch", ev->arch,
+			 "network", ev->network, "retries", (int)ev->retries, "scores",
+			 ev->scores_file, "scores_required", ev->scores_required);
+}
+
+/* --- from an evaluator and a request to a box -------------------------------------------------- */
+
+int evaluator_runnable(const struct evaluator *ev, struct err *e)
+{
+	struct utsname u;
+
+	if (ev->isolation != ISOLATION_NONE)
+		return err_set(
+			e, ENOTSUP, ERR_HOST,
+			"evaluator '%s' asks for isolation = \"%s\", which this version of zr "
+			"does not have yet; a lower level is never used in its place",
+			ev->name, isolation_name(ev->isolation));
+	if (ev->gpus)
+		return err_set(e, ENOTSUP, ERR_HOST,
+			       "evaluator '%s' asks for %u GPU%s, but this version of zr does not "
+			       "hand out GPUs yet",
+			       ev->name, ev->gpus, ev->gpus == 1 ? "" : "s");
+	if (ev->arch && (uname(&u) < 0 || !str_eq(u.machine, ev->arch)))
+		return err_set(e, ENOTSUP, ERR_HOST,
+			       "evaluator '%s' asks for arch = \"%s\", this host is %s", ev->name,
+			       ev->arch, u.machine);
+	return 0;
+}
+
+static bool arg_allowed(const struct evaluator *ev, const char *word)
+{
+	for (char **p = ev->allow_args; p && *p; p++)
+		if (str_eq(*p, "any") || fnmatch(*p, word, 0) == 0)
+			return true;
+	return false;
+}
+
+int evaluator_check_args(const struct evaluator *ev, char *const *args, struct err *e)
+{
+	size_t bytes = 0;
+
+	if (strv_len(args) > ARGS_MAX)
+		return err_input(e, "the request has more than %d arguments", ARGS_MAX);
+	for (; args && *args; args++) {
+		bytes += strlen(*args);
+		if (bytes > ARG_BYTES_MAX)
+			return err_input(e, "the request's arguments have more than %d bytes",
+					 ARG_BYTES_MAX);
+		if (!ev->allow_args)
+			return err_input(e, "evaluator '%s' takes no arguments from a request",
+					 ev->name);
+		if (!arg_allowed(ev, *args))
+			return err_input(e, "evaluator '%s' does not allow the argument '%s'",
+					 ev->name, STR_ESC(*args));
+	}
+	return 0;
+}
+
+static int add_words(char ***to, char *const *from)
+{
+	for (; from && *from; from++)
+		if (strv_add(to, *from) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+static int plan_commands(const struct evaluator *ev, const struct evaluator_job *job,
+			 struct box_spec *s)
+{
+	for (enum phase p = 0; p < PHASE_N; p++) {
+		if (!ev->argv[p])
+			continue;
+		if (add_words(&s->argv[p], ev->argv[p]) < 0)
+			return -ENOMEM;
+		if (p == PHASE_RUN &&
+		    (add_words(&s->argv[p], ev->args) < 0 || add_words(&s->argv[p], job->args) < 0))
+			return -ENOMEM;
+		if (strv_add(&s->argv[p], job->submission) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int plan_texts(const struct evaluator *ev, const struct evaluator_job *job,
+		      struct box_spec *s)
+{
+	s->evaluation = strdup(job->evaluation);
+	s->attempt_id = strdup(job->attempt_id);
+	s->evaluator = strdup(ev->name);
+	s->submission = strdup(job->submission);
+	s->evaluator_dir = strdup(ev->dir);
+	s->scores_file = strdup(ev->scores_file);
+	s->progress_pattern = ev->progress_pattern ? strdup(ev->progress_pattern) : NULL;
+	if (str_fmt(&s->sealed_dir, "%s/sealed", job->state_dir) < 0 || !s->evaluation ||
+	    !s->attempt_id || !s->evaluator || !s->submission || !s->evaluator_dir ||
+	    !s->scores_file || (ev->progress_pattern && !s->progress_pattern))
+		return -ENOMEM;
+	return add_words(&s->env, ev->env);
+}
+
+int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
+		   struct box_spec **ret, struct err *e)
+{
+	auto_spec s = NULL;
+	int r = evaluator_runnable(ev, e);
+
+	if (r == 0)
+		r = evaluator_check_args(ev, job->args, e);
+	if (r < 0)
+		return r;
+	s = calloc(1, sizeof(*s));
+	if (!s || plan_commands(ev, job, s) < 0 || plan_texts(ev, job, s) < 0)
+		return err_nomem(e);
+	s->attempt = job->attempt;
+	s->limits = ev->limits;
+	if (job->asked)
+		r = limits_lower(&s->limits, job->asked, e);
+	if (r == 0)
+		r = cgroup_host_copy(job->cgroup, &s->cgroup, e);
+	if (r < 0)
+		return r;
+	s->log_cap = ev->log_cap ? ev->log_cap : job->log_cap;
+	s->log_stop = ev->log_stop;
+	s->term_grace_usec = job->term_grace_usec;
+	s->scores_required = ev->scores_required;
+	if (job->claim && !(s->claim = json_deep_copy(job->claim)))
+		return err_nomem(e);
+	*ret = take_ptr(s);
+	return 0;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "base/str.h"
+#include "exec/result.h"
+#include "exec/spec.h"
+
+#include "unit.h"
+
+#define UUID "0190b8a0-0000-7000-8000-000000000001"
+#define HEAD                                                                                       \
+	"{\"zr_box\":1,\"evaluation\":\"42\",\"attempt\":1,\"attempt_id\":\"" UUID                 \
+	"\",\"evaluator\":\"ev\",\"submission\":\"/s\",\"evaluator_dir\":\"/e\","                  \
+	"\"sealed_dir\":\"/z\""
+#define RUN ",\"phases\":[{\"name\":\"run\",\"argv\":[\"/e/run.sh\",\"x\"]}]"
+
+START_TEST(round_trip)
+{
+	static const char text[] = HEAD
+		",\"log_cap\":1000,\"log_stop\":true,\"term_grace_usec\":2000000,"
+		"\"scores_file\":\"scores.json\",\"scores_required\":true,"
+		"\"progress_pattern\":\"([0-9]+)%\",\"phases\":["
+		"{\"name\":\"prepare\",\"argv\":[\"/e/p\"]},"
+		"{\"name\":\"run\",\"argv\":[\"/e/r\",\"a b\",\"\"]},"
+		"{\"name\":\"score\",\"argv\":[\"/e/s\"]}],"
+		"\"limits\":{\"wall_usec\":5,\"pids\":3},\"env\":[\"A=1\"],"
+		"\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},\"claim\":{\"any\":[1,{}]}}";
+	auto_free char *out = NULL;
+	auto_spec s = NULL;
+	struct err e = { 0 };
+
+	ck_ok(spec_parse(text, strlen(text), &s, &e), e);
+	ck_assert_str_eq(s->argv[PHASE_RUN][1], "a b");
+	ck_assert_str_eq(s->argv[PHASE_RUN][2], "");
+	ck_assert_uint_eq(s->limits.pids, 3);
+	ck_assert_str_eq(s->cgroup.v1_memory, "/m");
+	ck_assert(s->log_stop && s->scores_required);
+	ck_ok(spec_text(s, &out, &e), e);
+	ck_assert_str_eq(out, text);
+}
+END_TEST
+
+static const struct {
+	const char *text, *say;
+} refused_texts[] = {
+	{ "[]", "not an object" },
+	{ HEAD "}", "'phases' is missing" },
+	{ HEAD ",\"phases\":[]}", "there is no phase 'run'" },
+	{ HEAD RUN ",\"zz\":1}", "there is no member 'zz'" },
+	{ HEAD RUN ",\"claim\":[]}", "'claim' is not an object" },
+	{ HEAD RUN ",\"env\":[\"A\"]}", "without '='" },
+	{ HEAD RUN ",\"limits\":{\"wall_usec\":0}}", "outside 1" },
+	{ HEAD RUN ",\"limits\":{\"gpus\":1}}", "there is no limit 'gpus'" },
+	{ HEAD RUN ",\"cgroup\":{\"v2\":\"relative\"}}", "bad value for 'v2'" },
+	{ HEAD RUN ",\"cgroup\":{\"x\":1}}", "there is no member 'x'" },
+	{ HEAD RUN ",\"scores_file\":\"a/b\"}", "bad value for 'scores_file'" },
+	{ HEAD RUN ",\"scores_file\":\"..\"}", "bad value for 'scores_file'" },
+	{ HEAD RUN ",\"log_cap\":-1}", "'log_cap' is -1" },
+	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[\"run.sh\"]}]}", "not an absolute path" },
+	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[]}]}", "not an absolute path" },
+	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[1]}]}", "not a list of texts" },
+	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[\"/x\"],\"cwd\":\"/\"}]}",
+	  "there is no member 'cwd'" },
+	{ HEAD ",\"phases\":[{\"name\":\"score\",\"argv\":[\"/x\"]},"
+	       "{\"name\":\"run\",\"argv\":[\"/x\"]}]}",
+	  "out of order" },
+	{ "{\"zr_box\":2}", "'zr_box' is 2" },
+	{ "{\"zr_box\":1,\"evaluation\":\"../x\"}", "bad value for 'evaluation'" },
+};
+
+START_TEST(refused)
+{
+	struct box_spec *s = NULL;
+	struct err e = { 0 };
+
+	ck_fails(spec_parse(refused_texts[_i].text, strlen(refused_texts[_i].text), &s, &e),
+		 EINVAL);
+	ck_has(e.msg, refused_texts[_i].say);
+	ck_assert_ptr_null(s);
+}
+END_TEST
+
+START_TEST(lowering)
+{
+	struct limits l = { .memory_bytes = 100, .pids = 0 };
+	const struct limits ask = { .memory_bytes = 50, .pids = 7 };
+	const struct limits more = { .pids = 8 };
+	struct err e = { 0 };
+
+	ck_ok(limits_lower(&l, &ask, &e), e);
+	ck_assert_uint_eq(l.memory_bytes, 50);
+	ck_assert_uint_eq(l.pids, 7);
+	ck_fails(limits_lower(&l, &more, &e), EINVAL);
+	ck_assert_uint_eq(l.pids, 7);
+}
+END_TEST
+
+START_TEST(result_round_trip)
+{
+	static const char text[] =
+		"{\"reason\":\"exit\",\"detail\":\"d\",\"exit_code\":3,\"signal\":null,"
+		"\"phase\":\"score\",\"scores\":{\"a\":1.5},\"scores_error\":null,"
+		"\"root_hash\":\"sha256:"
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\","
+		"\"result_bytes\":77,\"started_at\":\"2026-11-21T23:00:00.123456Z\","
+		"\"finished_at\":\"2026-11-21T23:00:01.000000Z\",\"usage\":{\"wall_usec\":1,"
+		"\"cpu_usec\":2,\"memory_peak_bytes\":null},\"log\":{\"out_bytes\":3,"
+		"\"err_bytes\":4,\"truncated\":true},\"isolation\":{\"level\":\"none\"}}";
+	auto_done(box_result) r;
+	json_t *in = json_loads(text, 0, NULL), *out;
+	auto_free char *back = NULL;
+	struct err e = { 0 };
+
+	box_result_init(&r);
+	ck_ok(box_result_from_json(in, &r, &e), e);
+	ck_assert_int_eq(r.reason, BOX_EXIT);
+	ck_assert_uint_eq(r.memory_peak_bytes, BOX_UNKNOWN);
+	out = box_result_json(&r);
+	back = json_dumps(out, JSON_COMPACT);
+	ck_assert_str_eq(back, text);
+	json_decref(in);
+	json_decref(out);
+}
+END_TEST
+
+START_TEST(result_empty)
+{
+	auto_done(box_result) r;
+	json_t *o;
+
+	box_result_init(&r);
+	r.detail = strdup("\xff is not UTF-8");
+	o = box_result_json(&r);
+	ck_assert_ptr_nonnull(o);
+	ck_assert(json_is_null(json_object_get(o, "scores")));
+	ck_assert(json_is_null(json_object_get(o, "exit_code")));
+	ck_assert(json_is_null(json_object_get(o, "isolation")));
+	json_decref(o);
+}
+END_TEST
+
+static void tests(TCase *t)
+{
+	tcase_add_test(t, round_trip);
+	tcase_add_loop_test(t, refused, 0, ARRAY_LEN(refused_texts));
+	tcase_add_test(t, lowering);
+	tcase_add_test(t, result_round_trip);
+	tcase_add_test(t, result_empty);
+}
+
+int main(void)
+{
+	return unit_main("exec/spec", tests);
+}
