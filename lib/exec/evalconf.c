@@ -124,11 +124,13 @@ static int check_program(int dirfd, const char *name, char *why, size_t size)
 
 	if (r < 0)
 		return snprintf(why, size, "%s",
-				r == -ELOOP   ? "it is, or lies behind, a symbolic link"
+				r == -ELOOP   ? "it lies behind a symbolic link"
 				: r == -EXDEV ? "it is outside the evaluator's folder"
 					      : strerror(-r)),
 		       r;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(fd, &st) == 0 && S_ISLNK(st.st_mode))
+		return snprintf(why, size, "it is a symbolic link"), -ELOOP;
+	if (!S_ISREG(st.st_mode))
 		return snprintf(why, size, "it is not a regular file"), -EACCES;
 	if (faccessat(dirfd, name, X_OK, AT_EACCESS) < 0)
 		return snprintf(why, size, "it is not executable"), -EACCES;
@@ -146,7 +148,7 @@ static int take_command(const struct reader *r, enum phase p)
 	argv = r->ev->argv[p];
 	if (n < 0 || (!argv && cfg_size(r->cfg, key) == 0))
 		return n;
-	if (!argv || !*argv[0])
+	if (!argv || !argv[0] || !*argv[0])
 		return bad(r, key, "'%s' is empty", key);
 	name = below(r->ev, argv[0]);
 	if (check_program(r->dirfd, name, why, sizeof(why)) < 0)

@@ -151,11 +151,11 @@ static int load_at(int bin_fd, const char *name, struct evaluator **ret, struct 
 	if (!id_valid(name))
 		return no_such(name, e);
 	r = fd_open_beneath(bin_fd, name, O_PATH, 0, &fd, NULL);
-	if (r == -ELOOP)
-		return err_set(e, ELOOP, ERR_HOST,
-			       "evaluator '%s' is a symbolic link, which is not followed", name);
 	if (r < 0 || fstat(fd, &st) < 0)
 		return no_such(name, e);
+	if (S_ISLNK(st.st_mode))
+		return err_set(e, ELOOP, ERR_HOST,
+			       "evaluator '%s' is a symbolic link, which is not followed", name);
 	r = new_evaluator(name, &ev, e);
 	if (r < 0)
 		return r;

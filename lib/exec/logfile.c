@@ -52,8 +52,8 @@ static int make_ring(struct logfile *l)
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s.tail", l->name);
-	l->tail_fd = openat(l->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-			    0600);
+	l->tail_fd =
+		openat(l->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (l->tail_fd < 0 && errno == EEXIST && unlinkat(l->dirfd, name, 0) == 0)
 		return make_ring(l);
 	if (l->tail_fd < 0)

@@ -24,7 +24,7 @@ struct logfile {
 	uint64_t head_max, tail_max; /* their sum is the cap */
 	uint64_t total;              /* bytes that came */
 	uint64_t size;               /* of the file now */
-	int error;                   /* the first errno of a write; from then on bytes are only counted */
+	int error; /* the first errno of a write; from then on bytes are only counted */
 };
 
 /* `name` is only pointed to. The file is made when the first byte comes; a quarter of the cap is

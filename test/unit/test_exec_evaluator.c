@@ -158,8 +158,8 @@ START_TEST(bad_file)
 END_TEST
 
 static const char *const bad_names[] = {
-	"",	   "..",     ".",	 "/bin/true", "../bare", "ev/run.sh", "bare\n", "-c",	 "a b",
-	"link",	   "gone",   "ev/",	 "bare/",     "\xff",	 ".hidden",   "README.md/..", "out",
+	"",     "..",   ".",   "/bin/true", "../bare", "ev/run.sh", "bare\n",       "-c",  "a b",
+	"link", "gone", "ev/", "bare/",     "\xff",    ".hidden",   "README.md/..", "out",
 };
 
 START_TEST(bad_name)
@@ -184,8 +184,8 @@ END_TEST
 
 START_TEST(arguments)
 {
-	char *good[] = { (char *)"--seed=42", (char *)"-v", NULL };
-	char *bad[] = { (char *)"-v", (char *)"--seed=x", NULL };
+	char seed[] = "--seed=42", v[] = "-v", wrong[] = "--seed=x";
+	char *good[] = { seed, v, NULL }, *bad[] = { v, wrong, NULL };
 	auto_obj(evaluator) ev = NULL;
 	auto_obj(evaluator) none = NULL;
 	auto_obj(evaluator) any = NULL;
@@ -229,10 +229,11 @@ END_TEST
 
 START_TEST(plan)
 {
-	char *args[] = { (char *)"--seed=1", NULL };
+	char seed[] = "--seed=1", group[] = "/sys/fs/cgroup/x";
+	char *args[] = { seed, NULL };
 	const struct limits asked = { .wall_usec = { [PHASE_RUN] = 5000000 } };
 	const struct limits too_much = { .memory_bytes = 2u << 30 };
-	const struct cgroup_host cg = { .v2 = (char *)"/sys/fs/cgroup/x" };
+	const struct cgroup_host cg = { .v2 = group };
 	struct evaluator_job job = {
 		.evaluation = "42",
 		.attempt = 1,
@@ -248,7 +249,8 @@ START_TEST(plan)
 	auto_spec s = NULL;
 	struct err e = { 0 };
 
-	ck_ok(load("prepare = run.sh\nrun = \"run.sh x\"\nargs = y\nallow_args = any\nmemory = 1G\n",
+	ck_ok(load("prepare = run.sh\nrun = \"run.sh x\"\nargs = y\nallow_args = any\nmemory = "
+		   "1G\n",
 		   &ev, &e),
 	      e);
 	ck_ok(evaluator_plan(ev, &job, &s, &e), e);

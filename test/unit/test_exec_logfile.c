@@ -57,7 +57,8 @@ static void one(uint64_t cap, uint64_t total, size_t chunk)
 
 		if (total > cap && i == head)
 			ck_assert_int_eq(
-				buf_fmt(&want, LOGFILE_MARKER, (unsigned long long)(total - cap)), 0);
+				buf_fmt(&want, LOGFILE_MARKER, (unsigned long long)(total - cap)),
+				0);
 		if (total <= cap || i < head || i >= total - tail)
 			ck_assert_int_eq(buf_add(&want, &c, 1), 0);
 	}

@@ -46,13 +46,20 @@ static const struct {
 	const char *line;
 	double done, total; /* -2: no match */
 } logs[] = {
-	{ "Test 15 of 200", 15, 200 },	 { "  step 1 of 2: fine", 1, 2 },
-	{ "Test\t3  of 4.", -2, 0 },	 { "Test 3 of 4)", 3, 4 },
-	{ "Test 5 of 4", -2, 0 },	 { "15 of 200", -2, 0 },
-	{ "Test 15 of many", -2, 0 },	 { "Test -1 of 4", -2, 0 },
-	{ "Test 1.5 of 4", -2, 0 },	 { "Test 0 of 0", -2, 0 },
-	{ "Test 1 of 3rd", -2, 0 },	 { "", -2, 0 },
-	{ "Test", -2, 0 },		 { "Test 1 of", -2, 0 },
+	{ "Test 15 of 200", 15, 200 },
+	{ "  step 1 of 2: fine", 1, 2 },
+	{ "Test\t3  of 4.", -2, 0 },
+	{ "Test 3 of 4)", 3, 4 },
+	{ "Test 5 of 4", -2, 0 },
+	{ "15 of 200", -2, 0 },
+	{ "Test 15 of many", -2, 0 },
+	{ "Test -1 of 4", -2, 0 },
+	{ "Test 1.5 of 4", -2, 0 },
+	{ "Test 0 of 0", -2, 0 },
+	{ "Test 1 of 3rd", -2, 0 },
+	{ "", -2, 0 },
+	{ "Test", -2, 0 },
+	{ "Test 1 of", -2, 0 },
 	{ "Test 1 of 99999999999999999999", -2, 0 },
 };
 
@@ -122,8 +129,9 @@ START_TEST(chunks)
 	for (size_t chunk = 1; chunk < sizeof(text); chunk++) {
 		progress_feed_init(&f, PROGRESS_LOG, NULL);
 		for (size_t i = 0; i < sizeof(text) - 1; i += chunk)
-			progress_feed_add(&f, text + i,
-					  chunk < sizeof(text) - 1 - i ? chunk : sizeof(text) - 1 - i, 0);
+			progress_feed_add(
+				&f, text + i,
+				chunk < sizeof(text) - 1 - i ? chunk : sizeof(text) - 1 - i, 0);
 		ck_assert_double_eq(f.last.done, 2);
 		progress_feed_end(&f);
 		ck_assert_double_eq(f.last.done, 3);

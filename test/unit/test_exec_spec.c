@@ -16,15 +16,15 @@
 
 START_TEST(round_trip)
 {
-	static const char text[] = HEAD
-		",\"log_cap\":1000,\"log_stop\":true,\"term_grace_usec\":2000000,"
-		"\"scores_file\":\"scores.json\",\"scores_required\":true,"
-		"\"progress_pattern\":\"([0-9]+)%\",\"phases\":["
-		"{\"name\":\"prepare\",\"argv\":[\"/e/p\"]},"
-		"{\"name\":\"run\",\"argv\":[\"/e/r\",\"a b\",\"\"]},"
-		"{\"name\":\"score\",\"argv\":[\"/e/s\"]}],"
-		"\"limits\":{\"wall_usec\":5,\"pids\":3},\"env\":[\"A=1\"],"
-		"\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},\"claim\":{\"any\":[1,{}]}}";
+	static const char text[] =
+		HEAD ",\"log_cap\":1000,\"log_stop\":true,\"term_grace_usec\":2000000,"
+		     "\"scores_file\":\"scores.json\",\"scores_required\":true,"
+		     "\"progress_pattern\":\"([0-9]+)%\",\"phases\":["
+		     "{\"name\":\"prepare\",\"argv\":[\"/e/p\"]},"
+		     "{\"name\":\"run\",\"argv\":[\"/e/r\",\"a b\",\"\"]},"
+		     "{\"name\":\"score\",\"argv\":[\"/e/s\"]}],"
+		     "\"limits\":{\"wall_usec\":5,\"pids\":3},\"env\":[\"A=1\"],"
+		     "\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},\"claim\":{\"any\":[1,{}]}}";
 	auto_free char *out = NULL;
 	auto_spec s = NULL;
 	struct err e = { 0 };
