@@ -133,12 +133,26 @@ static const struct {
 	enum db_class class;
 } classes[] = {
 	/* The longer prefix first. */
-	{ "57014", DB_TIMEOUT },    { "55P03", DB_TIMEOUT },    { "25006", DB_READ_ONLY },
-	{ "57P01", DB_CONNECTION }, { "57P02", DB_CONNECTION }, { "57P03", DB_CONNECTION },
-	{ "57P05", DB_CONNECTION }, { "25P03", DB_CONNECTION }, { "08", DB_CONNECTION },
-	{ "40", DB_CONFLICT },      { "53", DB_RESOURCES },     { "22", DB_DATA },
-	{ "23", DB_DATA },          { "28", DB_SETUP },         { "3D", DB_SETUP },
-	{ "3F", DB_SETUP },         { "42", DB_SETUP },         { "0A", DB_SETUP },
+	{ "57014", DB_TIMEOUT },
+	{ "55P03", DB_TIMEOUT },
+	{ "25006", DB_READ_ONLY },
+	{ "57P01", DB_CONNECTION },
+	{ "57P02", DB_CONNECTION },
+	{ "57P03", DB_CONNECTION },
+	{ "57P05", DB_CONNECTION },
+	{ "25P03", DB_CONNECTION },
+	{ "08", DB_CONNECTION },
+	{ "40", DB_CONFLICT },
+	/* A prepared statement that its aborted batch did not make. */
+	{ "26000", DB_CONFLICT },
+	{ "53", DB_RESOURCES },
+	{ "22", DB_DATA },
+	{ "23", DB_DATA },
+	{ "28", DB_SETUP },
+	{ "3D", DB_SETUP },
+	{ "3F", DB_SETUP },
+	{ "42", DB_SETUP },
+	{ "0A", DB_SETUP },
 };
 
 enum db_class db_classify(const char *sqlstate)

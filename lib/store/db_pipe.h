@@ -3,7 +3,8 @@
  * PostgreSQL on the event loop: one connection in pipeline mode, prepared statements, batches that
  * commit together. It connects, and connects again with jittered back-off, by itself. A batch is
  * answered exactly once: with the rows of each of its statements after the commit, or with a
- * failure. After DB_CONNECTION and DB_TIMEOUT the outcome is unknown: send it again.
+ * failure. After DB_CONNECTION and DB_TIMEOUT the outcome is unknown: send it again. The name of a
+ * host is looked up by libpq, which blocks; an address is not.
  */
 #ifndef ZR_STORE_DB_PIPE_H
 #define ZR_STORE_DB_PIPE_H
@@ -20,8 +21,7 @@ struct db_outcome {
 	enum db_class class;
 	int failed; /* index of the statement at fault, -1 if unknown */
 	struct err err;
-	struct db_rows *
-		*rows; /* one per statement when class is DB_OK; theirs until the callback ends */
+	struct db_rows **rows; /* when DB_OK one per statement; gone after the callback */
 	size_t n;
 };
 typedef void (*db_done_fn)(void *user, const struct db_outcome *o);
@@ -57,8 +57,5 @@ int db_pipe_sync(struct db_pipe *p, db_done_fn done, void *user, struct err *e) 
 /* Both, for a single statement. */
 int db_pipe_send(struct db_pipe *p, const struct db_stmt *s, const struct db_args *a,
 		 db_done_fn done, void *user, struct err *e) must_check;
-
-/* Listens on a channel from the next on_up on (and now, if up). The name is a constant. */
-int db_pipe_listen(struct db_pipe *p, const struct db_stmt *listen, struct err *e) must_check;
 
 #endif

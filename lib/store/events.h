@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Applying events. One event is one statement with a natural key and a monotone join, so neither
- * repetition nor order matters:
+ * Applying events. An event has a natural key and a monotone join, so neither repetition nor order
+ * matters, and any number of them can be one statement:
  *  - the key (evaluation, attempt, attempt_id, seq) makes a repeat a no-op;
  *  - an evaluation that has ended never leaves an end; among ends the one of the highest attempt is
  *    in force (ties: the greater attempt_id; within an attempt the first end, by seq);
@@ -12,14 +12,15 @@
 #ifndef ZR_STORE_EVENTS_H
 #define ZR_STORE_EVENTS_H
 
+#include "base/str.h"
 #include "store/db.h"
 #include "store/db_pipe.h"
 
 enum event_answer {
-	EVENT_APPLIED,   /* recorded, and the evaluation is now what it says */
-	EVENT_STALE,     /* recorded; it changed nothing of the evaluation */
-	EVENT_DUPLICATE, /* was recorded already */
 	EVENT_UNKNOWN,   /* no such evaluation: not recorded, to be parked */
+	EVENT_DUPLICATE, /* was recorded already */
+	EVENT_STALE,     /* recorded; it changed nothing of the evaluation */
+	EVENT_APPLIED,   /* recorded, and its attempt is the one in force */
 };
 
 struct store_event {
@@ -36,21 +37,28 @@ struct store_event {
 /* What PostgreSQL would refuse, with the field's name, before it is sent. INPUT. */
 int events_check(const struct store_event *ev, struct err *e) must_check;
 
+/*
+ * A batch is text that grows: add events to an empty buffer, then make it the one parameter of
+ * events_apply_stmt, whose rows answer event by event. Batches of one kind of order (by evaluation)
+ * do not deadlock with each other. A failed add (INPUT) leaves the batch as it was.
+ */
+int events_add(struct buf *batch, const struct store_event *ev, struct err *e) must_check;
+int events_args(struct buf *batch, struct db_args *a, struct err *e) must_check;
 extern const struct db_stmt events_apply_stmt;
-int events_args(const struct store_event *ev, struct db_args *a, struct err *e) must_check;
 
 struct event_result {
 	enum event_answer answer;
-	bool ended; /* the evaluation's outcome changed: boards and waiters care */
-	bool fetch; /* a result waits to be collected */
+	bool ended;   /* the evaluation's outcome changed: boards and waiters care */
+	bool collect; /* a result waits to be collected */
 };
-void events_result(const struct db_rows *r, struct event_result *ret);
+void events_result(const struct db_rows *r, int i, struct event_result *ret);
 
 /* A message that cannot be applied: original bytes and why. Reasons: unknown-evaluation, data,
  * malformed. The same message id is parked once. */
 extern const struct db_stmt events_park_stmt;
 void events_park_args(struct db_args *a, const char *message_id, const char *routing_key,
 		      const char *reason, const char *detail, const void *body, size_t len);
+/* List of {id, message_id, routing_key, reason, detail, bytes, parked_at}, newest first. */
 int events_parked(struct db *d, int limit, json_t **ret, struct err *e) must_check;
 
 /* A worker's heartbeat; an older one than what is known changes nothing. `body` is the message. */

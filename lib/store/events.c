@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/events.h"
+
+#include <string.h>
+
+#include "base/id.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "store/rows.h"
+
+static const char *const kinds[] = { "started", "progress", "completed", "failed", "canceled" };
+
+static int check_text(const char *field, const char *s, size_t max, struct err *e)
+{
+	size_t n = s ? strlen(s) : 0;
+
+	if (n == 0 || n > max)
+		return err_input(e, "'%s' has %zu bytes, want 1 to %zu", field, n, max);
+	return str_utf8_valid(s, n) ? 0 : err_input(e, "'%s' is not UTF-8", field);
+}
+
+static int check_id(const char *s, int64_t *ret, struct err *e)
+{
+	if (str_i64(s, ret) < 0 || *ret < 1 || s[0] == '+')
+		return err_input(e, "'evaluation' is %s, want a number of this database",
+				 STR_ESC(s));
+	return 0;
+}
+
+static bool known_kind(const char *kind)
+{
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (str_eq(kind, kinds[i]))
+			return true;
+	return false;
+}
+
+int events_check(const struct store_event *ev, struct err *e)
+{
+	int64_t id;
+	uint64_t t;
+	int r = check_id(ev->evaluation, &id, e);
+
+	if (r == 0)
+		r = check_text("host", ev->host, 255, e);
+	if (r == 0)
+		r = check_text("worker", ev->worker, 280, e);
+	if (r < 0)
+		return r;
+	if (!known_kind(ev->kind))
+		return err_input(e, "no kind of event: %s", STR_ESC(ev->kind));
+	if (!id_is_uuid(ev->attempt_id))
+		return err_input(e, "'attempt_id' is not a UUID: %s", STR_ESC(ev->attempt_id));
+	if (ev->attempt < 1)
+		return err_input(e, "'attempt' is %d, want 1 or more", ev->attempt);
+	/* The database keeps a flag in bit 62 of the end's number. */
+	if (ev->seq < 0 || ev->seq >= (int64_t)1 << 62)
+		return err_input(e, "'seq' is out of range");
+	return time_parse(ev->at, &t) == 0 ? 0 : err_input(e, "'at' is not a time");
+}
+
+static int add_string(struct buf *b, const char *key, const char *s)
+{
+	json_auto_t *j = json_string(s);
+	auto_free char *text = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL;
+
+	return text ? buf_fmt(b, ",\"%s\":%s", key, text) : -EINVAL;
+}
+
+int events_add(struct buf *batch, const struct store_event *ev, struct err *e)
+{
+	size_t before = batch->len;
+	int64_t id = 0;
+	int r = events_check(ev, e);
+
+	if (r == 0)
+		r = check_id(ev->evaluation, &id, e);
+	if (r < 0)
+		return r;
+	r = buf_fmt(batch,
+		    "%s{\"evaluation\":%lld,\"attempt\":%d,\"attempt_id\":\"%s\",\"seq\":%lld,"
+		    "\"kind\":\"%s\",\"at\":\"%s\"",
+		    before ? "," : "[", (long long)id, ev->attempt, ev->attempt_id,
+		    (long long)ev->seq, ev->kind, ev->at);
+	if (r >= 0)
+		r = add_string(batch, "host", ev->host);
+	if (r >= 0)
+		r = add_string(batch, "worker", ev->worker);
+	if (r >= 0)
+		r = buf_fmt(batch, ",\"body\":%s}", ev->body);
+	if (r < 0) {
+		batch->len = before;
+		if (batch->data)
+			batch->data[before] = '\0';
+		return err_nomem(e);
+	}
+	return 0;
+}
+
+const struct db_stmt events_apply_stmt = {
+	"events_apply",
+	"select answer, ended, collect from apply_events($1::jsonb)",
+};
+
+int events_args(struct buf *batch, struct db_args *a, struct err *e)
+{
+	if (buf_str(batch, "]") < 0)
+		return err_nomem(e);
+	db_arg_text(a, batch->data);
+	return 0;
+}
+
+void events_result(const struct db_rows *r, int i, struct event_result *ret)
+{
+	int64_t answer = db_int(r, i, 0);
+
+	*ret = (struct event_result){
+		.answer = answer >= EVENT_UNKNOWN && answer <= EVENT_APPLIED
+				  ? (enum event_answer)answer
+				  : EVENT_STALE,
+		.ended = db_bool(r, i, 1),
+		.collect = db_bool(r, i, 2),
+	};
+}
+
+const struct db_stmt events_park_stmt = {
+	"events_park",
+	"insert into parked_event (message_id, routing_key, reason, detail, body)"
+	" values ($1, $2, $3, left($4, 1000), $5::bytea) on conflict do nothing",
+};
+
+void events_park_args(struct db_args *a, const char *message_id, const char *routing_key,
+		      const char *reason, const char *detail, const void *body, size_t len)
+{
+	db_arg_text(a, message_id && *message_id ? message_id : NULL);
+	db_arg_text(a, routing_key);
+	db_arg_text(a, reason);
+	db_arg_text(a, detail);
+	db_arg_bytes(a, body, len);
+}
+
+int events_parked(struct db *d, int limit, json_t **ret, struct err *e)
+{
+	struct db_args a = { 0 };
+
+	db_arg_int(&a, limit ? limit : ROWS_LIMIT);
+	return rows_list(
+		d,
+		"select json_build_object('id', id, 'message_id', message_id, 'routing_key',"
+		" routing_key, 'reason', reason, 'detail', detail, 'bytes', length(body),"
+		" 'parked_at', rfc3339(parked_at)) from parked_event order by id desc limit "
+		"$1::int",
+		&a, ret, e);
+}
+
+/* Clocks of workers may jump: what is an hour old is overwritten whatever its time says. */
+const struct db_stmt workers_beat_stmt = {
+	"workers_beat",
+	"insert into worker as w (worker, host, at, body) values ($1, $2, $3::timestamptz, "
+	"$4::jsonb)"
+	" on conflict (worker) do update set host = excluded.host, at = excluded.at, seen_at = "
+	"now(),"
+	" body = excluded.body where w.at <= excluded.at or w.seen_at < now() - interval '1 "
+	"minute'",
+};
+
+void workers_beat_args(struct db_args *a, const char *worker, const char *host, const char *at,
+		       const char *body)
+{
+	db_arg_text(a, worker);
+	db_arg_text(a, host);
+	db_arg_text(a, at);
+	db_arg_text(a, body);
+}

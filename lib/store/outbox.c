@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/outbox.h"
+
+const struct db_stmt outbox_sent_stmt = { "outbox_sent", "select outbox_sent($1::bigint)" };
+
+int outbox_sent(struct db *d, int64_t outbox_id, struct err *e)
+{
+	struct db_args a = { 0 };
+
+	db_arg_int(&a, outbox_id);
+	return db_query(d, outbox_sent_stmt.sql, &a, NULL, e);
+}
+
+const struct db_stmt outbox_due_stmt = {
+	"outbox_due",
+	"select id, exchange, routing_key, message_id, body,"
+	" (extract(epoch from now() - created_at) * 1000000)::bigint from outbox"
+	" where created_at <= now() - $1::bigint * interval '1 microsecond' and next_at <= now()"
+	" order by id limit $2::int",
+};
+
+/* Doubles from 1 s to 5 min. */
+const struct db_stmt outbox_failed_stmt = {
+	"outbox_failed",
+	"update outbox set tries = tries + 1, error = left($2, 1000),"
+	" next_at = now() + least(interval '5 minutes', interval '1 second' * 2 ^ least(tries, 10))"
+	" where id = $1::bigint",
+};
