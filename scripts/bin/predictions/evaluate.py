@@ -80,37 +80,41 @@ def as_label(value, name, line, column):
     return str(value)
 
 
-def column_values(table, ids, name, column, numeric):
-    convert = as_number if numeric else as_label
-    return [convert(table[i][1][column], name, table[i][0], column) for i in ids]
+def column_values(table, ids, name, metrics):
+    """The values of each metric's column as the metric wants them, in the order of `ids`."""
+    found = {}
+    for metric, column in metrics:
+        convert = as_number if METRICS[metric][1] else as_label
+        found[metric, column] = [convert(table[i][1][column], name, table[i][0], column) for i in ids]
+    return found
 
 
-def score(args, progress):
-    """Reads both files and returns the object that goes into scores.json."""
-    columns = sorted({column for _, column in args.metric})
+def load_reference(args, columns):
     base = os.environ.get("ZR_EVALUATOR") or os.path.dirname(os.path.abspath(__file__))
-    try:
-        reference = read_table(os.path.join(base, args.reference), args.id, columns)
-    except BadTable as e:
-        sys.exit(fail(EXIT_SETUP, f"the evaluator's reference set is broken: {e}"))
+    table = read_table(os.path.join(base, args.reference), args.id, columns, args.reference)
+    return table, column_values(table, table, args.reference, args.metric)
+
+
+def load_predictions(args, columns, reference):
     path = find_predictions(args.submission, args.file)
     name = os.path.basename(path)
-    progress.step(f"reading {name}")
-    predicted = read_table(path, args.id, columns, name)
-    check_ids(predicted, reference, name)
+    table = read_table(path, args.id, columns, name)
+    check_ids(table, reference, name)
+    return column_values(table, reference, name, args.metric)
 
+
+def compute(args, truth, guess, progress):
+    """The object that goes into scores.json."""
     names = [metric for metric, _ in args.metric]
     scores = {}
     for metric, column in args.metric:
         progress.step(f"{metric} of {column}")
-        function, numeric = METRICS[metric]
-        truth = column_values(reference, reference, args.reference, column, numeric)
-        guess = column_values(predicted, reference, name, column, numeric)
         key = metric if names.count(metric) == 1 else f"{metric}_{column}"
-        scores[key] = function(truth, guess)
-        if not math.isfinite(scores[key]):
-            raise BadTable(f"{name}: {metric} of {column} is not finite: the values are too large")
-    return {"score": next(iter(scores.values())), **scores, "rows": len(reference)}
+        value = METRICS[metric][0](truth[metric, column], guess[metric, column])
+        if not math.isfinite(value):
+            raise BadTable(f"{metric} of {column} is not finite: the values are too large")
+        scores[key] = value
+    return {"score": next(iter(scores.values())), **scores}
 
 
 def write_scores(scores):
@@ -120,6 +124,7 @@ def write_scores(scores):
         json.dump(scores, f, allow_nan=False)
         f.write("\n")
     os.rename(os.path.join(folder, "scores.json.new"), os.path.join(folder, "scores.json"))
+    print(json.dumps(scores, indent=2))
 
 
 def fail(status, sentence):
@@ -131,14 +136,20 @@ def main(argv):
     args = parse_args(argv)
     if "ZR_OUTPUT" not in os.environ:
         return fail(EXIT_SETUP, "ZR_OUTPUT is not set: this is an evaluator, run it by zr")
+    columns = sorted({column for _, column in args.metric})
     progress = Progress(total=len(args.metric) + 1)
     try:
-        scores = score(args, progress)
+        reference, truth = load_reference(args, columns)
+    except BadTable as e:
+        return fail(EXIT_SETUP, f"the evaluator's reference set is broken: {e}")
+    try:
+        progress.step("reading the predictions")
+        guess = load_predictions(args, columns, reference)
+        scores = compute(args, truth, guess, progress)
     except BadTable as e:
         return fail(EXIT_SUBMISSION, str(e))
-    write_scores(scores)
+    write_scores({**scores, "rows": len(reference)})
     progress.step("done")
-    print(json.dumps(scores, indent=2))
     return 0
 
 

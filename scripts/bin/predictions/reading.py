@@ -32,13 +32,16 @@ def read_text(path, name):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as e:
         raise BadTable(f"{name}: cannot be opened: {e.strerror}") from e
-    with open(fd, "rb") as f:
+    try:
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode):
             raise BadTable(f"{name}: is not a regular file")
         if st.st_size > FILE_MAX:
             raise BadTable(f"{name}: has {st.st_size} bytes, more than the {FILE_MAX} allowed")
-        raw = f.read(FILE_MAX + 1)
+        with open(fd, "rb", closefd=False) as f:
+            raw = f.read(FILE_MAX)
+    finally:
+        os.close(fd)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:

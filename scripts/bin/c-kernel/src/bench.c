@@ -18,7 +18,7 @@
 
 const struct timed_shape *bench_timed_shapes(const struct bench *bench)
 {
-	return bench->device ? bench->task->device_shapes : bench->task->host_shapes;
+	return bench->device_shapes ? bench->task->device_shapes : bench->task->host_shapes;
 }
 
 /* --------------------------------------------------------------------- set-up */
@@ -99,7 +99,10 @@ bool bench_init(struct bench *bench, const struct bench_spec *spec)
 	struct sizes sizes;
 	int r;
 
-	*bench = (struct bench){ .task = spec->task, .device = spec->device, .input_fd = -1 };
+	*bench = (struct bench){ .task = spec->task,
+				 .device = spec->device,
+				 .device_shapes = spec->device_shapes,
+				 .input_fd = -1 };
 	bench->input.fd = bench->submission.output.fd = bench->baseline.output.fd = -1;
 	bench->submission.pidfd = bench->submission.doorbell = bench->submission.reply = -1;
 	bench->baseline.pidfd = bench->baseline.doorbell = bench->baseline.reply = -1;

@@ -14,7 +14,8 @@
  */
 struct bench {
 	const struct task *task;
-	bool device;
+	bool device; /* runners keep their arrays elsewhere: LOAD and STORE around each RUN */
+	bool device_shapes; /* time the shapes that are meant for GPUs */
 	struct rng rng;
 	struct arena input;
 	int input_fd; /* the same file, read-only: what runners get */
@@ -33,7 +34,7 @@ enum outcome {
 
 struct bench_spec {
 	const struct task *task;
-	bool device;
+	bool device, device_shapes;
 	bool confine;
 	uint64_t seed;
 	const char *submission, *baseline; /* paths of the two runners */

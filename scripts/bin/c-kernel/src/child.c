@@ -26,7 +26,7 @@ enum {
 
 #define MEMORY_MAX      (1ull << 30)
 #define LOG_MAX         (64u << 10)
-#define DYING_MSEC      2000
+#define DYING_MSEC      1000
 #define ENVIRONMENT_MAX 32
 
 /* --------------------------------------------------------------------- in the new process */
@@ -287,10 +287,12 @@ int child_call(struct child *child, enum channel_op op, int calls, uint64_t nonc
 		return report_death(child, CHANNEL_OK, why, size);
 	r = read_reply(child, &reply);
 	wall = now_usec(CLOCK_MONOTONIC_RAW) - wall;
-	if (r == 0 || (r > 0 && reply.status != CHANNEL_OK))
-		return report_death(child, r ? reply.status : CHANNEL_OK, why, size);
+	if (r == 0)
+		return report_death(child, CHANNEL_OK, why, size);
 	if (r < 0 || reply.nonce != nonce)
 		return kill_for(child, "wrote to the judge's channel itself", why, size);
+	if (reply.status != CHANNEL_OK)
+		return report_death(child, reply.status, why, size);
 	if (freeze(child) < 0)
 		return report_death(child, CHANNEL_OK, why, size);
 	if (has_more(child))

@@ -40,7 +40,7 @@ enum {
 struct options {
 	const struct task *task;
 	const char *submission, *baseline, *output, *compiler;
-	bool device, free;
+	bool device, host_shapes;
 	uint64_t seed;
 	int progress_fd;
 	char log_path[4096]; /* what the submission prints */
@@ -129,6 +129,7 @@ static enum outcome judge(const struct options *o, struct bench *bench, struct r
 {
 	struct bench_spec spec = { .task = o->task,
 				   .device = o->device,
+				   .device_shapes = o->device && !o->host_shapes,
 				   .confine = report->confined,
 				   .seed = o->seed,
 				   .submission = o->submission,
@@ -187,7 +188,8 @@ static int run(const struct options *o)
 	struct bench bench;
 	struct report report = { .task = o->task,
 				 .device = o->device,
-				 .confined = !o->free && confine_possible(),
+				 /* A GPU's driver needs more than confine() leaves. */
+				 .confined = !o->device && confine_possible(),
 				 .seed = o->seed,
 				 .compiler = o->compiler };
 	enum outcome outcome = judge(o, &bench, &report);
@@ -210,7 +212,7 @@ static int run(const struct options *o)
 
 static const char usage[] =
 	"usage: judge --task NAME --submission FILE --baseline FILE --output FOLDER\n"
-	"             [--compiler TEXT] [--device] [--seed HEX]\n";
+	"             [--compiler TEXT] [--seed HEX] [--device [--host-shapes]]\n";
 
 static int wrong_call(const char *what, const char *value)
 {
@@ -226,6 +228,7 @@ static const struct option long_options[] = {
 	{ "compiler", required_argument, NULL, 'c' },
 	{ "seed", required_argument, NULL, 'r' },
 	{ "device", no_argument, NULL, 'd' },
+	{ "host-shapes", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -248,8 +251,9 @@ static int parse_options(int argc, char **argv, struct options *o)
 		else if (c == 'r')
 			o->seed = strtoull(optarg, NULL, 16);
 		else if (c == 'd')
-			o->device = o->free =
-				true; /* a GPU's driver needs more than confine() leaves */
+			o->device = true;
+		else if (c == 'h')
+			o->host_shapes = true;
 		else
 			return wrong_call("unknown option", "");
 	}
