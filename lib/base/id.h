@@ -8,7 +8,8 @@
 #define ID_MAX   64 /* bytes without the NUL */
 #define UUID_LEN 36
 
-/* A fresh UUIDv7 as 36 lower-case characters and a NUL. Ordered by creation within a process. */
+/* A fresh UUIDv7 as 36 lower-case characters and a NUL. Within a process a later one sorts
+ * after an earlier one, as long as the clock does not step back. */
 char *id_uuid7(char out[UUID_LEN + 1]);
 bool id_is_uuid(const char *s);
 

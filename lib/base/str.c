@@ -208,10 +208,11 @@ int str_double(const char *s, double *ret)
 	char *end;
 	double v;
 
-	if (!*s || isspace((unsigned char)*s))
+	/* strtod() would also take blanks, hexadecimal digits, "inf" and "nan". */
+	if (!*s || s[strspn(s, "+-.0123456789eE")])
 		return -EINVAL;
 	v = strtod(s, &end);
-	if (*end)
+	if (*end || end == s)
 		return -EINVAL;
 	if (!isfinite(v))
 		return -ERANGE;
@@ -422,7 +423,8 @@ int strv_words(const char *line, char ***ret, struct err *e)
 		auto_buf struct buf word = { 0 };
 		int r;
 
-		s += strspn(s, " \t\r\n");
+		while (isspace((unsigned char)*s))
+			s++;
 		if (!*s)
 			break;
 		r = next_word(&s, &word);
