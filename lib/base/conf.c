@@ -37,6 +37,8 @@ printf_like(2, 0) static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	if (strstr(msg, SENTINEL))
 		snprintf(msg, sizeof(msg), "missing '}' before the end of the file");
+	else if (strstr(msg, "premature end of file"))
+		snprintf(msg, sizeof(msg), "missing '\"' before the end of the file");
 	err_input(current->e, "%s:%d: %s", current->name, cfg->line, STR_ESC(msg));
 }
 

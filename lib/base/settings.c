@@ -126,12 +126,12 @@ static int new_conf(cfg_t **ret, struct err *e)
 }
 
 /* A file that others may read holds no secret: neither by accident nor for convenience. */
-static int check_secrets(cfg_t *cfg, const char *path, struct err *e)
+static int check_secrets(cfg_t *own, const char *path, struct err *e)
 {
 	struct stat st;
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		if (!keys[i].secret || !cfg_size(cfg, keys[i].name))
+		if (!keys[i].secret || !cfg_size(own, keys[i].name))
 			continue;
 		if (stat(path, &st) == 0 && (st.st_mode & S_IRWXO))
 			return err_input(e,
@@ -143,9 +143,14 @@ static int check_secrets(cfg_t *cfg, const char *path, struct err *e)
 
 static int read_file(cfg_t *cfg, const char *path, struct err *e)
 {
+	auto_conf cfg_t *own = NULL; /* what this very file says */
 	int r = conf_file(cfg, AT_FDCWD, path, e);
 
-	return r < 0 ? r : check_secrets(cfg, path, e);
+	if (r == 0)
+		r = new_conf(&own, e);
+	if (r == 0)
+		r = conf_file(own, AT_FDCWD, path, e);
+	return r < 0 ? r : check_secrets(own, path, e);
 }
 
 static int is_conf(const struct dirent *de)
@@ -456,6 +461,18 @@ static int key_text(const struct settings *s, const struct key *k, char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
+/* In the order of fill_text(). */
+static const char *origin(const struct key *k, cfg_t *cfg)
+{
+	auto_free char *secret = NULL;
+
+	if (env_value(k))
+		return "environment";
+	if (credential(k, &secret, NULL) == 0 && secret)
+		return "credential";
+	return cfg_size(cfg, k->name) ? "file" : "default";
+}
+
 int settings_list(const char *path, struct settings_key **ret, size_t *ret_n, struct err *e)
 {
 	auto_obj(settings) s = NULL;
@@ -474,9 +491,7 @@ int settings_list(const char *path, struct settings_key **ret, size_t *ret_n, st
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		list[i].name = keys[i].name;
 		list[i].help = keys[i].help;
-		list[i].origin = env_value(&keys[i])           ? "environment"
-				 : cfg_size(cfg, keys[i].name) ? "file"
-							       : "default";
+		list[i].origin = origin(&keys[i], cfg);
 		if (key_text(s, &keys[i], &list[i].value) < 0) {
 			settings_list_free(list, ARRAY_LEN(keys));
 			return err_nomem(e);

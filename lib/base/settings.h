@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The settings of a zr host: zr.conf, then conf.d/<name>.conf beside it in order of name, then the
- * environment (AMQP_URL, DATABASE_URL, ZR_BIN). ZR_CONF names the file; the default is
+ * environment (AMQP_URL, DATABASE_URL, ZR_BIN). A secret may also be a file named like its key in
+ * $CREDENTIALS_DIRECTORY, which wins over zr.conf. ZR_CONF names the file; the default is
  * /etc/zr/zr.conf. zr.conf(5) explains every key. Read once, never written afterwards.
  */
 #ifndef ZR_BASE_SETTINGS_H
@@ -66,7 +67,7 @@ const struct settings_host *settings_find_host(const struct settings *s, const c
 struct settings_key {
 	const char *name, *help;
 	char *value;
-	const char *origin; /* "default", "file", "environment" */
+	const char *origin; /* "default", "file", "credential", "environment" */
 };
 int settings_list(const char *path, struct settings_key **ret, size_t *ret_n,
 		  struct err *e) must_check;

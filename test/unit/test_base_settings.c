@@ -9,8 +9,7 @@
 
 #include "unit.h"
 
-static char dir[] = "/tmp/zr-test-XXXXXX";
-static char file[64];
+static char dir[32], file[64], drop_ins[64];
 
 static void setup(void)
 {
@@ -18,15 +17,14 @@ static void setup(void)
 	unsetenv("DATABASE_URL");
 	unsetenv("ZR_BIN");
 	unsetenv("ZR_CONF");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(file, sizeof(file), "%s/zr.conf", dir);
+	unsetenv("CREDENTIALS_DIRECTORY");
+	snprintf(file, sizeof(file), "%s/zr.conf", unit_mkdir(dir));
+	snprintf(drop_ins, sizeof(drop_ins), "%s/conf.d", dir);
 }
 
 static void teardown(void)
 {
-	struct err e = { 0 };
-
-	ck_assert_int_eq(fd_rmtree(AT_FDCWD, dir, &e), 0);
+	unit_rmdir(dir);
 }
 
 static void put(const char *text, mode_t mode)
@@ -34,6 +32,15 @@ static void put(const char *text, mode_t mode)
 	struct err e = { 0 };
 
 	ck_assert_int_eq(fd_write_file(AT_FDCWD, file, text, strlen(text), mode, false, &e), 0);
+}
+
+static void put_drop_in(const char *name, const char *text, mode_t mode)
+{
+	auto_close int fd = -1;
+	struct err e = { 0 };
+
+	ck_ok(fd_make_dir(drop_ins, 0700, &fd, &e), e);
+	ck_ok(fd_write_file(fd, name, text, strlen(text), mode, false, &e), e);
 }
 
 /* The words of the error, without the folder. */
@@ -120,6 +127,76 @@ START_TEST(open_secret_is_refused)
 }
 END_TEST
 
+START_TEST(each_file_answers_for_its_own_secrets)
+{
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+
+	put("amqp_url = \"amqp://u:p@h\"\n", 0600);
+	put_drop_in("10-pool.conf", "pool = {\"b\"}\n", 0644);
+	put_drop_in("ignored.txt", "zz\n", 0644);
+	ck_ok(settings_load(file, &s, &e), e);
+	ck_assert_str_eq(s->amqp_url, "amqp://u:p@h");
+	ck_assert_str_eq(s->pools[0], "b");
+	ck_assert_ptr_null(s->pools[1]);
+	put_drop_in("20-url.conf", "database_url = \"postgresql://u:p@h/d\"\n", 0644);
+	settings_free(s);
+	s = NULL;
+	ck_fails(settings_load(file, &s, &e), EINVAL);
+	ck_has(e.msg, "20-url.conf: holds 'database_url'");
+}
+END_TEST
+
+static const char *origin_of(const char *key)
+{
+	struct settings_key *keys;
+	const char *origin = "?";
+	struct err e = { 0 };
+	size_t n;
+
+	ck_ok(settings_list(file, &keys, &n, &e), e);
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(keys[i].name, key) == 0)
+			origin = keys[i].origin;
+		ck_assert_msg(!strstr(keys[i].value, "secret"), "%s", keys[i].name);
+	}
+	settings_list_free(keys, n);
+	return origin;
+}
+
+START_TEST(credentials)
+{
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+
+	put("amqp_url = \"amqp://file\"\npool = {\"a\"}\n", 0600);
+	put_drop_in("amqp_url", "amqp://u:secret@credential\n", 0400);
+	setenv("CREDENTIALS_DIRECTORY", drop_ins, 1);
+	ck_ok(settings_load(file, &s, &e), e);
+	ck_assert_str_eq(s->amqp_url, "amqp://u:secret@credential");
+	ck_assert_str_eq(origin_of("amqp_url"), "credential");
+	ck_assert_str_eq(origin_of("pool"), "file");
+	ck_assert_str_eq(origin_of("lease"), "default");
+	setenv("AMQP_URL", "amqp://u:secret@env", 1);
+	ck_assert_str_eq(origin_of("amqp_url"), "environment");
+}
+END_TEST
+
+START_TEST(which_file)
+{
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+
+	ck_fails(settings_load("/nonexistent/zr.conf", &s, &e), EINVAL);
+	ck_assert_str_eq(e.msg, "/nonexistent/zr.conf: no such file");
+	put("hostname = \"named\"\n", 0600);
+	setenv("ZR_CONF", file, 1);
+	ck_ok(settings_load(NULL, &s, &e), e);
+	ck_assert_str_eq(s->host, "named");
+	ck_assert_str_eq(s->file, file);
+}
+END_TEST
+
 START_TEST(template_is_valid)
 {
 	auto_free char *text = NULL;
@@ -130,15 +207,15 @@ START_TEST(template_is_valid)
 	ck_assert_int_eq(settings_template(&text, &e), 0);
 	put(text, 0600);
 	ck_assert_msg(settings_load(file, &s, &e) == 0, "%s", e.msg);
-	/* Uncommented, every key but those whose default is empty must parse as well. */
+	/* Uncommented, every key parses; an empty value may be refused afterwards. */
 	for (p = text; (p = strstr(p, "\n#")); p++)
 		if (p[2] != ' ')
 			p[1] = ' ';
 	settings_free(s);
 	s = NULL;
 	put(text, 0600);
-	ck_assert_int_le(settings_load(file, &s, &e), 0);
-	ck_assert_msg(!strstr(e.msg, "no such option"), "%s", e.msg);
+	ck_fails(settings_load(file, &s, &e), EINVAL);
+	ck_has(e.msg, ": bad value for '");
 }
 END_TEST
 
@@ -149,6 +226,9 @@ static void tests(TCase *t)
 	tcase_add_test(t, values);
 	tcase_add_test(t, environment_wins);
 	tcase_add_test(t, open_secret_is_refused);
+	tcase_add_test(t, each_file_answers_for_its_own_secrets);
+	tcase_add_test(t, credentials);
+	tcase_add_test(t, which_file);
 	tcase_add_test(t, template_is_valid);
 }
 
