@@ -7,13 +7,15 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/str.h"
 
 #define FDS_MAX 16
-/* Sources are moved up here first, so that no dup2() overwrites one still to be copied. */
-#define FD_HIGH 64
+/* What is not asked for is closed one by one up to the highest number asked for, so that has a
+ * bound. */
+#define FD_MAX 255
 
 struct plan {
 	posix_spawn_file_actions_t actions;
@@ -30,26 +32,41 @@ static void plan_done(struct plan *p)
 	posix_spawnattr_destroy(&p->attr);
 }
 
-static int plan_fds(struct plan *p, const struct proc_spec *spec)
+/* Sources are moved above every target first: no dup2() overwrites one still to be copied. */
+static int plan_given(struct plan *p, const struct proc_spec *spec, bool *given, int *ret_last)
 {
-	bool standard[3] = { false, false, false };
 	int last = 2, r = 0;
 
+	for (size_t i = 0; i < spec->n_fds; i++) {
+		if (spec->fds[i].to < 0 || spec->fds[i].to > FD_MAX)
+			return EBADF;
+		last = spec->fds[i].to > last ? spec->fds[i].to : last;
+	}
 	for (size_t i = 0; i < spec->n_fds && r == 0; i++) {
-		int fd = fcntl(spec->fds[i].from, F_DUPFD_CLOEXEC, FD_HIGH);
+		int fd = fcntl(spec->fds[i].from, F_DUPFD_CLOEXEC, last + 1);
 
 		if (fd < 0)
 			return errno;
 		p->high[p->n_high++] = fd;
 		r = posix_spawn_file_actions_adddup2(&p->actions, fd, spec->fds[i].to);
-		if (spec->fds[i].to < 3)
-			standard[spec->fds[i].to] = true;
-		last = spec->fds[i].to > last ? spec->fds[i].to : last;
+		given[spec->fds[i].to] = true;
 	}
-	for (int fd = 0; fd < 3 && r == 0; fd++)
-		if (!standard[fd])
-			r = posix_spawn_file_actions_addopen(&p->actions, fd, "/dev/null",
-							     fd ? O_WRONLY : O_RDONLY, 0);
+	*ret_last = last;
+	return r;
+}
+
+static int plan_fds(struct plan *p, const struct proc_spec *spec)
+{
+	bool given[FD_MAX + 1] = { false };
+	int last = 2, r = plan_given(p, spec, given, &last);
+
+	for (int fd = 0; fd <= last && r == 0; fd++) {
+		if (given[fd])
+			continue;
+		r = fd < 3 ? posix_spawn_file_actions_addopen(&p->actions, fd, "/dev/null",
+							      fd ? O_WRONLY : O_RDONLY, 0)
+			   : posix_spawn_file_actions_addclose(&p->actions, fd);
+	}
 	if (r == 0 && spec->cwd)
 		r = posix_spawn_file_actions_addchdir_np(&p->actions, spec->cwd);
 	if (r == 0)
@@ -93,8 +110,12 @@ int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, str
 		return err_errno(e, r, "start %s", STR_ESC(spec->path));
 	/* Not yet reaped, so the number is still this child's. */
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0)
-		return err_sys(e, "open a pidfd of %s", STR_ESC(spec->path));
+	if (pidfd < 0) {
+		r = err_sys(e, "open a pidfd of %s", STR_ESC(spec->path));
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return r;
+	}
 	*ret_pid = pid;
 	*ret_pidfd = (int)pidfd;
 	return 0;

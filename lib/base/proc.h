@@ -11,7 +11,7 @@
 #include "base/err.h"
 
 struct proc_fd {
-	int from, to; /* `from` stays the caller's; `to` may be any number, 0 to 2 included */
+	int from, to; /* `from` stays the caller's; `to` is 0 to 255 */
 };
 
 struct proc_spec {
