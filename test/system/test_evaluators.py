@@ -48,6 +48,13 @@ def test_every_conf_is_readable_and_names_executables_inside_its_folder():
         assert conf["isolation"] == "none" and "wall_limit" in conf, name
 
 
+def test_the_readme_shows_hello_as_it_is():
+    with open(BIN + "/README.md") as f:
+        shown = f.read().split("```sh\n")[1].split("```")[0].splitlines()
+    with open(BIN + "/hello") as f:
+        assert [line for line in f.read().splitlines() if not line.startswith("# ")] == shown
+
+
 def test_hello(tmp_path):
     e = evaluate(tmp_path, "hello", sample("hello"))
     assert e.code == 0, e.err
@@ -183,6 +190,19 @@ def test_a_submission_that_cannot_be_built_is_refused_in_words(tmp_path, files, 
     e = evaluate(tmp_path, "c-kernel", folder, args=args)
     assert e.code == 3 and list(e.phases) == ["prepare"], e.err
     assert sentence in e.err
+
+
+def test_a_link_in_place_of_the_source_is_refused(tmp_path):
+    folder = write_submission(str(tmp_path / "submission"), task="matmul\n")
+    os.symlink("/etc/passwd", folder + "/kernel.c")
+    e = evaluate(tmp_path, "c-kernel", folder)
+    assert e.code == 3 and e.err == "kernel.c is a symbolic link\n"
+
+
+def test_a_task_of_control_characters_cannot_write_on_a_terminal(tmp_path):
+    folder = write_submission(str(tmp_path / "submission"), kernel_c="", task="\x1b[31m\\033[31m\n")
+    e = evaluate(tmp_path, "c-kernel", folder)
+    assert e.code == 3 and e.err.startswith("unknown task '[31m\\033[31m'; ")
 
 
 # --- c-kernel: cheats ---

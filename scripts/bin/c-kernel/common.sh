@@ -4,16 +4,22 @@
 
 # The submission's fault: exit status 3.
 refuse() {
-	echo "$1" >&2
+	printf '%s\n' "$1" >&2
 	exit 3
 }
 
-# The first word of the file `task`, or "task" of kernel.json.
+# The source must be a regular file: a link would show the compiler any file of this host.
+need_source() { # need_source NAME
+	[ -f "$submission/$1" ] || refuse "the submission has no file $1"
+	[ ! -L "$submission/$1" ] || refuse "$1 is a symbolic link"
+}
+
+# The first word of the file `task`, or "task" of kernel.json; it may be shown, so only plain characters.
 task_of() {
 	if [ -f "$1/task" ]; then
-		head -c 100 "$1/task" | tr -d '\000' | awk 'NF { print $1; exit }'
+		head -c 100 "$1/task" | tr -cd ' -~\n' | awk 'NF { print $1; exit }'
 	elif [ -f "$1/kernel.json" ]; then
-		head -c 10000 "$1/kernel.json" | tr -d '\000\n' |
+		head -c 10000 "$1/kernel.json" | tr -cd ' -~' |
 			sed -n 's/.*"task"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p'
 	fi
 }
@@ -59,7 +65,7 @@ try_step() {
 give_up() {
 	wait
 	cp build.log "$ZR_OUTPUT/build.log"
-	echo "$1" >&2
+	printf '%s\n' "$1" >&2
 	head -c 4000 build.log >&2
 	exit 3
 }

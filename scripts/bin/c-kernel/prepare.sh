@@ -13,7 +13,7 @@ kernel_dir=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
 gcc --version >/dev/null 2>&1 || { echo 'c-kernel: this host has no gcc' >&2 && exit 1; }
 choose_task "$@"
-[ -f "$submission/kernel.c" ] || refuse 'the submission has no file kernel.c'
+need_source kernel.c
 work=$(pwd)
 
 # In the submission's folder, so that messages name kernel.c and not the host's folders.

@@ -33,7 +33,7 @@ choose_arch() {
 }
 
 choose_task "$@"
-[ -f "$submission/kernel.cu" ] || refuse 'the submission has no file kernel.cu'
+need_source kernel.cu
 work=$(pwd)
 # Changing these changes what every score means.
 flags="-std=c++17 -O3 $(choose_arch)"

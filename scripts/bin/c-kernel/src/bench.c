@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "bench.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -108,6 +109,7 @@ bool bench_init(struct bench *bench, const struct bench_spec *spec)
 	bench->baseline.pidfd = bench->baseline.doorbell = bench->baseline.reply = -1;
 	rng_init(&bench->rng, spec->seed);
 	sizes = measure(bench);
+	assert(sizes.result > 0);
 	bench->want = calloc(sizes.result, sizeof *bench->want);
 	bench->tol = calloc(sizes.result, sizeof *bench->tol);
 	if (!bench->want || !bench->tol)

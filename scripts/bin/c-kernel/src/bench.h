@@ -62,7 +62,7 @@ enum outcome bench_round(struct bench *bench, const struct shape *shape, int cal
 			 double *worst_error);
 
 /* Warm-up and timed rounds of one shape. */
-enum outcome bench_time(struct bench *bench, const struct timed_shape *shape, struct timing *ret);
+enum outcome bench_time(struct bench *bench, const struct timed_shape *timed, struct timing *ret);
 
 /* The list of shapes that are timed, ended by calls == 0. */
 const struct timed_shape *bench_timed_shapes(const struct bench *bench);

@@ -116,7 +116,7 @@ static enum outcome time_all(struct bench *bench, const struct options *o, struc
 	const struct timed_shape *t = bench_timed_shapes(bench);
 	enum outcome outcome = OUTCOME_RIGHT;
 
-	for (int i = 0; t[i].calls && i < REPORT_SHAPES && outcome == OUTCOME_RIGHT; i++) {
+	for (int i = 0; i < REPORT_SHAPES && t[i].calls && outcome == OUTCOME_RIGHT; i++) {
 		announce(o, done + i, total, "timing", &t[i].shape);
 		outcome = bench_time(bench, &t[i], &report->timing[i]);
 		report->shape[i] = t[i].shape;

@@ -15,7 +15,7 @@ double task_sum_tolerance(double terms)
 
 const struct task *task_find(const char *name)
 {
-	for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++)
+	for (size_t i = 0; i < sizeof tasks / sizeof tasks[0]; i++)
 		if (strcmp(tasks[i]->name, name) == 0)
 			return tasks[i];
 	return NULL;

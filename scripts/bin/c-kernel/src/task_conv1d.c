@@ -7,7 +7,7 @@
 /* Dimensions: channels, outputs, length, taps. Inputs: x[channels][length], w[outputs][channels][taps]. */
 static size_t valid_len(const struct shape *s)
 {
-	return (size_t)(s->dim[2] - s->dim[3] + 1);
+	return (size_t)s->dim[2] - (size_t)s->dim[3] + 1;
 }
 
 static size_t input_len(const struct shape *s, int input)
