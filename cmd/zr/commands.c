@@ -4,8 +4,5 @@
 #include "cli.h"
 
 const struct command_group *const command_groups[] = {
-	&worker_group,
-	&host_group,
-	&db_group,
-	NULL,
+	&challenge_group, &evaluation_group, &worker_group, &host_group, &db_group, NULL,
 };

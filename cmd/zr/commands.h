@@ -5,8 +5,22 @@
 
 #include "cli.h"
 
+extern const struct command_group challenge_group;
+extern const struct command_group submission_group;
+extern const struct command_group evaluation_group;
 extern const struct command_group worker_group;
 extern const struct command_group host_group;
 extern const struct command_group db_group;
+
+/* Verbs with a file of their own. */
+int cmd_submissions_eval(struct cli *c);
+int cmd_evaluations_watch(struct cli *c);
+int cmd_evaluations_wait(struct cli *c);
+int cmd_evaluations_logs(struct cli *c);
+int cmd_evaluations_why(struct cli *c);
+int cmd_evaluations_cancel(struct cli *c);
+int cmd_evaluations_retry(struct cli *c);
+int cmd_doctor(struct cli *c);
+int cmd_workers(struct cli *c);
 
 #endif

@@ -51,7 +51,7 @@ static int put_value(struct buf *b, const json_t *v, enum cli_format format)
 	auto_free char *text = NULL;
 	char size[32];
 
-	if (!v || json_is_null(v))
+	if (!v || json_is_null(v) || (json_is_string(v) && json_string_length(v) == 0))
 		return buf_str(b, "-");
 	if (json_is_string(v) && (format == COL_TIME || format == COL_AGE))
 		return put_time(b, json_string_value(v), format == COL_AGE);

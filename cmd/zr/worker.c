@@ -79,6 +79,8 @@ static int run_echo(struct cli *c)
 }
 
 static const struct command commands[] = {
+	{ "workers", "[--json]", "Show who is alive, where, doing what, since when", "zr workers",
+	  cmd_workers, NULL },
 	{ "worker:run:eval", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",
 	  "Run evaluation task worker", "zr worker:run:eval -w 4 --prefetch-count 2", run_eval,
 	  NULL },

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* Evaluations: the table of their verbs, listing and showing. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/str.h"
+#include "commands.h"
+#include "db.h"
+#include "follow.h"
+#include "reach.h"
+#include "store/evaluations.h"
+
+/* --- listing ------------------------------------------------------------------------------------ */
+
+static const struct cli_col list_cols[] = {
+	{ "id", "ID", COL_TEXT },
+	{ "submission", "SUBMISSION", COL_TEXT },
+	{ "challenge", "CHALLENGE", COL_TEXT },
+	{ "author", "AUTHOR", COL_TEXT },
+	{ "evaluator", "EVALUATOR", COL_TEXT },
+	{ "status", "STATUS", COL_TEXT },
+	{ "reason", "REASON", COL_TEXT },
+	{ "progress_text", "PROGRESS", COL_TEXT },
+	{ "results.state", "RESULTS", COL_TEXT },
+	{ "host", "HOST", COL_TEXT },
+	{ "created_at", "CREATED", COL_TIME },
+	{ 0 },
+};
+
+/* For the table alone: the JSON of an object keeps the keys of the database's side. */
+static int add_progress_texts(json_t *rows)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(rows, i, v)
+	{
+		auto_buf struct buf b = { 0 };
+
+		if (follow_progress(v, &b) < 0 ||
+		    json_object_set_new(v, "progress_text", js_from_bytes(b.data, b.len)) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int run_list(struct cli *c)
+{
+	struct evaluation_filter f = { 0 };
+	auto_obj(settings) s = NULL;
+	auto_obj(db) d = NULL;
+	json_auto_t *rows = NULL;
+	const char *since = NULL;
+	char since_text[TIME_TEXT_MAX];
+	bool json = false;
+	struct err e = { 0 };
+	uint64_t limit = 100, submission = 0;
+	const struct cli_opt opts[] = {
+		{ "challenge", 0, CLI_TEXT, &f.challenge, "LABEL", "of this challenge" },
+		{ "author", 0, CLI_TEXT, &f.author, "AUTHOR", "of submissions by this author" },
+		{ "submission", 0, CLI_COUNT, &submission, "ID", "of this submission" },
+		{ "evaluator", 0, CLI_TEXT, &f.evaluator, "NAME", "by this evaluator" },
+		{ "status", 0, CLI_TEXT, &f.status, "STATUS", "in this state" },
+		{ "host", 0, CLI_TEXT, &f.host, "HOST", "at this host" },
+		{ "since", 0, CLI_TEXT, &since, "TIME",
+		  "made since then: 2h, 2026-11-21, RFC 3339" },
+		{ "limit", 'n', CLI_COUNT, &limit, "N", "the newest N (default 100)" },
+		{ "json", 0, CLI_FLAG, &json, NULL, "print JSON" },
+		{ 0 },
+	};
+
+	if (!cli_parse(c, opts, 0, 0) || !cli_status(c, f.status) ||
+	    !cli_since(c, since, since_text, &f.since))
+		return c->status;
+	if (limit < 1 || limit > 1000000 || submission > INT64_MAX)
+		return cli_usage(c, "want a --limit of 1 to 1000000");
+	if (!cli_db(c, &s, &d))
+		return c->status;
+	f.limit = (int)limit;
+	f.submission = (int64_t)submission;
+	if (evaluations_list(d, &f, s->results_dir, &rows, &e) < 0)
+		return cli_fail(c, &e);
+	if (!json && add_progress_texts(rows) < 0) {
+		err_nomem(&e);
+		return cli_fail(c, &e);
+	}
+	return cli_list(c, rows, list_cols, json);
+}
+
+/* --- one ---------------------------------------------------------------------------------------- */
+
+static const struct cli_col show_cols[] = {
+	{ "id", "id", COL_TEXT },
+	{ "status", "status", COL_TEXT },
+	{ "reason", "reason", COL_TEXT },
+	{ "detail", "detail", COL_TEXT },
+	{ "exit_code", "exit code", COL_TEXT },
+	{ "signal", "signal", COL_TEXT },
+	{ "attempt", "attempt", COL_TEXT },
+	{ "progress_text", "progress", COL_TEXT },
+	{ "scores", "scores", COL_TEXT },
+	{ "results.state", "results", COL_TEXT },
+	{ "results.path", "results path", COL_TEXT },
+	{ "host", "host", COL_TEXT },
+	{ "worker", "worker", COL_TEXT },
+	{ "submission", "submission", COL_TEXT },
+	{ "challenge", "challenge", COL_TEXT },
+	{ "author", "author", COL_TEXT },
+	{ "evaluator", "evaluator", COL_TEXT },
+	{ "args", "arguments", COL_TEXT },
+	{ "pool", "pool", COL_TEXT },
+	{ "priority", "priority", COL_TEXT },
+	{ "created_at", "created", COL_TIME },
+	{ "queued_at", "queued", COL_TIME },
+	{ "started_at", "started", COL_TIME },
+	{ "finished_at", "finished", COL_TIME },
+	{ 0 },
+};
+static const struct cli_col attempt_cols[] = {
+	{ "attempt", "ATTEMPT", COL_TEXT },
+	{ "status", "STATUS", COL_TEXT },
+	{ "reason", "REASON", COL_TEXT },
+	{ "exit_code", "EXIT", COL_TEXT },
+	{ "worker", "WORKER", COL_TEXT },
+	{ "results.state", "RESULTS", COL_TEXT },
+	{ "started_at", "STARTED", COL_TIME },
+	{ "finished_at", "FINISHED", COL_TIME },
+	{ 0 },
+};
+
+static int show_for_people(const struct cli *c, json_t *v)
+{
+	const json_t *attempts = json_object_get(v, "attempts");
+	json_auto_t *one = json_pack("[O]", v);
+	struct err e = { 0 };
+	int status;
+
+	if (!one || add_progress_texts(one) < 0) {
+		err_nomem(&e);
+		return cli_fail(c, &e);
+	}
+	status = cli_show(c, v, show_cols, false);
+	if (status != CLI_DONE || json_array_size(attempts) < 2)
+		return status;
+	putchar('\n');
+	return cli_list(c, attempts, attempt_cols, false);
+}
+
+static int run_show(struct cli *c)
+{
+	auto_obj(settings) s = NULL;
+	auto_obj(db) d = NULL;
+	json_auto_t *v = NULL;
+	bool json = false;
+	struct err e = { 0 };
+	int64_t id;
+	const struct cli_opt opts[] = {
+		{ "json", 0, CLI_FLAG, &json, NULL, "print JSON" },
+		{ 0 },
+	};
+
+	if (!cli_parse(c, opts, 1, 1) || !cli_id(c, "evaluation", c->argv[0], &id) ||
+	    !cli_db(c, &s, &d))
+		return c->status;
+	if (evaluations_show(d, id, s->results_dir, &v, &e) < 0)
+		return cli_fail(c, &e);
+	return json ? cli_show(c, v, show_cols, true) : show_for_people(c, v);
+}
+
+static const struct command commands[] = {
+	{ "evaluations", "[FILTERS] [--json]", "List evaluations, newest first",
+	  "zr evaluations --challenge matmul --status failed --since 2h", run_list, NULL },
+	{ "evaluations:show", "ID [--json]", "Show an evaluation and its attempts",
+	  "zr evaluations:show 42 --json", run_show, NULL },
+	{ "evaluations:watch", "[ID...] [FILTERS] [--json]", "Show evaluations live",
+	  "zr evaluations:watch --challenge matmul", cmd_evaluations_watch,
+	  "Ends when all that it shows have ended. With --json each change is a line." },
+	{ "evaluations:wait", "ID... [--state STATE] [--timeout TIME]",
+	  "Wait until evaluations are in a state", "zr evaluations:wait 42 --timeout 10m",
+	  cmd_evaluations_wait,
+	  "STATE is created, queued, running, completed, failed, canceled, ended (any of the last\n"
+	  "three, the default) or stored (the result is here). Exit status 1: it will not come to\n"
+	  "that; 75: not within the time." },
+	{ "evaluations:why", "ID [--json]", "Say why it is in its state", "zr evaluations:why 42",
+	  cmd_evaluations_why, NULL },
+	{ 0 },
+};
+
+const struct command_group evaluation_group = { "evaluations", commands };
