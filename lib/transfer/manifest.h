@@ -71,6 +71,10 @@ int manifest_refuse(struct manifest *m, const char *type, const char *path,
 		    const char *reason) must_check;
 int manifest_add_chunk(struct manifest *m, const uint8_t sha256[HASH_SIZE]) must_check;
 
+/* ".zr" is ours: only a folder may have that very name, and our own file is not in it. No pack has
+ * an entry for which this is true. */
+bool manifest_path_reserved(enum manifest_type type, const char *path);
+
 /* Sorts the entries and appends the canonical bytes; *ret_root is their hash. */
 int manifest_encode(struct manifest *m, struct buf *b, uint8_t ret_root[HASH_SIZE],
 		    struct err *e) must_check;
