@@ -123,16 +123,28 @@ static void send_text(const struct field *f, size_t n, int level, const char *ms
 		(void)fd_write_all(STDERR_FILENO, line.data, line.len);
 }
 
+/* What a line is about comes from outside as well, so it is escaped like the text. */
+#define FIELD(value) ((value) ? STR_ESC(value) : NULL)
+
+static void send_line(const struct log_ctx *c, int level, const char *file, int line,
+		      const char *msg)
+{
+	const struct field fields[] = {
+		{ "ZR_EVALUATION", "evaluation", FIELD(c->evaluation) },
+		{ "ZR_ATTEMPT", "attempt", FIELD(c->attempt_id) },
+		{ "ZR_QUEUE", "queue", FIELD(c->queue) },
+		{ "ZR_PEER", "peer", FIELD(c->peer) },
+	};
+
+	if (state.sink == SINK_JOURNAL)
+		send_journal(fields, ARRAY_LEN(fields), level, file, line, msg);
+	else
+		send_text(fields, ARRAY_LEN(fields), level, msg);
+}
+
 void log_at(const struct log_ctx *ctx, int level, const char *file, int line, const char *fmt, ...)
 {
 	static const struct log_ctx none;
-	const struct log_ctx *c = ctx ? ctx : &none;
-	const struct field fields[] = {
-		{ "ZR_EVALUATION", "evaluation", c->evaluation },
-		{ "ZR_ATTEMPT", "attempt", c->attempt_id },
-		{ "ZR_QUEUE", "queue", c->queue },
-		{ "ZR_PEER", "peer", c->peer },
-	};
 	int saved_errno = errno;
 	char msg[1024], safe[600];
 	va_list ap;
@@ -143,9 +155,6 @@ void log_at(const struct log_ctx *ctx, int level, const char *file, int line, co
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	str_escape(safe, sizeof(safe), msg, strlen(msg));
-	if (state.sink == SINK_JOURNAL)
-		send_journal(fields, ARRAY_LEN(fields), level, file, line, safe);
-	else
-		send_text(fields, ARRAY_LEN(fields), level, safe);
+	send_line(ctx ? ctx : &none, level, file, line, safe);
 	errno = saved_errno;
 }
