@@ -3,6 +3,14 @@
 #include "commands.h"
 #include "cli.h"
 
+/* clang-format off */
 const struct command_group *const command_groups[] = {
-	&challenge_group, &evaluation_group, &worker_group, &host_group, &db_group, NULL,
+	&challenge_group,
+	&submission_group,
+	&evaluation_group,
+	&worker_group,
+	&host_group,
+	&db_group,
+	NULL,
 };
+/* clang-format on */
