@@ -22,7 +22,8 @@ struct publisher_ops {
 	void (*on_confirmed)(void *user, uint64_t id);
 	/* No queue takes it: moved to the folder "parked" of the spool, or dropped if not durable. */
 	void (*on_parked)(void *user, const char *routing_key, const char *why);
-	void (*on_state)(void *user, bool up, const char *why);
+	/* `why` is NULL when up; its kind tells a wrong configuration from a bad moment. */
+	void (*on_state)(void *user, bool up, const struct err *why);
 	/* Something is odd and handled: for the log. */
 	void (*on_warning)(void *user, const char *text);
 };
