@@ -28,7 +28,7 @@ zr-box_PKGS    := libarchive libzstd nettle jansson
 zr-update_LIBS := store messaging base
 zr-update_PKGS := libpq librabbitmq libconfuse nettle jansson libsystemd
 zr-fetch_LIBS  := transfer base
-zr-fetch_PKGS  := libssh2 libarchive libzstd nettle jansson
+zr-fetch_PKGS  := libssh2 libarchive libzstd nettle jansson libseccomp
 zr-echo_LIBS   := messaging base
 zr-echo_PKGS   := librabbitmq libconfuse nettle jansson libsystemd
 
