@@ -13,7 +13,7 @@ import os
 import sys
 
 from metrics import METRICS
-from reading import BadTable, check_ids, find_predictions, quoted, read_table
+from reading import BadTable, check_complete, find_predictions, quoted, read_table
 
 EXIT_SETUP = 2
 EXIT_SUBMISSION = 3
@@ -80,27 +80,28 @@ def as_label(value, name, line, column):
     return str(value)
 
 
-def column_values(table, ids, name, metrics):
+def column_values(table, ids, name, metrics, columns):
     """The values of each metric's column as the metric wants them, in the order of `ids`."""
     found = {}
     for metric, column in metrics:
         convert = as_number if METRICS[metric][1] else as_label
-        found[metric, column] = [convert(table[i][1][column], name, table[i][0], column) for i in ids]
+        at = 1 + columns.index(column)
+        found[metric, column] = [convert(table[i][at], name, table[i][0], column) for i in ids]
     return found
 
 
 def load_reference(args, columns):
     base = os.environ.get("ZR_EVALUATOR") or os.path.dirname(os.path.abspath(__file__))
     table = read_table(os.path.join(base, args.reference), args.id, columns, args.reference)
-    return table, column_values(table, table, args.reference, args.metric)
+    return table, column_values(table, table, args.reference, args.metric, columns)
 
 
 def load_predictions(args, columns, reference):
     path = find_predictions(args.submission, args.file)
     name = os.path.basename(path)
-    table = read_table(path, args.id, columns, name)
-    check_ids(table, reference, name)
-    return column_values(table, reference, name, args.metric)
+    table = read_table(path, args.id, columns, name, known=reference)
+    check_complete(table, reference, name)
+    return column_values(table, reference, name, args.metric, columns)
 
 
 def compute(args, truth, guess, progress):

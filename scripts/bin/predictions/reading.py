@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Reads a table of predictions or of reference values, strictly.
 
-A table is a dict: id -> {column: text or number}. Every fault is a BadTable whose text is one
-sentence with the file and, where there is one, the line.
+A table is a dict: id -> (line, value, ...), the values in the order of the columns asked for. Every
+fault is a BadTable whose text is one sentence with the file and, where there is one, the line.
 """
 
 import csv
@@ -123,14 +123,18 @@ def row_id(row, column, where):
     return found
 
 
-def read_table(path, id_column, columns, name=None):
-    """Reads `path` (.csv or .jsonl): id -> (line, {column: value}), only the columns asked for."""
-    name = name or os.path.basename(path)
+def read_table(path, id_column, columns, name, known=None):
+    """Reads `path`, .csv or .jsonl.
+
+    With `known` only its ids may occur, so that a table of strangers ends at its first row.
+    """
     rows = json_rows if path.endswith(".jsonl") else csv_rows
     table = {}
     for line, row in rows(read_text(path, name), name):
         where = f"{name}: line {line}"
         key = row_id(row, id_column, where)
+        if known is not None and key not in known:
+            raise BadTable(f"{where}: the id {quoted(key)} is not in the reference set")
         if key in table:
             raise BadTable(f"{where}: the id {quoted(key)} was given in line {table[key][0]} already")
         for column in columns:
@@ -138,7 +142,7 @@ def read_table(path, id_column, columns, name=None):
                 raise BadTable(f"{where}: no column {quoted(column)} for the id {quoted(key)}")
         if len(table) >= ROWS_MAX:
             raise BadTable(f"{where}: more than {ROWS_MAX} rows")
-        table[key] = (line, {column: row[column] for column in columns})
+        table[key] = (line, *(row[column] for column in columns))
     if not table:
         raise BadTable(f"{name}: has no rows")
     return table
@@ -154,12 +158,7 @@ def find_predictions(folder, stem):
     return os.path.join(folder, found[0])
 
 
-def check_ids(predicted, reference, name):
-    """Every reference id must be predicted, and nothing else."""
-    extra = next((k for k in predicted if k not in reference), None)
-    if extra is not None:
-        line = predicted[extra][0]
-        raise BadTable(f"{name}: line {line}: the id {quoted(extra)} is not in the reference set")
+def check_complete(predicted, reference, name):
     missing = [k for k in reference if k not in predicted]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

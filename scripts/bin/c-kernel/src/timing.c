@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
+#include <math.h>
 #include <time.h>
 
 #include "bench.h"
@@ -25,7 +26,8 @@ struct series {
  */
 static double scored_usec(const struct bench *bench, const struct cost *cost)
 {
-	return bench->device ? cost->wall_usec : cost->cpu_usec;
+	/* Never zero, whatever a clock says: it becomes a divisor. */
+	return fmax(bench->device ? cost->wall_usec : cost->cpu_usec, 1e-3);
 }
 
 static void record(const struct bench *bench, struct series *s, int calls,
