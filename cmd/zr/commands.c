@@ -8,6 +8,7 @@ const struct command_group *const command_groups[] = {
 	&challenge_group,
 	&submission_group,
 	&evaluation_group,
+	&leaderboard_group,
 	&worker_group,
 	&host_group,
 	&db_group,

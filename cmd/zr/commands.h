@@ -8,6 +8,7 @@
 extern const struct command_group challenge_group;
 extern const struct command_group submission_group;
 extern const struct command_group evaluation_group;
+extern const struct command_group leaderboard_group;
 extern const struct command_group worker_group;
 extern const struct command_group host_group;
 extern const struct command_group db_group;

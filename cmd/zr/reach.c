@@ -90,13 +90,12 @@ bool cli_status(struct cli *c, const char *text)
 	return false;
 }
 
-int cli_read_object(const char *file, json_t **ret, struct err *e)
+int cli_read_json(const char *file, json_t **ret, struct err *e)
 {
 	bool is_stdin = str_eq(file, "-");
 	const char *what = is_stdin ? "standard input" : file;
 	auto_close int fd = is_stdin ? -1 : open(file, O_RDONLY | O_CLOEXEC);
 	auto_buf struct buf b = { 0 };
-	json_auto_t *o = NULL;
 	int r;
 
 	if (fd < 0 && !is_stdin)
@@ -104,11 +103,19 @@ int cli_read_object(const char *file, json_t **ret, struct err *e)
 	r = fd_read_all(is_stdin ? STDIN_FILENO : fd, what, OBJECT_MAX, &b, e);
 	if (r < 0)
 		return r;
-	r = js_parse(b.data ? b.data : "", b.len, JS_DEPTH_MAX, &o, e);
+	r = js_parse(b.data ? b.data : "", b.len, JS_DEPTH_MAX, ret, e);
+	return r < 0 ? err_wrap(e, "%s", STR_ESC(what)) : 0;
+}
+
+int cli_read_object(const char *file, json_t **ret, struct err *e)
+{
+	json_auto_t *o = NULL;
+	int r = cli_read_json(file, &o, e);
+
 	if (r < 0)
-		return err_wrap(e, "%s", STR_ESC(what));
+		return r;
 	if (!json_is_object(o))
-		return err_input(e, "%s: want one JSON object", STR_ESC(what));
+		return err_input(e, "%s: want one JSON object", STR_ESC(file));
 	*ret = json_incref(o);
 	return 0;
 }

@@ -23,6 +23,8 @@ bool cli_since(struct cli *c, const char *text, char out[TIME_TEXT_MAX],
 /* A status of evaluations, or NULL. False: c->status is set and the error printed. */
 bool cli_status(struct cli *c, const char *text) must_check;
 
+/* JSON from a file, or from standard input for "-". */
+int cli_read_json(const char *file, json_t **ret, struct err *e) must_check;
 /* A JSON object from a file, or from standard input for "-". */
 int cli_read_object(const char *file, json_t **ret, struct err *e) must_check;
 

@@ -33,9 +33,9 @@ static int exec_daemon(const struct cli *c, const char *program, char **words)
 	return cli_fail(c, &e);
 }
 
-static int run_workers(struct cli *c, const char *program)
+static int run_workers(struct cli *c, const char *program, uint64_t prefetch)
 {
-	uint64_t workers = 1, prefetch = 1;
+	uint64_t workers = 1;
 	auto_strv char **words = NULL;
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
@@ -60,12 +60,13 @@ static int run_workers(struct cli *c, const char *program)
 
 static int run_eval(struct cli *c)
 {
-	return run_workers(c, "zr-eval");
+	return run_workers(c, "zr-eval", 1);
 }
 
 static int run_update(struct cli *c)
 {
-	return run_workers(c, "zr-update");
+	/* Events that wait are applied together: a window of one would commit each by itself. */
+	return run_workers(c, "zr-update", 512);
 }
 
 /* Options and patterns are zr-echo's own. */
@@ -85,7 +86,7 @@ static const struct command commands[] = {
 	  "Run evaluation task worker", "zr worker:run:eval -w 4 --prefetch-count 2", run_eval,
 	  NULL },
 	{ "worker:run:update", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",
-	  "Run update task worker", "zr worker:run:update -w 1 --prefetch-count 256", run_update,
+	  "Run update task worker", "zr worker:run:update -w 1 --prefetch-count 512", run_update,
 	  NULL },
 	{ "worker:run:echo", "[OPTIONS] [PATTERN...]",
 	  "Run echo task worker (used as debug worker)", "zr worker:run:echo 'event.#'", run_echo,

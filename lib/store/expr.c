@@ -351,7 +351,8 @@ static void apply(const struct op *op, double *v)
 	case OP_MIN:
 	case OP_MAX:
 		for (unsigned i = 1; i < op->args; i++)
-			v[0] = op->code == OP_MIN ? fmin(v[0], v[i]) : fmax(v[0], v[i]);
+			if ((op->code == OP_MIN) == (v[i] < v[0]))
+				v[0] = v[i];
 		break;
 	case OP_NUM:
 	case OP_KEY:
