@@ -14,6 +14,8 @@ from lib import processes
 from lib.services import DEV, Services
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.standalone
+
 def listens(port):
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0

@@ -15,6 +15,8 @@ from lib.evaluation import BIN, EXAMPLES, Evaluation, read_conf
 from lib.services import ROOT
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.standalone
+
 CHEATS = os.path.join(ROOT, "test/evaluators/cheats")
 FAKE_CUDA = os.path.join(ROOT, "test/evaluators/fake-cuda")
 KERNEL = os.path.join(BIN, "c-kernel")
