@@ -150,7 +150,7 @@ def test_a_kernel_that_never_ends_is_stopped_from_outside_and_leaves_nothing(tmp
     e = Evaluation("c-kernel", sample("c-kernel/never-ends"), tmp_path)
     assert e.finish("prepare", e.start("prepare")).code == 0
     process = e.start("run")
-    runners = wait_for(lambda: runners_of(process.pid), what="two runners")
+    runners = wait_for(lambda: e.progress and runners_of(process.pid), what="the first check")
     os.kill(process.pid, signal.SIGTERM)
     phase = e.finish("run", process)
     assert phase.code == 4 and "stopped from outside during: checking matmul" in phase.err

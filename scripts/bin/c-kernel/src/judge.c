@@ -47,7 +47,7 @@ struct options {
 };
 
 /* What a SIGTERM at the evaluator's time limit leaves on stderr: a sentence prepared in advance. */
-static char stopped_at[200];
+static char stopped_at[200] = "stopped from outside before the first check\n";
 
 static void on_term(int sig)
 {
