@@ -20,20 +20,20 @@ endif
 PROGS := $(notdir $(wildcard cmd/*))
 
 zr_LIBS        := store messaging exec transfer base
-zr_PKGS        := libpq librabbitmq libconfuse libssh2 libarchive libzstd nettle jansson libsystemd
+zr_PKGS        := libpq librabbitmq openssl libconfuse libssh2 libarchive libzstd nettle jansson libsystemd
 zr-eval_LIBS   := messaging exec base
-zr-eval_PKGS   := librabbitmq libconfuse nettle jansson libsystemd
+zr-eval_PKGS   := librabbitmq openssl libconfuse nettle jansson libsystemd
 zr-box_LIBS    := exec transfer base
 zr-box_PKGS    := libarchive libzstd nettle jansson
 zr-update_LIBS := store messaging base
-zr-update_PKGS := libpq librabbitmq libconfuse nettle jansson libsystemd
+zr-update_PKGS := libpq librabbitmq openssl libconfuse nettle jansson libsystemd
 zr-fetch_LIBS  := transfer base
 zr-fetch_PKGS  := libssh2 libarchive libzstd nettle jansson libseccomp
 zr-echo_LIBS   := messaging base
-zr-echo_PKGS   := librabbitmq libconfuse nettle jansson libsystemd
+zr-echo_PKGS   := librabbitmq openssl libconfuse nettle jansson libsystemd
 
 LIBS     := base messaging exec store transfer
-ALL_PKGS := libpq librabbitmq libconfuse libssh2 libarchive libzstd nettle jansson libsystemd
+ALL_PKGS := libpq librabbitmq openssl libconfuse libssh2 libarchive libzstd nettle jansson libsystemd
 
 # zr-box is started once per job: linked statically its exec costs less than half. Sanitizers
 # need the dynamic loader.

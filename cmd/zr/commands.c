@@ -10,6 +10,7 @@ const struct command_group *const command_groups[] = {
 	&evaluation_group,
 	&leaderboard_group,
 	&worker_group,
+	&queue_group,
 	&host_group,
 	&db_group,
 	NULL,

@@ -10,6 +10,7 @@ extern const struct command_group submission_group;
 extern const struct command_group evaluation_group;
 extern const struct command_group leaderboard_group;
 extern const struct command_group worker_group;
+extern const struct command_group queue_group;
 extern const struct command_group host_group;
 extern const struct command_group db_group;
 
@@ -23,5 +24,7 @@ int cmd_evaluations_cancel(struct cli *c);
 int cmd_evaluations_retry(struct cli *c);
 int cmd_doctor(struct cli *c);
 int cmd_workers(struct cli *c);
+int cmd_topology_apply(struct cli *c);
+int cmd_topology_check(struct cli *c);
 
 #endif

@@ -57,6 +57,13 @@ int loop_run(struct loop *l, struct err *e)
 	return r < 0 ? err_errno(e, r, "run the event loop") : r;
 }
 
+int loop_turn(struct loop *l, uint64_t timeout_usec, struct err *e)
+{
+	int r = sd_event_run(l->ev, timeout_usec);
+
+	return r < 0 ? err_errno(e, r, "run the event loop") : 0;
+}
+
 void loop_exit(struct loop *l, int code)
 {
 	(void)sd_event_exit(l->ev, code);

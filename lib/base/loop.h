@@ -31,6 +31,9 @@ DEFINE_AUTO(loop);
 /* Runs until loop_exit(); returns its code, or -errno if the loop itself failed. */
 int loop_run(struct loop *l, struct err *e) must_check;
 void loop_exit(struct loop *l, int code);
+/* One turn: waits at most that long for something to happen and handles it. For tools that wait for
+ * one answer; not together with loop_run(). */
+int loop_turn(struct loop *l, uint64_t timeout_usec, struct err *e) must_check;
 
 /* EPOLLIN, EPOLLOUT, … The descriptor stays the caller's, and open as long as the source lives. */
 int loop_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn, void *user,

@@ -27,10 +27,10 @@ enum broker_role {
 	BROKER_PUBLISH,
 };
 
-/* Names a delivery for its settlement. Valid until settled or the connection is lost. */
+/* Names a delivery for its settlement. Valid until settled or its AMQP channel is lost. */
 struct delivery_ref {
-	uint32_t connection; /* counts connections: an old one's deliveries cannot be settled */
-	uint32_t channel;
+	uint32_t life; /* which opening of the channel: an old one's deliveries cannot be settled */
+	uint16_t channel;
 	uint64_t tag;
 };
 
@@ -79,7 +79,8 @@ struct broker_ops {
 	/* Connected; consumers are being set up again, publishing works. */
 	void (*on_ready)(void *user);
 	/* Not connected: `why` is a sentence with the cure where there is one. Called once per
-	 * failed attempt, and when a connection breaks. It is tried again without being asked. */
+	 * failed attempt, and when a connection breaks. It is tried again without being asked; kind
+	 * INPUT says that the settings are wrong: password, virtual host, certificate. */
 	void (*on_down)(void *user, const struct err *why);
 	void (*on_delivery)(void *user, const struct delivery *d);
 	/* Exactly once for each accepted publication. */
@@ -92,9 +93,9 @@ struct broker_ops {
 };
 
 struct broker_conf {
-	const char *url; /* amqp:// or amqps:// */
-	const char *ca_file, *cert_file,
-		*key_file; /* NULL: the system's authorities, no certificate */
+	const char *url;                  /* amqp:// or amqps:// */
+	const char *ca_file;              /* NULL: the authorities of the system */
+	const char *cert_file, *key_file; /* NULL: no client certificate */
 	uint64_t heartbeat_usec;
 	uint64_t message_max; /* larger deliveries are flagged, their bytes dropped */
 	const char *name;     /* shown by the broker's management tools */
@@ -108,7 +109,10 @@ void broker_conf_init(struct broker_conf *c, const struct settings *s, enum brok
 /* Starts to connect from the next turn of the loop on. INPUT: a bad URL or unusable TLS files. */
 int broker_new(struct loop *l, const struct broker_conf *conf, const struct broker_ops *ops,
 	       void *user, struct broker **ret, struct err *e) must_check;
-/* Closes at once; unsettled deliveries go back to their queues. Calls back nobody. */
+/* Says goodbye properly: what was settled or published before has reached the broker when `done` is
+ * called, at the latest after 2 s. Nothing else is called any more. */
+void broker_close(struct broker *b, void (*done)(void *user), void *user);
+/* Ends at once; unsettled deliveries go back to their queues. Calls back nobody. */
 void broker_free(struct broker *b);
 DEFINE_AUTO(broker);
 bool broker_is_ready(const struct broker *b);
@@ -124,19 +128,22 @@ struct broker_consume {
 	bool exclusive;
 	bool no_ack;               /* deliveries count as settled when sent */
 	const char *stream_offset; /* "first", "next", …; NULL: not a stream */
-	uint64_t stream_from;      /* with stream_offset "offset" */
 };
 
-/* The consumer lives on its own AMQP channel and until broker_cancel(). */
+/* The consumer lives on its own AMQP channel, is set up again after every loss, and stays until
+ * broker_consumer_free() or the broker's end. Texts are copied. A stream's consumer goes on after
+ * the last message it was given. */
 int broker_consume(struct broker *b, const struct broker_consume *spec,
 		   struct broker_consumer **ret, struct err *e) must_check;
-/* Stops the deliveries. Those already here can still be settled; the consumer is gone after `done`
- * (may be NULL), which is called when the broker has agreed, or at once if it is not connected. */
-void broker_cancel(struct broker_consumer *c, void (*done)(void *user), void *user);
-/* Where a stream consumer goes on after a reconnect: the offset after the last one seen. */
+/* Stops the deliveries: `done` (may be NULL) is called once none can come any more. Unsettled ones
+ * can still be settled. */
+void broker_pause(struct broker_consumer *c, void (*done)(void *user), void *user);
+void broker_resume(struct broker_consumer *c);
+/* Unsettled deliveries go back to their queue. */
+void broker_consumer_free(struct broker_consumer *c);
 const char *broker_consumer_queue(const struct broker_consumer *c);
 
-/* Settling returns -ESTALE if the delivery's connection is gone: the message will come again. */
+/* Settling returns -ESTALE if the delivery's channel is gone: the message will come again. */
 int broker_ack(struct broker *b, struct delivery_ref ref, bool and_all_before);
 /* requeue: back to its queue. Otherwise dead-lettered as it is. */
 int broker_reject(struct broker *b, struct delivery_ref ref, bool requeue);

@@ -60,7 +60,7 @@ typedef void (*topology_fn)(void *user, const struct topology_state *st);
  * first item that exists with other properties is the error, ERR_INPUT, with the cure. */
 int topology_apply(struct session *s, const struct topology_item *items, size_t n, topology_fn fn,
 		   void *user, struct err *e) must_check;
-/* Only looks. Returns how many items are missing. */
+/* Only looks. Returns how many items are missing or have other properties than wanted. */
 int topology_check(struct session *s, const struct topology_item *items, size_t n, topology_fn fn,
 		   void *user, struct err *e) must_check;
 
