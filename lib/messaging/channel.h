@@ -32,8 +32,9 @@ struct channel_ops {
 	/* Durable events up to `id` are on disk / event `id` has arrived. */
 	void (*on_durable)(void *user, uint64_t id);
 	void (*on_confirmed)(void *user, uint64_t id);
-	/* Intake and events work (up), or not and why. Called on changes only. */
-	void (*on_state)(void *user, bool up, const char *why);
+	/* Intake and events work (up, `why` NULL), or not and why: kind INPUT and HOST ask for a
+	 * person. Called on changes, and again for each failed attempt to come up. */
+	void (*on_state)(void *user, bool up, const struct err *why);
 	/* For the log; level is syslog's. */
 	void (*on_report)(void *user, int level, const char *text);
 };
@@ -42,6 +43,7 @@ struct channel_ops {
 struct channel_type {
 	const char *name;
 	void (*free)(struct channel *c);
+	void (*close)(struct channel *c, void (*done)(void *user), void *user);
 	void (*want)(struct channel *c, unsigned n);
 	int (*ack)(struct channel *c, struct channel_request *t);
 	int (*dead)(struct channel *c, struct channel_request *t, const char *reason,
@@ -67,7 +69,9 @@ struct channel_conf {
 int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
 		     void *user, struct channel **ret, struct err *e) must_check;
 
-/* Unsettled requests go back. Events stay in their spool for the next start. */
+/* Takes leave: `done` is called when everything settled so far has reached the other side. */
+void channel_close(struct channel *c, void (*done)(void *user), void *user);
+/* At once. Unsettled requests go back. Events stay in their spool for the next start. */
 void channel_free(struct channel *c);
 DEFINE_AUTO(channel);
 

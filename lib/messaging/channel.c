@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+#include "messaging/channel.h"
+
+#include "base/id.h"
+
+void channel_free(struct channel *c)
+{
+	if (c)
+		c->type->free(c);
+}
+
+void channel_close(struct channel *c, void (*done)(void *user), void *user)
+{
+	c->type->close(c, done, user);
+}
+
+void channel_want(struct channel *c, unsigned n)
+{
+	c->type->want(c, n);
+}
+
+bool channel_is_idle(const struct channel *c)
+{
+	return c->type->is_idle(c);
+}
+
+int channel_ack(struct channel *c, struct channel_request *t)
+{
+	return c->type->ack(c, t);
+}
+
+int channel_dead(struct channel *c, struct channel_request *t, const char *reason,
+		 const char *detail)
+{
+	return c->type->dead(c, t, reason, detail);
+}
+
+int channel_return(struct channel *c, struct channel_request *t)
+{
+	return c->type->give_back(c, t);
+}
+
+static int send_message(struct channel *c, const struct message *m, const char *id, bool durable,
+			uint64_t *ret_id, struct err *e)
+{
+	char key[MESSAGE_KEY_MAX];
+	auto_free char *body = NULL;
+	size_t n = 0;
+	int r = message_encode(m, &body, &n, e);
+
+	if (r < 0)
+		return r;
+	return c->type->event(c, message_key(key, m), id, body, n, durable, ret_id, e);
+}
+
+int channel_event(struct channel *c, const struct message_event *ev, bool durable, uint64_t *ret_id,
+		  struct err *e)
+{
+	struct message m = { .type = MESSAGE_EVENT, .event = *ev };
+	char id[UUID_LEN + 1];
+
+	if (!m.event.id)
+		m.event.id = id_uuid7(id);
+	return send_message(c, &m, m.event.id, durable, ret_id, e);
+}
+
+int channel_worker(struct channel *c, const struct message_worker *w, struct err *e)
+{
+	const struct message m = { .type = MESSAGE_WORKER, .worker = *w };
+	char id[UUID_LEN + 1];
+
+	return send_message(c, &m, id_uuid7(id), false, NULL, e);
+}
+
+int channel_sync(struct channel *c, struct err *e)
+{
+	return c->type->sync(c, e);
+}
+
+uint64_t channel_waiting(const struct channel *c)
+{
+	return c->type->waiting(c);
+}
