@@ -73,7 +73,7 @@ static int read_start(int dirfd, const char *name, char *buf, size_t size)
 /* The number after `key` at the start of a line, or the first number with key "". */
 static int read_number(int dirfd, const char *name, const char *key, uint64_t *ret)
 {
-	char text[2048], *end;
+	char text[2048] = "", *end;
 	size_t n = strlen(key);
 	int r;
 

@@ -49,7 +49,7 @@ struct cgroup_box {
 int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struct limits *l,
 		struct cgroup_box *ret, struct err *e) must_check;
 /* The same directories again, for cleaning up after a keeper; none at all is success. */
-void cgroup_open(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *ret);
+void cgroup_open(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *c);
 void cgroup_close(struct cgroup_box *c);
 
 /* For the new process itself (async-signal-safe): joins all directories, or all but v2, in which

@@ -193,7 +193,7 @@ static int read_words(const json_t *a, const char *what, char ***ret, struct err
 static int read_phase(const json_t *o, struct box_spec *s, int *last, struct err *e)
 {
 	static const char *const known[] = { "name", "argv", NULL };
-	const char *name;
+	const char *name = "";
 	enum phase p;
 	int r;
 

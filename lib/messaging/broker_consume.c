@@ -41,9 +41,9 @@ static void send_consume(struct broker *b, struct broker_consumer *c)
 
 static struct chan *free_channel(struct broker *b)
 {
-	for (uint16_t id = CHANNEL_FIRST_CONSUMER; id <= CHANNEL_MAX; id++)
+	for (unsigned id = CHANNEL_FIRST_CONSUMER; id <= CHANNEL_MAX; id++)
 		if (!b->chans[id] || !b->chans[id]->open)
-			return chan_open(b, id);
+			return chan_open(b, (uint16_t)id);
 	broker_lost_protocol(b, "more consumers than channels");
 	return NULL;
 }

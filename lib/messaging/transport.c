@@ -112,11 +112,15 @@ void transport_tls_free(struct transport_tls *t)
 /* The certificate must be for the name or address that was asked for. */
 static int expect_peer(SSL *ssl, const char *host)
 {
+	/* OpenSSL's macro takes the const away, which clang minds. */
+	auto_free char *name = strdup(host);
+
 	if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1)
 		return 0;
 	ERR_clear_error();
-	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1 ? 0
-											 : -ENOMEM;
+	if (!name || SSL_set1_host(ssl, host) != 1 || SSL_set_tlsext_host_name(ssl, name) != 1)
+		return -ENOMEM;
+	return 0;
 }
 
 /* --- ends --- */

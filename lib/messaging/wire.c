@@ -200,7 +200,7 @@ static void take_headers(struct cursor *c, struct texts *t, struct wire_properti
 {
 	size_t size = (size_t)take_uint(c, 4);
 	const uint8_t *p = take(c, size);
-	struct cursor table = { p, p + size, NULL };
+	struct cursor table = { p, p ? p + size : NULL, NULL };
 
 	while (p && table.p < table.end && !table.bad) {
 		struct broker_header h = { 0 };

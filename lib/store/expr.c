@@ -362,7 +362,7 @@ static void apply(const struct op *op, double *v)
 
 int expr_eval(const struct expr *x, const json_t *scores, double *ret, struct err *e)
 {
-	double stack[STACK_MAX + 1];
+	double stack[STACK_MAX + 1] = { 0 };
 	unsigned n = 0;
 
 	for (size_t i = 0; i < x->n; i++) {

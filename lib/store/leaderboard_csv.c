@@ -33,7 +33,7 @@ static int cell_text(struct buf *b, const char *s)
 	quotes = raw.data && needs_quotes(raw.data);
 	if (quotes)
 		r = buf_str(b, "\"");
-	for (size_t i = 0; r >= 0 && i < raw.len; i++) {
+	for (size_t i = 0; r >= 0 && raw.data && i < raw.len; i++) {
 		if (raw.data[i] == '"')
 			r = buf_str(b, "\"");
 		if (r >= 0)
