@@ -182,6 +182,18 @@ static const struct command commands[] = {
 	  "STATE is created, queued, running, completed, failed, canceled, ended (any of the last\n"
 	  "three, the default) or stored (the result is here). Exit status 1: it will not come to\n"
 	  "that; 75: not within the time." },
+	{ "evaluations:logs", "ID [-f] [--stream out|err] [--attempt N]",
+	  "Print what the evaluation's commands wrote", "zr evaluations:logs 42 -f",
+	  cmd_evaluations_logs,
+	  "Prints the logs of the stored result; while it is not there, what the broker keeps of\n"
+	  "the log events." },
+	{ "evaluations:cancel", "ID...", "Cancel evaluations", "zr evaluations:cancel 42",
+	  cmd_evaluations_cancel,
+	  "From here on no other outcome counts. What runs is ended by its worker." },
+	{ "evaluations:retry", "ID", "Evaluate again under the same number",
+	  "zr evaluations:retry 42", cmd_evaluations_retry,
+	  "A new request with the next attempt number, for an evaluation that has ended. Its\n"
+	  "outcome replaces the present one, which stays on record." },
 	{ "evaluations:why", "ID [--json]", "Say why it is in its state", "zr evaluations:why 42",
 	  cmd_evaluations_why, NULL },
 	{ 0 },

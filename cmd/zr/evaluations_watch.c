@@ -126,7 +126,7 @@ static const char *text_of(const json_t *o, const char *key)
 static int draw_row(const json_t *v, int columns)
 {
 	auto_buf struct buf b = { 0 };
-	int r = buf_fmt(&b, "%6lld  %-16.16s  %-16.16s  ",
+	int r = buf_fmt(&b, "%6lld  %-14.14s  %-10.10s  ",
 			(long long)json_integer_value(json_object_get(v, "id")),
 			STR_ESC(text_of(v, "challenge")), STR_ESC(text_of(v, "author")));
 
@@ -150,7 +150,7 @@ static int draw(struct watch *w, const json_t *rows)
 		room = size.ws_row - 3u;
 	if (w->drawn)
 		printf("\033[%dF", w->drawn);
-	printf("%6s  %-16s  %-16s  %s\033[K\n", "ID", "CHALLENGE", "AUTHOR", "STATUS");
+	printf("%6s  %-14s  %-10s  %s\033[K\n", "ID", "CHALLENGE", "AUTHOR", "STATUS");
 	for (size_t i = 0; i < n && i < room; i++)
 		if (draw_row(json_array_get(rows, i), columns) < 0)
 			return -ENOMEM;

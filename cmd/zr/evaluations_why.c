@@ -54,7 +54,7 @@ static const char *for_how_long(const char *since, char *out, size_t size)
 	char span[32];
 
 	out[0] = '\0';
-	if (since && time_parse(since, &then) == 0 && then <= now) {
+	if (since && time_parse(since, &then) == 0 && then + USEC_PER_SEC <= now) {
 		uint64_t sec = (now - then) / USEC_PER_SEC;
 
 		/* Exact seconds of a day ago tell nobody anything. */

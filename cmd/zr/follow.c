@@ -124,42 +124,48 @@ static int add_bar(struct buf *b, double fraction, int width)
 	return r == 0 ? buf_str(b, "]") : r;
 }
 
-/* What a running one does, what an ended one ended with. */
-static int add_detail(const json_t *v, bool running, int width, struct buf *b)
+/* How an ended one ended. */
+static int add_outcome(const json_t *v, struct buf *b)
+{
+	const char *reason = text_of(v, "reason"), *detail = text_of(v, "detail");
+	int r = 0;
+
+	if (reason && !str_eq(reason, "ok") && !str_eq(reason, text_of(v, "status")))
+		r = buf_fmt(b, " (%s)", STR_ESC(reason));
+	return r == 0 && detail ? buf_fmt(b, ": %s", STR_ESC(detail)) : r;
+}
+
+/* A bar leaves no room for the place. */
+static int add_work(const json_t *v, int width, struct buf *b)
 {
 	const json_t *p = json_object_get(v, "progress");
 	const char *text = text_of(p, "text"), *phase = text_of(p, "phase");
-	const char *reason = text_of(v, "reason"), *detail = text_of(v, "detail");
+	const char *where = text_of(v, "worker");
 	double f = follow_fraction(v);
 	int r = 0;
 
-	if (!running) {
-		if (reason && !str_eq(reason, "ok") && !str_eq(reason, text_of(v, "status")))
-			r = buf_fmt(b, " (%s)", STR_ESC(reason));
-		return r == 0 && detail ? buf_fmt(b, ": %s", STR_ESC(detail)) : r;
-	}
-	if (phase)
+	if (!width && where)
+		r = buf_fmt(b, " on %s", STR_ESC(where));
+	if (r == 0 && !width && phase)
 		r = buf_fmt(b, ", %s", STR_ESC(phase));
 	if (r == 0 && width && f >= 0)
 		r = add_bar(b, f, width);
-	if (r == 0 && json_is_object(p)) {
-		r = buf_str(b, " ");
-		if (r == 0)
-			r = follow_progress(v, b);
-	}
+	if (r == 0 && json_is_object(p))
+		r = buf_str(b, width ? " " : ": ");
+	if (r == 0 && json_is_object(p))
+		r = follow_progress(v, b);
 	return r == 0 && text && *text ? buf_fmt(b, " %s", STR_ESC(text)) : r;
 }
 
 int follow_text(const json_t *evaluation, int width, struct buf *b)
 {
 	const char *status = text_of(evaluation, "status");
-	const char *where = text_of(evaluation, "worker");
-	bool running = str_eq(status, "running");
 	int r = buf_str(b, STR_ESC(status));
 
-	if (r == 0 && running && where)
-		r = buf_fmt(b, " on %s", STR_ESC(where));
-	return r == 0 ? add_detail(evaluation, running, width, b) : r;
+	if (r < 0)
+		return r;
+	return str_eq(status, "running") ? add_work(evaluation, width, b)
+					 : add_outcome(evaluation, b);
 }
 
 void follow_shown_done(struct follow_shown *s)

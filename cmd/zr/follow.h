@@ -29,8 +29,8 @@ int follow_events(struct follow *f, int64_t id, int64_t after, json_t **ret,
 /* Sleeps FOLLOW_USEC, or until `deadline` on the monotonic clock. False: that has come. */
 bool follow_pause(uint64_t deadline);
 
-/* "running on oberon/1: 15 of 200, compiling"; foreign bytes are escaped. `width` > 0 adds a bar of
- * so many columns. */
+/* "running on oberon/1, run: 15 of 200 words"; foreign bytes are escaped. `width` > 0: a bar of so
+ * many columns instead of the place. */
 int follow_text(const json_t *evaluation, int width, struct buf *b) must_check;
 /* The progress alone: "15/200", "40 %", or "-". */
 int follow_progress(const json_t *evaluation, struct buf *b) must_check;

@@ -70,6 +70,10 @@ static int run_template(struct cli *c)
 }
 
 static const struct command commands[] = {
+	{ "doctor", "[--json]", "Look for what is wrong with this installation", "zr doctor",
+	  cmd_doctor,
+	  "Looks at broker, database, SSH, disk, clock, GPUs, control groups and evaluators, and\n"
+	  "changes nothing. Exit status 1 if a line says fail." },
 	{ "settings", "[--json]", "Show every setting, its value and where it came from",
 	  "zr settings", run_settings, NULL },
 	{ "settings:check", "[FILE]", "Check a settings file", "zr settings:check /etc/zr/zr.conf",

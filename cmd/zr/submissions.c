@@ -302,6 +302,12 @@ static const struct command commands[] = {
 	  "zr submissions:create matmul kernel.c --author ada", run_create,
 	  "Packs PATH into submissions_dir and prints the new number. Nothing is evaluated yet:\n"
 	  "see submissions:eval." },
+	{ "submissions:eval", "ID [OPTIONS]", "Have a submission evaluated",
+	  "zr submissions:eval 7 --priority high -e --task=matmul --wait", cmd_submissions_eval,
+	  "Prints the number of the new evaluation. Evaluator, pool or host, and the first\n"
+	  "arguments are those of the challenge unless options say otherwise; -e adds one more\n"
+	  "argument and may be repeated. To a host, the submission is sent at once over SSH.\n"
+	  "If the broker is away the request is kept and zr-update sends it." },
 	{ "submissions:status", "ID [--exclude | --include] [--json]",
 	  "Show a submission and its evaluations", "zr submissions:status 7 --exclude", run_status,
 	  NULL },

@@ -49,11 +49,14 @@ int evaluations_list(struct db *d, const struct evaluation_filter *f, const char
 	db_arg_id(&a, f->submission);
 	db_arg_id(&a, f->before);
 	db_arg_int(&a, f->limit ? f->limit : ROWS_LIMIT);
+	db_arg_text(&a, f->since);
 	r = rows_list(d,
 		      "select body from evaluation_list where challenge = coalesce($1, challenge)"
 		      " and author = coalesce($2, author) and state = coalesce($3, state)"
 		      " and ($4::text is null or host = $4) and evaluator = coalesce($5, evaluator)"
 		      " and ($6::bigint is null or submission = $6)"
+		      " and ($9::timestamptz is null or id in"
+		      " (select id from evaluation where created_at >= $9))"
 		      " and id < coalesce($7::bigint, 9223372036854775807) order by id desc limit "
 		      "$8::int",
 		      &a, &list, e);

@@ -81,10 +81,13 @@ int submissions_list(struct db *d, const struct submission_filter *f, json_t **r
 	db_arg_text(&a, f->status);
 	db_arg_id(&a, f->before);
 	db_arg_int(&a, f->limit ? f->limit : ROWS_LIMIT);
+	db_arg_text(&a, f->since);
 	return rows_list(
 		d,
 		"select body from submission_list where challenge = coalesce($1, challenge)"
 		" and author = coalesce($2, author) and status = coalesce($3, status)"
+		" and ($6::timestamptz is null or id in"
+		" (select id from submission where created_at >= $6))"
 		" and id < coalesce($4::bigint, 9223372036854775807) order by id desc limit "
 		"$5::int",
 		&a, ret, e);
