@@ -58,7 +58,7 @@ int cgroup_join(const struct cgroup_box *c, bool in_v2) must_check;
 
 /* Signals every process in it. SIGKILL goes by cgroup.kill where there is one: at once and without
  * a gap; everything else is a walk that a storm of forks can outrun. */
-int cgroup_signal(const struct cgroup_box *c, int signo) must_check;
+int cgroup_signal(const struct cgroup_box *c, int signo);
 /* -ENOENT without any directory. */
 int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
 /* Removes the directories, which must be empty; waits a few milliseconds for the kernel. */

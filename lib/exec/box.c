@@ -1,0 +1,813 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * A box folder is in one of four states, found from three things: is there a result in its journal,
+ * is keeper.lock held, is there a journal at all. What a worker does is a function of that state
+ * alone, so that it does not matter which worker made the folder.
+ *
+ * Following a box: the socket says that there is news. When it closes, or the keeper ends, the
+ * journal and the lock are looked at again, and that look decides (check_end()). Nothing is
+ * concluded from the socket or from an exit status.
+ *
+ * Names in <state_dir>/spool/boxes: <attempt_id>, and ".<attempt_id>.new" and ".<attempt_id>.gone"
+ * for a folder that is being made or removed. So a folder under its own name is always whole.
+ */
+#include "exec/box.h"
+
+#include <dirent.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/json.h"
+#include "base/proc.h"
+#include "base/str.h"
+#include "exec/journal.h"
+#include "exec/leftover.h"
+
+#define MESSAGE_MAX   16384
+#define RETRY_USEC    (10 * USEC_PER_MSEC)
+#define RETRY_MAX     (500 * USEC_PER_MSEC)
+#define STUCK_USEC    (1 * USEC_PER_SEC)
+#define LEFTOVER_USEC (10 * USEC_PER_SEC)
+#define STALE_SEC     60
+
+struct box {
+	struct box_spec *spec;
+	char *boxes_dir; /* the folder that ours is in */
+	int dir, owner;
+	enum box_state state;
+
+	struct loop *loop; /* NULL: not followed */
+	struct box_calls calls;
+	void *user;
+	bool *freed; /* set by box_free() while a callback runs */
+
+	int sock; /* to the keeper, or -1 */
+	struct loop_src *sock_src;
+	struct buf in;
+	bool cancel; /* asked for, not yet sent */
+
+	int pidfd; /* of the keeper while it is our child, or -1 */
+	struct loop_src *child_src;
+
+	struct loop_src *timer; /* the next look at journal and lock */
+	uint64_t retry_usec;
+	uint64_t end_told_usec;   /* the keeper said `end` */
+	uint64_t kill_since_usec; /* leftovers of a dead keeper are being killed */
+	bool ended;               /* on_end() was called */
+};
+
+static void check_end(struct box *b);
+
+/* --- folders ---------------------------------------------------------------------------------- */
+
+static int boxes_path(const char *state_dir, char **ret, struct err *e)
+{
+	return str_fmt(ret, "%s/spool/boxes", state_dir) < 0 ? err_nomem(e) : 0;
+}
+
+static int open_boxes(const char *boxes_dir, int *ret_fd, struct err *e)
+{
+	return fd_make_dir(boxes_dir, 0711, ret_fd, e);
+}
+
+static int read_boot_id(char out[UUID_LEN + 1])
+{
+	auto_buf struct buf b = { 0 };
+
+	if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &b, NULL) < 0 ||
+	    b.len < UUID_LEN)
+		return -EIO;
+	memcpy(out, b.data, UUID_LEN);
+	out[UUID_LEN] = '\0';
+	return id_is_uuid(out) ? 0 : -EIO;
+}
+
+static bool lock_is_free(int dir, const char *name)
+{
+	auto_close int fd = -1;
+
+	return fd_lock(dir, name, false, &fd, NULL) == 0;
+}
+
+void box_free(struct box *b)
+{
+	if (!b)
+		return;
+	if (b->freed)
+		*b->freed = true;
+	loop_src_free(b->timer);
+	loop_src_free(b->child_src);
+	loop_src_free(b->sock_src);
+	if (b->sock >= 0)
+		close(b->sock);
+	if (b->pidfd >= 0)
+		close(b->pidfd);
+	if (b->owner >= 0)
+		close(b->owner);
+	if (b->dir >= 0)
+		close(b->dir);
+	buf_done(&b->in);
+	spec_free(b->spec);
+	free(b->boxes_dir);
+	free(b);
+}
+
+static struct box *new_box(void)
+{
+	struct box *b = calloc(1, sizeof(*b));
+
+	if (b)
+		b->dir = b->owner = b->sock = b->pidfd = -1;
+	return b;
+}
+
+/* --- the claim -------------------------------------------------------------------------------- */
+
+static int write_spec(int dir, const char *text, struct err *e)
+{
+	auto_close int fd = openat(dir, SPEC_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, "make " SPEC_FILE);
+	r = fd_write_all(fd, text, strlen(text));
+	if (r < 0)
+		return err_errno(e, r, "write " SPEC_FILE);
+	return fsync(fd) < 0 ? err_sys(e, "sync " SPEC_FILE) : 0;
+}
+
+/* The worker's claim in JSON, completed by the boot it was made in. */
+static int spec_with_boot(const struct box_spec *spec, char **ret, struct err *e)
+{
+	struct box_spec with = *spec;
+	char boot[UUID_LEN + 1];
+
+	if (!with.boot_id) {
+		if (read_boot_id(boot) < 0)
+			return err_set(e, EIO, ERR_HOST, "cannot read the boot id");
+		with.boot_id = boot;
+	}
+	return spec_text(&with, ret, e);
+}
+
+/*
+ * Two syncs: of the file's content, and of the folder that gives the claim its name. The name inside
+ * the new folder needs none of its own: on journaling file systems the sync of a new file carries
+ * the folder entries that lead to it.
+ */
+static int make_claim(struct box *b, int boxes, const char *id, const char *text, struct err *e)
+{
+	char temp[UUID_LEN + 8];
+	int r;
+
+	snprintf(temp, sizeof(temp), ".%s.new", id);
+	if (mkdirat(boxes, temp, 0711) < 0)
+		return err_sys(e, "make the box folder %s", temp);
+	r = fd_open_dir(boxes, temp, &b->dir, e);
+	if (r == 0)
+		r = fd_lock(b->dir, "owner.lock", false, &b->owner, e);
+	if (r == 0)
+		r = write_spec(b->dir, text, e);
+	if (r == 0 && renameat2(boxes, temp, boxes, id, RENAME_NOREPLACE) < 0)
+		r = err_sys(e, "name the box folder %s", id);
+	if (r < 0) {
+		(void)!fd_rmtree(boxes, temp, NULL);
+		return r;
+	}
+	return fsync(boxes) < 0 ? err_sys(e, "sync the boxes folder") : 0;
+}
+
+int box_prepare(const char *state_dir, const struct box_spec *spec, struct box **ret, struct err *e)
+{
+	auto_obj(box) b = new_box();
+	auto_free char *text = NULL;
+	auto_close int boxes = -1;
+	int r;
+
+	if (!b)
+		return err_nomem(e);
+	r = spec_with_boot(spec, &text, e);
+	/* Read back as the keeper will: a spec that it would refuse is found here. */
+	if (r == 0)
+		r = spec_parse(text, strlen(text), &b->spec, e);
+	if (r == 0)
+		r = boxes_path(state_dir, &b->boxes_dir, e);
+	if (r == 0)
+		r = open_boxes(b->boxes_dir, &boxes, e);
+	if (r == 0)
+		r = make_claim(b, boxes, spec->attempt_id, text, e);
+	if (r < 0)
+		return r;
+	b->state = BOX_NEW;
+	*ret = take_ptr(b);
+	return 0;
+}
+
+/* --- finding and adopting --------------------------------------------------------------------- */
+
+/* A folder under a temporary name whose maker or remover has gone. */
+static void sweep_temporary(int boxes, const char *name)
+{
+	auto_close int dir = -1;
+	struct stat st;
+
+	if (fstatat(boxes, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fd_open_dir(boxes, name, &dir, NULL) < 0)
+		return;
+	/* A moment ago it may have been made and not yet locked. */
+	if (str_ends(name, ".new") && time(NULL) - st.st_mtime < STALE_SEC)
+		return;
+	if (lock_is_free(dir, "owner.lock"))
+		(void)!fd_rmtree(boxes, name, NULL);
+}
+
+int box_list(const char *state_dir, char ***ret_ids, struct err *e)
+{
+	auto_strv char **ids = calloc(1, sizeof(char *));
+	auto_free char *path = NULL;
+	auto_close int boxes = -1;
+	struct dirent **names = NULL;
+	int n, r = ids ? boxes_path(state_dir, &path, e) : err_nomem(e);
+
+	if (r == 0)
+		r = open_boxes(path, &boxes, e);
+	if (r < 0)
+		return r;
+	n = scandirat(boxes, ".", &names, NULL, alphasort);
+	if (n < 0)
+		return err_sys(e, "read the boxes folder");
+	for (int i = 0; i < n; i++) {
+		const char *name = names[i]->d_name;
+
+		if (id_is_uuid(name) && strv_add(&ids, name) < 0)
+			r = err_nomem(e);
+		else if (name[0] == '.' && (str_ends(name, ".new") || str_ends(name, ".gone")))
+			sweep_temporary(boxes, name);
+		free(names[i]);
+	}
+	free(names);
+	if (r == 0)
+		*ret_ids = take_ptr(ids);
+	return r;
+}
+
+/* The order matters: a keeper writes its result before it lets go of its lock. */
+static int find_state(struct box *b, struct err *e)
+{
+	bool busy = !lock_is_free(b->dir, "keeper.lock");
+	auto_done(journal) j = { .phase = PHASE_RUN };
+	char boot[UUID_LEN + 1];
+	struct stat st;
+	int r = journal_read(b->dir, &j, e);
+
+	if (r < 0)
+		return r;
+	if (j.done)
+		b->state = BOX_ENDED;
+	else if (busy)
+		b->state = BOX_RUNNING;
+	else if (fstatat(b->dir, JOURNAL_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+		 (read_boot_id(boot) == 0 && b->spec->boot_id && !str_eq(boot, b->spec->boot_id)))
+		b->state = BOX_DEAD;
+	else
+		b->state = BOX_NEW;
+	return 0;
+}
+
+int box_open(const char *state_dir, const char *attempt_id, struct box **ret, struct err *e)
+{
+	auto_obj(box) b = new_box();
+	auto_close int boxes = -1;
+	int r;
+
+	if (!b)
+		return err_nomem(e);
+	if (!id_is_uuid(attempt_id))
+		return err_input(e, "'%s' is not the name of a box", STR_ESC(attempt_id));
+	r = boxes_path(state_dir, &b->boxes_dir, e);
+	if (r == 0)
+		r = open_boxes(b->boxes_dir, &boxes, e);
+	if (r == 0)
+		r = fd_open_dir(boxes, attempt_id, &b->dir, e);
+	if (r == 0)
+		r = fd_lock(b->dir, "owner.lock", false, &b->owner, e);
+	if (r == 0)
+		r = spec_read(b->dir, &b->spec, e);
+	if (r == 0)
+		r = find_state(b, e);
+	if (r < 0)
+		return err_wrap(e, "box %s", attempt_id);
+	*ret = take_ptr(b);
+	return 0;
+}
+
+enum box_state box_state(const struct box *b)
+{
+	return b->state;
+}
+
+const struct box_spec *box_spec(const struct box *b)
+{
+	return b->spec;
+}
+
+int box_dirfd(const struct box *b)
+{
+	return b->dir;
+}
+
+int box_result(const struct box *b, struct box_result *ret, struct err *e)
+{
+	auto_done(journal) j = { .phase = PHASE_RUN };
+	int r = journal_read(b->dir, &j, e);
+
+	if (r < 0)
+		return r;
+	if (!j.done)
+		return err_set(e, ENOENT, ERR_HOST, "box %s has no result", b->spec->attempt_id);
+	*ret = j.result;
+	box_result_init(&j.result);
+	return 0;
+}
+
+static const char *log_name(enum box_stream stream)
+{
+	return stream == BOX_OUT ? "out.log" : "err.log";
+}
+
+int box_open_log(const struct box *b, enum box_stream stream, int *ret_fd, struct err *e)
+{
+	int fd = openat(b->dir, log_name(stream), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return err_sys(e, "open %s of box %s", log_name(stream), b->spec->attempt_id);
+	*ret_fd = fd;
+	return 0;
+}
+
+/* --- results that no keeper gave -------------------------------------------------------------- */
+
+static int write_result(struct box *b, const struct box_result *r, struct err *e)
+{
+	auto_close int fd = -1;
+	int n = journal_open(b->dir, &fd, e);
+
+	if (n == 0)
+		n = journal_add_done(fd, r, e);
+	if (n == 0)
+		b->state = BOX_ENDED;
+	return n;
+}
+
+int box_conclude(struct box *b, enum box_reason reason, const char *detail, struct err *e)
+{
+	auto_done(box_result) r;
+	auto_free char *text = detail ? strdup(detail) : NULL;
+
+	box_result_init(&r);
+	if (b->state != BOX_NEW)
+		return err_set(e, EBUSY, ERR_HOST, "box %s was started", b->spec->attempt_id);
+	r.reason = reason;
+	r.detail = take_ptr(text);
+	r.phase = b->spec->argv[PHASE_PREPARE] ? PHASE_PREPARE : PHASE_RUN;
+	r.finished_wall_usec = time_wall_usec();
+	return write_result(b, &r, e);
+}
+
+static uint64_t log_size(const struct box *b, enum box_stream stream)
+{
+	struct stat st;
+
+	return fstatat(b->dir, log_name(stream), &st, AT_SYMLINK_NOFOLLOW) < 0
+		       ? 0
+		       : (uint64_t)st.st_size;
+}
+
+static int conclude_lost(struct box *b, bool all_killed, struct err *e)
+{
+	auto_done(box_result) r;
+	auto_done(journal) j = { .phase = PHASE_RUN };
+	int n = journal_read(b->dir, &j, e);
+
+	box_result_init(&r);
+	if (n < 0)
+		return n;
+	r.reason = BOX_LOST;
+	r.detail = strdup(all_killed ? "the keeper of the job was killed, and the job with it"
+				     : "the keeper of the job was killed, and a process of the job "
+				       "cannot be killed");
+	r.phase = j.phase;
+	r.started_wall_usec = j.started_wall_usec;
+	r.finished_wall_usec = time_wall_usec();
+	r.isolation = json_incref(j.isolation);
+	r.out_bytes = log_size(b, BOX_OUT);
+	r.err_bytes = log_size(b, BOX_ERR);
+	return write_result(b, &r, e);
+}
+
+/* --- following -------------------------------------------------------------------------------- */
+
+/* Calls `member` of the user's callbacks; true if the box is gone afterwards. */
+#define CALL(b, member, ...)                                                                       \
+	({                                                                                         \
+		bool freed_ = false;                                                               \
+		if ((b)->calls.member) {                                                           \
+			(b)->freed = &freed_;                                                      \
+			(b)->calls.member((b)->user, (b), ##__VA_ARGS__);                          \
+			if (!freed_)                                                               \
+				(b)->freed = NULL;                                                 \
+		}                                                                                  \
+		freed_;                                                                            \
+	})
+
+static void close_socket(struct box *b)
+{
+	b->sock_src = loop_src_free(b->sock_src);
+	if (b->sock >= 0)
+		close(b->sock);
+	b->sock = -1;
+	b->in.len = 0;
+}
+
+static void send_cancel(struct box *b)
+{
+	static const char text[] = "{\"t\":\"cancel\"}\n";
+
+	if (!b->cancel || b->sock < 0)
+		return;
+	/* The only thing we ever say fits any socket buffer; if it does not go, the keeper is gone. */
+	if (send(b->sock, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		b->cancel = false;
+}
+
+/* True: the box is gone. */
+static bool tell_started(struct box *b, const json_t *o)
+{
+	json_t *isolation = NULL;
+	const char *at;
+	uint64_t usec;
+
+	if (js_str(o, "at", TIME_TEXT_MAX, &at, NULL) < 0 || time_parse(at, &usec) < 0 ||
+	    js_opt_obj(o, "isolation", &isolation, NULL) < 0)
+		return false;
+	return CALL(b, on_started, usec, isolation);
+}
+
+static bool get_phase(const json_t *o, enum phase *ret)
+{
+	const char *name;
+
+	return js_str(o, "phase", 32, &name, NULL) == 0 && phase_parse(name, ret) == 0;
+}
+
+static bool tell_progress(struct box *b, const json_t *o)
+{
+	struct progress p;
+	enum phase phase;
+
+	if (!get_phase(o, &phase) ||
+	    progress_from_json(json_object_get(o, "progress"), &p, NULL) < 0)
+		return false;
+	return CALL(b, on_progress, phase, &p);
+}
+
+static bool tell_log(struct box *b, const json_t *o)
+{
+	int64_t out, err;
+
+	if (js_int(o, "out", 0, INT64_MAX, &out, NULL) < 0 ||
+	    js_int(o, "err", 0, INT64_MAX, &err, NULL) < 0)
+		return false;
+	return (out && CALL(b, on_log, BOX_OUT, (uint64_t)out)) ||
+	       (err && CALL(b, on_log, BOX_ERR, (uint64_t)err));
+}
+
+static bool tell(struct box *b, const json_t *o)
+{
+	const char *type;
+	enum phase phase;
+
+	if (js_str(o, "t", 32, &type, NULL) < 0)
+		return false;
+	if (str_eq(type, "started"))
+		return tell_started(b, o);
+	if (str_eq(type, "phase"))
+		return get_phase(o, &phase) && CALL(b, on_phase, phase);
+	if (str_eq(type, "progress"))
+		return tell_progress(b, o);
+	if (str_eq(type, "log"))
+		return tell_log(b, o);
+	if (str_eq(type, "end"))
+		b->end_told_usec = time_mono_usec();
+	return false;
+}
+
+/* All whole lines in the buffer; true: the box is gone. */
+static bool tell_lines(struct box *b)
+{
+	char *nl;
+
+	while (b->in.len && (nl = memchr(b->in.data, '\n', b->in.len))) {
+		size_t n = (size_t)(nl - b->in.data);
+		json_t *o = NULL;
+		bool gone = false;
+
+		if (js_parse(b->in.data, n, JS_DEPTH_MAX, &o, NULL) == 0)
+			gone = tell(b, o);
+		json_decref(o);
+		if (gone)
+			return true;
+		buf_drop_front(&b->in, n + 1);
+	}
+	return false;
+}
+
+static void on_socket(void *user, int fd, unused_arg uint32_t events)
+{
+	struct box *b = user;
+	ssize_t n;
+
+	if (buf_reserve(&b->in, 4096) < 0)
+		return;
+	n = recv(fd, b->in.data + b->in.len, 4096, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0) {
+		b->in.len += (size_t)n;
+		if (tell_lines(b))
+			return;
+	}
+	if (n <= 0 || b->in.len > MESSAGE_MAX)
+		close_socket(b);
+	if (b->sock < 0 || b->end_told_usec)
+		check_end(b);
+}
+
+static int watch_socket(struct box *b, int sock, struct err *e)
+{
+	int r = loop_fd(b->loop, sock, EPOLLIN, on_socket, b, &b->sock_src, e);
+
+	if (r < 0)
+		return r;
+	b->sock = sock;
+	b->retry_usec = RETRY_USEC;
+	send_cancel(b);
+	return 0;
+}
+
+/* The socket's path goes through our descriptor: sun_path has 108 bytes, state_dir may have more. */
+static bool connect_keeper(struct box *b)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/control", b->dir);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
+	    watch_socket(b, fd, NULL) < 0)
+		return false;
+	(void)take_fd(fd);
+	return true;
+}
+
+static void on_timer(void *user)
+{
+	check_end(user);
+}
+
+static void look_again(struct box *b, uint64_t after_usec)
+{
+	loop_timer_set(b->timer, after_usec);
+}
+
+static void on_keeper_exit(void *user, unused_arg const siginfo_t *si)
+{
+	struct box *b = user;
+
+	b->child_src = loop_src_free(b->child_src);
+	close(b->pidfd);
+	b->pidfd = -1;
+	/* What it said last may still be in the socket. */
+	if (b->sock < 0)
+		check_end(b);
+}
+
+static void deliver(struct box *b)
+{
+	auto_done(box_result) r;
+	struct err e = { 0 };
+
+	box_result_init(&r);
+	if (box_result(b, &r, &e) < 0) {
+		look_again(b, RETRY_MAX);
+		return;
+	}
+	b->state = BOX_ENDED;
+	b->ended = true;
+	close_socket(b);
+	look_again(b, USEC_INFINITY);
+	(void)CALL(b, on_end, &r);
+}
+
+/* The keeper is dead and left no result. */
+static void bury(struct box *b)
+{
+	uint64_t now = time_mono_usec();
+	bool gone;
+
+	if (!b->kill_since_usec)
+		b->kill_since_usec = now;
+	gone = leftover_kill(&b->spec->cgroup, b->spec->attempt_id);
+	if (!gone && now - b->kill_since_usec < LEFTOVER_USEC) {
+		look_again(b, RETRY_USEC);
+		return;
+	}
+	leftover_remove(&b->spec->cgroup, b->spec->attempt_id);
+	if (conclude_lost(b, gone, NULL) < 0)
+		look_again(b, RETRY_MAX); /* a full disk, perhaps: the box waits */
+	else
+		deliver(b);
+}
+
+static bool has_result(const struct box *b)
+{
+	auto_done(journal) j = { .phase = PHASE_RUN };
+
+	return journal_read(b->dir, &j, NULL) == 0 && j.done;
+}
+
+/*
+ * Is it over? With a result: yes, as soon as the keeper has gone; a keeper that said `end` and stays
+ * has a process that will not die, and its result counts then too. Without: only if the keeper has
+ * gone. Else connect (again), or wait.
+ */
+static void check_end(struct box *b)
+{
+	bool gone, told;
+
+	if (b->ended)
+		return;
+	gone = b->pidfd < 0 && lock_is_free(b->dir, "keeper.lock");
+	told = b->end_told_usec && time_mono_usec() - b->end_told_usec >= STUCK_USEC;
+	if ((gone || told) && has_result(b)) {
+		deliver(b);
+		return;
+	}
+	if (gone) {
+		bury(b);
+		return;
+	}
+	if (b->sock >= 0) {
+		look_again(b, b->end_told_usec ? STUCK_USEC : USEC_INFINITY);
+		return;
+	}
+	if (!b->end_told_usec && connect_keeper(b))
+		return;
+	look_again(b, b->retry_usec);
+	b->retry_usec = b->retry_usec * 2 < RETRY_MAX ? b->retry_usec * 2 : RETRY_MAX;
+}
+
+static int follow(struct box *b, struct loop *loop, const struct box_calls *calls, void *user,
+		  struct err *e)
+{
+	b->loop = loop;
+	b->calls = *calls;
+	b->user = user;
+	b->retry_usec = RETRY_USEC;
+	return loop_timer(loop, USEC_INFINITY, on_timer, b, &b->timer, e);
+}
+
+int box_attach(struct box *b, struct loop *loop, const struct box_calls *calls, void *user,
+	       struct err *e)
+{
+	int r;
+
+	if (b->state == BOX_NEW || b->loop)
+		return err_set(e, EINVAL, ERR_HOST, "box %s cannot be attached to",
+			       b->spec->attempt_id);
+	r = follow(b, loop, calls, user, e);
+	if (r == 0)
+		look_again(b, 0);
+	return r;
+}
+
+/* keeper.lock is handed to the keeper locked, so that there is no moment in which an adopter would
+ * find it free and take the box for dead. */
+static int spawn_keeper(struct box *b, const char *keeper, int lock, int sock, struct err *e)
+{
+	auto_free char *path = NULL, *program = NULL;
+	const struct proc_fd fds[] = { { sock, 0 }, { lock, 3 } };
+	struct proc_spec spec = { .fds = fds, .n_fds = ARRAY_LEN(fds), .new_session = true };
+	char name[] = "zr-box", *argv[] = { name, NULL, NULL };
+	pid_t pid;
+	int r = 0;
+
+	if (!keeper)
+		r = proc_sister("zr-box", &program, e);
+	if (r < 0)
+		return r;
+	if (str_fmt(&path, "%s/%s", b->boxes_dir, b->spec->attempt_id) < 0)
+		return err_nomem(e);
+	argv[1] = path;
+	spec.path = keeper ? keeper : program;
+	spec.argv = argv;
+	r = proc_spawn(&spec, &pid, &b->pidfd, e);
+	return r < 0 ? r : loop_child(b->loop, b->pidfd, on_keeper_exit, b, &b->child_src, e);
+}
+
+int box_start(struct box *b, struct loop *loop, const char *keeper, const struct box_calls *calls,
+	      void *user, struct err *e)
+{
+	auto_close int lock = -1, ours = -1, theirs = -1;
+	int pair[2], r;
+
+	if (b->state != BOX_NEW || b->loop)
+		return err_set(e, EINVAL, ERR_HOST, "box %s cannot be started",
+			       b->spec->attempt_id);
+	r = follow(b, loop, calls, user, e);
+	if (r == 0)
+		r = fd_lock(b->dir, "keeper.lock", false, &lock, e);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return err_sys(e, "make a socket pair");
+	ours = pair[0];
+	theirs = pair[1];
+	r = spawn_keeper(b, keeper, lock, theirs, e);
+	if (r < 0)
+		return r;
+	b->state = BOX_RUNNING;
+	r = watch_socket(b, ours, e);
+	if (r == 0)
+		(void)take_fd(ours);
+	return r;
+}
+
+int box_cancel(struct box *b, struct err *e)
+{
+	if (b->state == BOX_NEW) {
+		int r = box_conclude(b, BOX_CANCELED, "canceled before it started", e);
+
+		return r;
+	}
+	if (b->state != BOX_RUNNING)
+		return 0;
+	b->cancel = true;
+	send_cancel(b);
+	return 0;
+}
+
+/* --- removal ---------------------------------------------------------------------------------- */
+
+int box_release_sealed(const char *state_dir, const char *attempt_id, struct err *e)
+{
+	auto_free char *path = NULL;
+
+	if (!id_is_uuid(attempt_id))
+		return err_input(e, "'%s' is not the name of a box", STR_ESC(attempt_id));
+	if (str_fmt(&path, "%s/sealed/%s", state_dir, attempt_id) < 0)
+		return err_nomem(e);
+	return fd_rmtree(AT_FDCWD, path, e);
+}
+
+/* Under its own name a folder is whole: it is renamed first, and removed under the other name. */
+static int remove_folder(const struct box *b, struct err *e)
+{
+	auto_close int boxes = -1;
+	char gone[UUID_LEN + 8];
+	int r = open_boxes(b->boxes_dir, &boxes, e);
+
+	if (r < 0)
+		return r;
+	snprintf(gone, sizeof(gone), ".%s.gone", b->spec->attempt_id);
+	if (renameat(boxes, b->spec->attempt_id, boxes, gone) < 0 && errno != ENOENT)
+		return err_sys(e, "rename box %s", b->spec->attempt_id);
+	return fd_rmtree(boxes, gone, e);
+}
+
+int box_release(struct box *b, bool sealed, struct err *e)
+{
+	auto_free char *path = NULL;
+	int r;
+
+	if (b->pidfd >= 0 || !lock_is_free(b->dir, "keeper.lock"))
+		return err_set(e, EBUSY, ERR_TRANSIENT, "the keeper of box %s is still there",
+			       b->spec->attempt_id);
+	if (sealed) {
+		if (str_fmt(&path, "%s/%s", b->spec->sealed_dir, b->spec->attempt_id) < 0)
+			return err_nomem(e);
+		r = fd_rmtree(AT_FDCWD, path, e);
+		if (r < 0)
+			return r;
+	}
+	r = remove_folder(b, e);
+	if (r == 0)
+		box_free(b);
+	return r;
+}

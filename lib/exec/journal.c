@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+#include "exec/journal.h"
+
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "base/time.h"
+
+void journal_done(struct journal *j)
+{
+	json_decref(j->isolation);
+	j->isolation = NULL;
+	if (j->done)
+		box_result_done(&j->result);
+	j->done = false;
+}
+
+static int read_phase(const json_t *o, enum phase *ret, struct err *e)
+{
+	const char *name;
+	int r = js_str(o, "phase", 32, &name, e);
+
+	if (r < 0)
+		return r;
+	return phase_parse(name, ret) < 0 ? err_input(e, "there is no such phase") : 0;
+}
+
+static int read_started(const json_t *o, struct journal *j, struct err *e)
+{
+	const char *at;
+	json_t *isolation = NULL;
+	int r = js_str(o, "at", TIME_TEXT_MAX, &at, e);
+
+	if (r == 0 && time_parse(at, &j->started_wall_usec) < 0)
+		r = err_input(e, "'at' is not a time");
+	if (r == 0)
+		r = read_phase(o, &j->phase, e);
+	if (r == 0)
+		r = js_opt_obj(o, "isolation", &isolation, e);
+	if (r < 0)
+		return r;
+	json_decref(j->isolation);
+	j->isolation = json_incref(isolation);
+	j->started = true;
+	return 0;
+}
+
+static int read_done(const json_t *o, struct journal *j, struct err *e)
+{
+	json_t *result;
+	int r = js_obj(o, "result", &result, e);
+
+	if (r < 0 || j->done)
+		return r;
+	box_result_init(&j->result);
+	r = box_result_from_json(result, &j->result, e);
+	j->done = r == 0;
+	return r;
+}
+
+static int read_line(const char *line, size_t n, struct journal *j, struct err *e)
+{
+	json_t *o = NULL;
+	const char *type;
+	int r = js_parse(line, n, JS_DEPTH_MAX, &o, e);
+
+	if (r < 0)
+		return r;
+	r = js_str(o, "t", 32, &type, e);
+	if (r == 0 && str_eq(type, "started"))
+		r = read_started(o, j, e);
+	else if (r == 0 && str_eq(type, "phase"))
+		r = read_phase(o, &j->phase, e);
+	else if (r == 0 && str_eq(type, "done"))
+		r = read_done(o, j, e);
+	else if (r == 0)
+		r = err_input(e, "there is no record '%s'", STR_ESC(type));
+	json_decref(o);
+	return r;
+}
+
+int journal_parse(const void *data, size_t n, struct journal *ret, struct err *e)
+{
+	auto_done(journal) j = { .phase = PHASE_RUN };
+	const char *p = data, *end = p + n, *nl;
+	unsigned line = 1;
+	struct err why;
+
+	for (; p < end && (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1, line++)
+		if (read_line(p, (size_t)(nl - p), &j, &why) < 0)
+			return err_set(e, EBADMSG, ERR_HOST, JOURNAL_FILE ", line %u: %s", line,
+				       why.msg);
+	*ret = j;
+	j = (struct journal){ .isolation = NULL };
+	return 0;
+}
+
+int journal_read(int box_dirfd, struct journal *ret, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	int r = fd_read_file(box_dirfd, JOURNAL_FILE, JOURNAL_FILE_MAX, &b, e);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	return journal_parse(b.data ? b.data : "", b.len, ret, e);
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+/* A line that a crash has torn would spoil the next one. */
+static int cut_torn_line(int fd, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	int r = fd_read_all(fd, JOURNAL_FILE, JOURNAL_FILE_MAX, &b, e);
+	const char *nl = r == 0 && b.len ? memrchr(b.data, '\n', b.len) : NULL;
+	size_t whole = nl ? (size_t)(nl - b.data) + 1 : 0;
+
+	if (r == 0 && whole < b.len && ftruncate(fd, (off_t)whole) < 0)
+		r = err_sys(e, "shorten " JOURNAL_FILE);
+	return r;
+}
+
+int journal_open(int box_dirfd, int *ret_fd, struct err *e)
+{
+	auto_close int fd = openat(box_dirfd, JOURNAL_FILE,
+				   O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, "open " JOURNAL_FILE);
+	r = cut_torn_line(fd, e);
+	if (r == 0)
+		*ret_fd = take_fd(fd);
+	return r;
+}
+
+/* Takes the record, which may be NULL for want of memory. */
+static int add(int fd, json_t *record, bool sync, struct err *e)
+{
+	auto_free char *text = record ? js_text(record) : NULL;
+	auto_free char *line = NULL;
+	int n = text ? str_fmt(&line, "%s\n", text) : -1, r;
+
+	json_decref(record);
+	if (n < 0)
+		return err_nomem(e);
+	r = fd_write_all(fd, line, (size_t)n);
+	if (r < 0)
+		return err_errno(e, r, "write " JOURNAL_FILE);
+	if (sync && fdatasync(fd) < 0)
+		return err_sys(e, "sync " JOURNAL_FILE);
+	return 0;
+}
+
+/*
+ * Not synced: the page cache outlives every crash but the host's own, and after that the boot id in
+ * spec.json tells that whatever ran is gone, whether it had started or not.
+ */
+int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
+			struct err *e)
+{
+	char at[TIME_TEXT_MAX];
+
+	return add(fd,
+		   json_pack("{s:s, s:s, s:s, s:O}", "t", "started", "at", time_text(at, wall_usec),
+			     "phase", phase_name(p), "isolation", isolation),
+		   false, e);
+}
+
+int journal_add_phase(int fd, enum phase p, struct err *e)
+{
+	return add(fd, json_pack("{s:s, s:s}", "t", "phase", "phase", phase_name(p)), false, e);
+}
+
+/* Synced: the worker publishes this, and a host that restarts must not then call the box lost. */
+int journal_add_done(int fd, const struct box_result *r, struct err *e)
+{
+	return add(fd, json_pack("{s:s, s:o}", "t", "done", "result", box_result_json(r)), true, e);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The journal of a box: one JSON object a line, only ever appended. `started` when the first program
+ * was executed, `phase` at each later phase, `done` with the result. Whoever finds `done` has the
+ * result; whoever finds it missing and keeper.lock free knows that the keeper was killed.
+ */
+#ifndef ZR_EXEC_JOURNAL_H
+#define ZR_EXEC_JOURNAL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+#include "exec/limits.h"
+#include "exec/result.h"
+
+#define JOURNAL_FILE     "journal"
+#define JOURNAL_FILE_MAX (4u << 20)
+
+struct journal {
+	bool started, done;
+	uint64_t started_wall_usec;
+	enum phase phase;
+	json_t *isolation;        /* as it was at the start; or NULL */
+	struct box_result result; /* if done */
+};
+void journal_done(struct journal *j);
+DEFINE_AUTO_DONE(journal);
+
+/* A last line without its newline was torn by a crash and does not count; anything else that is not
+ * a record is an error, ERR_HOST. */
+int journal_parse(const void *data, size_t n, struct journal *ret, struct err *e) must_check;
+/* A missing file is an empty journal. */
+int journal_read(int box_dirfd, struct journal *ret, struct err *e) must_check;
+
+/* For appending; made if it is missing, and a torn last line is cut off. */
+int journal_open(int box_dirfd, int *ret_fd, struct err *e) must_check;
+int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
+			struct err *e) must_check;
+int journal_add_phase(int fd, enum phase p, struct err *e) must_check;
+/* Synced when it returns. */
+int journal_add_done(int fd, const struct box_result *r, struct err *e) must_check;
+
+#endif
