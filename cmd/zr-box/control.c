@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket of the box: JSON lines. The keeper tells what is new, and the reader finds the
+ * rest in the box folder:
+ *
+ *	{"t":"started","at":…,"isolation":{…}}
+ *	{"t":"phase","phase":"run"}
+ *	{"t":"log","out":BYTES,"err":BYTES}           sizes of the files, at most 10 times a second
+ *	{"t":"progress","phase":"run","progress":{…}} at most 4 times a second, the last one always
+ *	{"t":"end"}                                   the journal has the result; so does a hang-up
+ *
+ * A client says {"t":"cancel"}. A new client is first told all that is still true.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "keeper.h"
+
+#define LOG_PAUSE      (100 * USEC_PER_MSEC)
+#define PROGRESS_PAUSE (250 * USEC_PER_MSEC)
+
+void control_init(struct control *c)
+{
+	c->listener = -1;
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		c->client[i].fd = -1;
+}
+
+static void drop(struct client *c)
+{
+	close(c->fd);
+	*c = (struct client){ .fd = -1 };
+}
+
+/* --- telling ---------------------------------------------------------------------------------- */
+
+static char *progress_message(const struct keeper *k)
+{
+	json_t *o = json_pack("{s:s, s:s, s:o}", "t", "progress", "phase", phase_name(k->phase),
+			      "progress", progress_json(&k->control.progress));
+	char *text = o ? js_text(o) : NULL;
+
+	json_decref(o);
+	return text;
+}
+
+static char *message(const struct keeper *k, unsigned bit)
+{
+	char *text = NULL;
+	int r = 0;
+
+	if (bit == TELL_STARTED)
+		return k->control.started ? strdup(k->control.started) : NULL;
+	if (bit == TELL_PROGRESS)
+		return progress_message(k);
+	if (bit == TELL_PHASE)
+		r = str_fmt(&text, "{\"t\":\"phase\",\"phase\":\"%s\"}", phase_name(k->phase));
+	else if (bit == TELL_LOG)
+		r = str_fmt(&text, "{\"t\":\"log\",\"out\":%llu,\"err\":%llu}",
+			    (unsigned long long)k->log[0].size, (unsigned long long)k->log[1].size);
+	else
+		r = str_fmt(&text, "{\"t\":\"end\"}");
+	return r < 0 ? NULL : text;
+}
+
+/* Puts the next thing to say into the client's buffer. */
+static void compose(const struct keeper *k, struct client *c)
+{
+	unsigned bit = c->dirty & -c->dirty; /* lowest first: `started` before the others */
+	auto_free char *text = message(k, bit);
+	size_t n = text ? strlen(text) : 0;
+
+	c->dirty &= ~bit;
+	c->out_len = c->out_sent = 0;
+	if (!n || n + 1 > sizeof(c->out))
+		return;
+	memcpy(c->out, text, n);
+	c->out[n] = '\n';
+	c->out_len = n + 1;
+}
+
+static void send_to(const struct keeper *k, struct client *c)
+{
+	while (c->fd >= 0) {
+		ssize_t n;
+
+		if (c->out_sent == c->out_len) {
+			if (!c->dirty)
+				return;
+			compose(k, c);
+			continue;
+		}
+		n = send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent,
+			 MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n < 0)
+			drop(c);
+		else
+			c->out_sent += (size_t)n;
+	}
+}
+
+static void tell_all(struct keeper *k, unsigned bits)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &k->control.client[i];
+
+		if (c->fd < 0)
+			continue;
+		c->dirty |= bits;
+		send_to(k, c);
+	}
+}
+
+void control_tell(struct keeper *k, unsigned bits)
+{
+	const unsigned paced = TELL_LOG | TELL_PROGRESS;
+
+	k->control.known |= bits;
+	k->control.waiting |= bits & paced;
+	if (bits & ~paced)
+		tell_all(k, bits & ~paced);
+}
+
+uint64_t control_tick(struct keeper *k, uint64_t now)
+{
+	struct control *c = &k->control;
+	uint64_t log_due = c->waiting & TELL_LOG ? c->log_usec + LOG_PAUSE : UINT64_MAX;
+	uint64_t progress_due =
+		c->waiting & TELL_PROGRESS ? c->progress_usec + PROGRESS_PAUSE : UINT64_MAX;
+
+	if (now >= log_due) {
+		c->log_usec = now;
+		c->waiting &= ~TELL_LOG;
+		tell_all(k, TELL_LOG);
+		log_due = UINT64_MAX;
+	}
+	if (now >= progress_due) {
+		c->progress_usec = now;
+		c->waiting &= ~TELL_PROGRESS;
+		tell_all(k, TELL_PROGRESS);
+		progress_due = UINT64_MAX;
+	}
+	return log_due < progress_due ? log_due : progress_due;
+}
+
+void control_flush(struct keeper *k)
+{
+	unsigned bits = k->control.waiting;
+
+	k->control.waiting = 0;
+	if (bits)
+		tell_all(k, bits);
+}
+
+void control_started(struct keeper *k)
+{
+	char at[TIME_TEXT_MAX];
+	json_t *o =
+		json_pack("{s:s, s:s, s:O}", "t", "started", "at",
+			  time_text(at, k->result.started_wall_usec), "isolation", k->isolation);
+
+	k->control.started = o ? js_text(o) : NULL;
+	json_decref(o);
+	control_tell(k, TELL_STARTED | TELL_PHASE);
+}
+
+void control_progress(struct keeper *k, const struct progress *p)
+{
+	k->control.progress = *p;
+	control_tell(k, TELL_PROGRESS);
+}
+
+/* --- listening -------------------------------------------------------------------------------- */
+
+static void add_client(struct keeper *k, int fd)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &k->control.client[i];
+
+		if (c->fd >= 0)
+			continue;
+		*c = (struct client){ .fd = fd, .dirty = k->control.known };
+		send_to(k, c);
+		return;
+	}
+	close(fd);
+}
+
+/* Descriptor 0 is the worker's socket if it is a socket at all. */
+static void adopt_stdin(struct keeper *k)
+{
+	int type, fd;
+	socklen_t len = sizeof(type);
+
+	if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
+		return;
+	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (fd >= 0)
+		add_client(k, fd);
+}
+
+/* The working directory is the box folder, so the name always fits. */
+int control_open(struct keeper *k, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "control" };
+	struct control *c = &k->control;
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, "make a socket");
+	r = bind(fd, (struct sockaddr *)&a, sizeof(a));
+	if (r < 0 && errno == EADDRINUSE && unlinkat(k->dir, a.sun_path, 0) == 0)
+		r = bind(fd, (struct sockaddr *)&a, sizeof(a));
+	if (r < 0 || listen(fd, CLIENTS_MAX) < 0)
+		return err_sys(e, "listen on the control socket");
+	c->listener = take_fd(fd);
+	adopt_stdin(k);
+	return 0;
+}
+
+size_t control_poll(const struct keeper *k, struct pollfd *p)
+{
+	p[0] = (struct pollfd){ .fd = k->control.listener, .events = POLLIN };
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		const struct client *c = &k->control.client[i];
+		bool more = c->out_sent < c->out_len || c->dirty;
+
+		p[1 + i] = (struct pollfd){
+			.fd = c->fd,
+			.events = (short)(POLLIN | (more ? POLLOUT : 0)),
+		};
+	}
+	return POLL_CONTROL;
+}
+
+static void obey(struct keeper *k, const char *line, size_t n)
+{
+	json_t *o = NULL;
+	const char *type;
+
+	if (js_parse(line, n, 4, &o, NULL) < 0)
+		return;
+	if (js_str(o, "t", 32, &type, NULL) == 0 && str_eq(type, "cancel"))
+		verdict(k, BOX_CANCELED, "canceled on request");
+	json_decref(o);
+}
+
+static void read_from(struct keeper *k, struct client *c)
+{
+	ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+	char *nl;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		drop(c);
+		return;
+	}
+	c->in_len += (size_t)n;
+	while ((nl = memchr(c->in, '\n', c->in_len))) {
+		size_t len = (size_t)(nl - c->in);
+
+		obey(k, c->in, len);
+		c->in_len -= len + 1;
+		memmove(c->in, nl + 1, c->in_len);
+	}
+	if (c->in_len == sizeof(c->in))
+		drop(c); /* no command is that long */
+}
+
+void control_events(struct keeper *k, const struct pollfd *p)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &k->control.client[i];
+
+		if (c->fd < 0 || c->fd != p[1 + i].fd)
+			continue;
+		if (p[1 + i].revents & POLLOUT)
+			send_to(k, c);
+		if (c->fd >= 0 && p[1 + i].revents & (POLLIN | POLLHUP | POLLERR))
+			read_from(k, c);
+	}
+	if (p[0].revents & POLLIN) {
+		int fd = accept4(k->control.listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd >= 0)
+			add_client(k, fd);
+	}
+}
+
+void control_close(struct keeper *k)
+{
+	struct control *c = &k->control;
+
+	control_flush(k);
+	tell_all(k, TELL_END);
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (c->client[i].fd >= 0)
+			drop(&c->client[i]);
+	if (c->listener < 0)
+		return;
+	close(c->listener);
+	c->listener = -1;
+	/* The socket is left to whoever removes the box: another file less to sync. */
+	free(c->started);
+	c->started = NULL;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The end of a phase: all of it is killed and seen dead. Two proofs together: the keeper, subreaper
+ * of all it started, has no child left; and the control group, if there is one, says that it is not
+ * populated. With cgroup.kill the killing has no gap; without, direct children are killed in rounds
+ * (the children of those become ours), which a storm of forks can outrun for a while.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "keeper.h"
+
+enum {
+	BOUND_SEC = 10,
+	AGAIN_MAX_SEC = 32,
+};
+
+bool end_reap(struct keeper *k, unsigned *ret_reaped)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG, NULL)) > 0) {
+		if (pid == k->leader) {
+			k->leader_ended = true;
+			k->leader_status = status;
+		} else if (ret_reaped) {
+			(*ret_reaped)++;
+		}
+	}
+	return pid == 0;
+}
+
+/* --- our children, without a control group ------------------------------------------------------ */
+
+/* The parent of one process, from its stat line: "pid (any name) state ppid …". */
+static pid_t parent_of(const char *pid)
+{
+	char path[40], line[512], *p;
+	auto_close int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%.10s/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	if (n <= 0)
+		return -1;
+	line[n] = '\0';
+	p = strrchr(line, ')');
+	return p && strlen(p) > 4 ? (pid_t)atol(p + 4) : -1;
+}
+
+static void signal_by_scan(int signo)
+{
+	DIR *d = opendir("/proc");
+	pid_t self = getpid();
+
+	for (struct dirent *de; d && (de = readdir(d));)
+		if (de->d_name[0] >= '1' && de->d_name[0] <= '9' && parent_of(de->d_name) == self)
+			(void)kill((pid_t)atol(de->d_name), signo);
+	if (d)
+		closedir(d);
+}
+
+/* They cannot be mistaken for strangers: a child's id is its own until we reap it. */
+static void signal_children(int signo)
+{
+	auto_buf struct buf b = { 0 };
+	auto_close int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fd_read_all(fd, "children", 16u << 20, &b, NULL) < 0) {
+		signal_by_scan(signo);
+		return;
+	}
+	for (char *p = b.data, *after; p && *p; p = after) {
+		long pid = strtol(p, &after, 10);
+
+		if (after == p)
+			break;
+		if (pid > 1)
+			(void)kill((pid_t)pid, signo);
+		after += strspn(after, " ");
+	}
+}
+
+void end_signal(struct keeper *k, int signo)
+{
+	if (cgroup_signal(&k->cg, signo) >= 0)
+		return;
+	if (!k->leader_ended)
+		(void)kill(-k->leader, signo);
+	signal_children(signo);
+}
+
+/* --- killing ---------------------------------------------------------------------------------- */
+
+static bool populated(const struct keeper *k)
+{
+	bool p = false;
+
+	/* Without a group our children are all there is to know. */
+	return cgroup_populated(&k->cg, &p) >= 0 && p;
+}
+
+static void kill_round(struct keeper *k)
+{
+	(void)cgroup_signal(&k->cg, SIGKILL);
+	/* Also with a group: a process that is just being started is ours, but not yet in v1's. */
+	signal_children(SIGKILL);
+}
+
+/* True: empty. */
+static bool kill_until(struct keeper *k, uint64_t deadline, unsigned *reaped)
+{
+	uint64_t pause = 500;
+
+	for (;;) {
+		bool children = end_reap(k, reaped);
+		uint64_t now = time_mono_usec();
+
+		if (!children && !populated(k))
+			return true;
+		if (now >= deadline)
+			return false;
+		kill_round(k);
+		/* SIGCHLD ends the pause at once; it is for what is not our child (yet). */
+		(void)signals_poll(NULL, 0, now + pause);
+		pause = pause < 20000 ? pause * 2 : pause;
+	}
+}
+
+static int describe(struct keeper *k, uint64_t since, unsigned reaped)
+{
+	const char *method = k->cg.v2 >= 0 ? "cgroup2.kill" : "sweep";
+	json_t *before = json_object_get(k->isolation, "end");
+	json_int_t left = json_integer_value(json_object_get(before, "leftovers")) + reaped;
+
+	return json_object_set_new(k->isolation, "end",
+				   json_pack("{s:s, s:I, s:I}", "method", method, "empty_usec",
+					     (json_int_t)(time_mono_usec() - since), "leftovers",
+					     left));
+}
+
+void end_all(struct keeper *k)
+{
+	uint64_t since = time_mono_usec();
+	unsigned reaped = 0;
+
+	if (kill_until(k, since + BOUND_SEC * USEC_PER_SEC, &reaped)) {
+		(void)describe(k, since, reaped);
+		return;
+	}
+	k->stuck = true;
+	verdict(k, BOX_INFRASTRUCTURE,
+		"unkillable: a process of the job is still there %d s after SIGKILL", BOUND_SEC);
+}
+
+void end_wait_forever(struct keeper *k)
+{
+	uint64_t wait = 1;
+
+	while (!kill_until(k, time_mono_usec() + wait * USEC_PER_SEC, NULL))
+		wait = wait < AGAIN_MAX_SEC ? wait * 2 : wait;
+	cgroup_remove(&k->cg, NULL);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "exec/journal.h"
+#include "keeper.h"
+#include "transfer/seal.h"
+
+/* Only a job that ended well has scores; without the file it may still be fine. */
+static void judge_scores(struct keeper *k)
+{
+	enum scores_state s;
+
+	if (k->decided || !k->spec->scores_file)
+		return;
+	s = scores_read(k);
+	if (s == SCORES_BAD || (s == SCORES_MISSING && k->spec->scores_required))
+		verdict(k, BOX_EXIT, "%s", k->result.scores_error ? k->result.scores_error : "");
+}
+
+static bool output_is_folder(const struct keeper *k)
+{
+	struct stat st;
+
+	return fstatat(k->dir, "output", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int seal(struct keeper *k, struct seal_result *ret, struct err *e)
+{
+	/* The logs come first: what the job wrote into its output cannot push them out. */
+	const struct seal_part parts[] = {
+		{ k->dir, "out.log", ".zr/out.log", true },
+		{ k->dir, "err.log", ".zr/err.log", true },
+		{ k->dir, "output", "", true },
+	};
+	bool output = output_is_folder(k);
+	auto_close int out = -1;
+	struct seal_spec spec = {
+		.name = "result",
+		.parts = parts,
+		.n_parts = ARRAY_LEN(parts) - !output,
+		.out_name = k->spec->attempt_id,
+		.replace = true,
+	};
+	uint64_t max = k->spec->limits.output_bytes, logs = k->log[0].size + k->log[1].size;
+	/* The account that collects results must get through to them, and to nothing else. */
+	int r = fd_make_dir(k->spec->sealed_dir, 0755, &out, e);
+
+	if (r < 0)
+		return r;
+	if (!output)
+		verdict(k, BOX_EXIT, "the output folder is no folder any more");
+	spec.out_dirfd = out;
+	if (max) {
+		spec.limits.bytes = max + logs;
+		spec.limits.file_bytes = max > k->spec->log_cap ? max : k->spec->log_cap + 64;
+	}
+	return seal_tree(&spec, ret, e);
+}
+
+static void judge_sealed(struct keeper *k, const struct seal_result *s)
+{
+	k->result.root_hash = strdup(s->root_text);
+	k->result.result_bytes = s->pack_bytes;
+	if (s->truncated[0])
+		verdict(k, BOX_OUTPUT_LIMIT,
+			"the output folder is over its limit (%s); what fitted was kept",
+			s->truncated);
+}
+
+static void collect(struct keeper *k)
+{
+	struct seal_result s;
+	struct err e = { 0 };
+
+	if (seal(k, &s, &e) < 0)
+		verdict(k, BOX_INFRASTRUCTURE, "cannot seal the result: %s", e.msg);
+	else
+		judge_sealed(k, &s);
+}
+
+static void finish_logs(struct keeper *k)
+{
+	struct box_result *r = &k->result;
+	struct logfile *out = &k->log[0], *err = &k->log[1];
+
+	logfile_finish(out);
+	logfile_finish(err);
+	r->out_bytes = out->total;
+	r->err_bytes = err->total;
+	r->log_truncated = logfile_truncated(out) || logfile_truncated(err);
+	if (out->error || err->error)
+		verdict(k, BOX_INFRASTRUCTURE, "cannot keep the log: %s",
+			strerror(out->error ? out->error : err->error));
+	logfile_done(out);
+	logfile_done(err);
+	/* The tail of a long log has just been added. */
+	control_tell(k, TELL_LOG);
+}
+
+static void conclude(struct keeper *k)
+{
+	struct box_result *r = &k->result;
+	struct err e = { 0 };
+
+	r->reason = k->decided ? k->reason : BOX_OK;
+	if (k->decided && k->detail[0])
+		r->detail = strdup(k->detail);
+	if (r->reason != BOX_OK) {
+		json_decref(r->scores);
+		r->scores = NULL;
+	}
+	r->isolation = json_incref(k->isolation);
+	r->finished_wall_usec = time_wall_usec();
+	/* Without this record the box counts as lost: that is then also the truth. */
+	(void)!journal_add_done(k->journal, r, &e);
+}
+
+/*
+ * What was sealed is not needed twice, and what was not is of no use to anybody. Large trees are
+ * removed by a process of their own: the worker waits for our exit, not for theirs.
+ */
+static void clean_up(struct keeper *k)
+{
+	static const char *const names[] = { "work", "tmp", "output" };
+	bool left = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		left |= unlinkat(k->dir, names[i], AT_REMOVEDIR) < 0 && errno != ENOENT;
+	if (!left || fork() != 0)
+		return;
+	close(k->lock);
+	(void)setpriority(PRIO_PROCESS, 0, 10);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		(void)!fd_rmtree(k->dir, names[i], NULL);
+	_exit(0);
+}
+
+void finish(struct keeper *k)
+{
+	finish_logs(k);
+	if (!k->stuck) {
+		judge_scores(k);
+		/* A job of which nothing was executed has nothing to seal. */
+		if (k->result.started_wall_usec)
+			collect(k);
+		cgroup_remove(&k->cg, NULL);
+	}
+	conclude(k);
+	control_close(k);
+	if (k->result.root_hash && !k->stuck)
+		clean_up(k);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#include "keeper.h"
+
+/* Something this host or this level does not do, and what that means for the reader. */
+struct gap {
+	bool there;
+	const char *what, *effect;
+};
+
+static json_t *gaps_json(const struct gap *g, size_t n)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; a && i < n; i++)
+		if (g[i].there &&
+		    json_array_append_new(a, json_pack("{s:s, s:s}", "what", g[i].what, "effect",
+						       g[i].effect)) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	return a;
+}
+
+static json_t *missing(const struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+	const struct gap gaps[] = {
+		{ true, "filesystem", "the job reads and writes what its user can" },
+		{ true, "network", "the job can use the network" },
+		{ true, "uid", "the job runs as the user of its worker" },
+		{ k->spec->argv[PHASE_SCORE], "reference",
+		  "reference data and scores are not protected from the submission" },
+		{ k->cg.v2 < 0, "cgroup2.kill",
+		  "processes are killed one by one, which a storm of forks can delay" },
+		{ k->cg.v2 < 0 && l->cpu_usec, "cpu.stat",
+		  "CPU time is limited per process and counted when processes end" },
+		{ k->cg.memory < 0 && l->memory_bytes, "cgroup.memory",
+		  "memory is limited per process (RLIMIT_DATA) and its peak unknown" },
+		{ k->cg.pids < 0 && l->pids, "cgroup.pids",
+		  "the number of processes is unlimited" },
+		{ l->disk_bytes, "disk.quota",
+		  "disk use is sampled, so a job can pass its limit for a moment" },
+		{ !k->landlock, "landlock.scope", "the job can send signals to its worker" },
+	};
+
+	return gaps_json(gaps, ARRAY_LEN(gaps));
+}
+
+static json_t *mechanisms(const struct keeper *k)
+{
+	const struct {
+		bool there;
+		const char *name;
+	} m[] = {
+		{ true, "session" },
+		{ true, "subreaper" },
+		{ true, "clean-env" },
+		{ true, "closed-fds" },
+		{ true, "rlimits" },
+		{ k->cg.v2 >= 0, "cgroup2.kill" },
+		{ k->cg.memory >= 0 && k->cg.memory == k->cg.v2, "cgroup2.memory" },
+		{ k->cg.memory >= 0 && k->cg.memory != k->cg.v2, "cgroup1.memory" },
+		{ k->cg.pids >= 0 && k->cg.pids == k->cg.v2, "cgroup2.pids" },
+		{ k->cg.pids >= 0 && k->cg.pids != k->cg.v2, "cgroup1.pids" },
+		{ k->landlock, "landlock.scope" },
+	};
+	json_t *a = json_array();
+
+	for (size_t i = 0; a && i < ARRAY_LEN(m); i++)
+		if (m[i].there && json_array_append_new(a, json_string(m[i].name)) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	return a;
+}
+
+json_t *isolation_describe(const struct keeper *k)
+{
+	return json_pack("{s:s, s:o, s:o, s:o, s:s}", "level", "none", "mechanisms", mechanisms(k),
+			 "missing", missing(k), "limits", limits_to_json(&k->spec->limits),
+			 "network", "host");
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the keeper share. main.c explains how they work together. */
+#ifndef ZR_CMD_ZR_BOX_KEEPER_H
+#define ZR_CMD_ZR_BOX_KEEPER_H
+
+#include <jansson.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "exec/cgroup.h"
+#include "exec/logfile.h"
+#include "exec/progress.h"
+#include "exec/result.h"
+#include "exec/spec.h"
+
+/* What the keeper reads of a running phase. */
+enum input {
+	IN_OUT,      /* the job's standard output, */
+	IN_ERR,      /* standard error */
+	IN_PROGRESS, /* and progress lines */
+	IN_EXEC,     /* closed by execve(), or tells why there was none */
+	IN_N,
+};
+
+enum {
+	CLIENTS_MAX = 4,
+	DESCRIPTION_MAX = 400,
+};
+
+/* Somebody on the control socket. What it has not been told yet is a set of bits, so that a slow
+ * reader costs no memory and misses nothing but intermediate values. */
+struct client {
+	int fd; /* -1: free */
+	unsigned dirty;
+	char out[8192]; /* a message that was sent in part */
+	size_t out_len, out_sent;
+	char in[256];
+	size_t in_len;
+};
+
+enum {
+	TELL_STARTED = 1u << 0,
+	TELL_PHASE = 1u << 1,
+	TELL_LOG = 1u << 2,
+	TELL_PROGRESS = 1u << 3,
+	TELL_END = 1u << 4,
+};
+
+struct control {
+	int listener;
+	struct client client[CLIENTS_MAX];
+	unsigned known;         /* bits that a new client gets too */
+	unsigned waiting;       /* bits held back by their rate: log and progress */
+	uint64_t log_usec;      /* when they were last told */
+	uint64_t progress_usec; /* */
+	char *started;          /* the message, kept for later clients */
+	struct progress progress;
+};
+
+struct keeper {
+	/* The box. */
+	struct box_spec *spec;
+	int dir;    /* its folder, also the working directory */
+	char *path; /* absolute */
+	int lock, journal;
+	struct cgroup_box cg;
+	bool landlock; /* signals and abstract sockets of the job stay inside it */
+	json_t *isolation;
+	struct control control;
+	struct logfile log[2];
+	struct box_result result;
+	bool stuck; /* something of the job will not die */
+
+	/* The phase that runs. Times are monotonic, 0: not yet. */
+	enum phase phase;
+	pid_t leader;
+	bool leader_ended;
+	int leader_status; /* as wait4() gives it */
+	int in[IN_N];
+	struct progress_feed feed[3]; /* out, err, progress descriptor */
+	uint64_t fork_usec, exec_usec;
+	uint64_t stop_usec; /* the end was decided: what counts as the phase's time ends here */
+	uint64_t kill_usec; /* SIGKILL is due */
+	uint64_t sample_usec, disk_usec; /* next looks at the counters and the files */
+	uint64_t cpu_before_usec;        /* of earlier phases */
+
+	/* Why the job ends; the first cause stays, unless one that ranks higher is found. */
+	bool decided;
+	enum box_reason reason;
+	char detail[DESCRIPTION_MAX];
+};
+
+/* verdict.c: a cause for the end. Does not act by itself. */
+void verdict(struct keeper *k, enum box_reason reason, const char *fmt, ...) printf_like(3, 4);
+
+/* phase.c: runs one phase to its end; afterwards nothing of it is alive (or k->stuck). */
+void phase_run(struct keeper *k, enum phase p);
+/* Decides the end of the running phase: now, or after SIGTERM and the grace time. */
+void phase_stop(struct keeper *k, bool gently);
+
+/* spawn.c: starts the leader. An error is ours, not the script's. */
+int spawn_leader(struct keeper *k, struct err *e) must_check;
+/* IN_EXEC is readable: sets exec_usec, or the verdict `setup`. */
+void spawn_seen(struct keeper *k);
+bool landlock_has_scope(void);
+
+/* output.c */
+int output_open(struct keeper *k, int child[IN_N], struct err *e) must_check;
+void output_read(struct keeper *k, enum input in);
+/* Nothing writes any more: what is left in the pipes, then they are closed. */
+void output_drain(struct keeper *k);
+
+/* watch.c: limits that somebody has to look after. */
+void watch_begin(struct keeper *k);
+/* Looks at what is due; returns the time of the next look, UINT64_MAX for none. */
+uint64_t watch_tick(struct keeper *k, uint64_t now);
+/* The phase is over and empty: the last look, from the kernel's final counters. */
+void watch_end(struct keeper *k);
+uint64_t watch_cpu_usec(const struct keeper *k);
+
+/* end.c: kills all of the job and sees it dead; sets k->stuck after ten seconds. */
+void end_all(struct keeper *k);
+void end_signal(struct keeper *k, int signo);
+/* Reaps whoever has ended. False: there is no child left at all. */
+bool end_reap(struct keeper *k, unsigned *ret_reaped);
+/* A stuck box: kills again and again until it is empty. */
+void end_wait_forever(struct keeper *k);
+
+/* control.c */
+enum {
+	POLL_CONTROL = 1 + CLIENTS_MAX,
+};
+void control_init(struct control *c);
+int control_open(struct keeper *k, struct err *e) must_check;
+size_t control_poll(const struct keeper *k, struct pollfd *p);
+void control_events(struct keeper *k, const struct pollfd *p);
+/* Something is worth telling; log and progress go out at their rate. */
+void control_tell(struct keeper *k, unsigned bits);
+/* Sends what its rate allows now; returns when the rest is due. */
+uint64_t control_tick(struct keeper *k, uint64_t now);
+void control_started(struct keeper *k);
+void control_progress(struct keeper *k, const struct progress *p);
+/* All that is waiting, whatever its rate. */
+void control_flush(struct keeper *k);
+void control_close(struct keeper *k);
+
+/* isolation.c: what the result says about this box's walls. */
+json_t *isolation_describe(const struct keeper *k);
+
+/* finish.c: scores, sealed result, `done`. */
+void finish(struct keeper *k);
+/* scores.c: fills result.scores or scores_error. */
+enum scores_state {
+	SCORES_GOOD,
+	SCORES_MISSING,
+	SCORES_BAD,
+};
+enum scores_state scores_read(struct keeper *k);
+
+/* hold.c: `zr-box --hold`, see zr-box(8). */
+int hold(void);
+
+/* Signals that came since the last look; main.c. */
+bool signals_take_stop(void);
+/* Waits for descriptors, a signal or `until` (monotonic). */
+int signals_poll(struct pollfd *p, size_t n, uint64_t until);
+
+#endif

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From clone3() to execve(). Between the two the child makes system calls only: no allocation, no
+ * stdio. What fails there is told through a close-on-exec pipe, as the step and the errno; an end of
+ * file on it means that execve() succeeded. So an exit status of 127 is always the script's own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "keeper.h"
+
+enum step {
+	STEP_PARENT,
+	STEP_CGROUP,
+	STEP_SESSION,
+	STEP_RLIMITS,
+	STEP_FOLDER,
+	STEP_DESCRIPTORS,
+	STEP_LANDLOCK,
+	STEP_EXEC,
+};
+static const char *const step_names[] = {
+	[STEP_PARENT] = "follow the keeper",     [STEP_CGROUP] = "join the control groups",
+	[STEP_SESSION] = "start a session",      [STEP_RLIMITS] = "set resource limits",
+	[STEP_FOLDER] = "enter the work folder", [STEP_DESCRIPTORS] = "arrange the descriptors",
+	[STEP_LANDLOCK] = "restrict signals",    [STEP_EXEC] = "execute",
+};
+
+struct failure {
+	int step, error;
+};
+
+/* Where the child's four descriptors and its error pipe are put out of the way of 0 to 4. */
+enum {
+	FD_HIGH = 10,
+	FD_PROGRESS = 3,
+	FD_ERROR = 4,
+};
+
+/* --- Landlock --------------------------------------------------------------------------------- */
+
+/* The headers of Debian 12 end before `scoped` (ABI 6). */
+struct ruleset_attr {
+	uint64_t handled_access_fs, handled_access_net, scoped;
+};
+enum {
+	SCOPE_ABSTRACT_UNIX = 1,
+	SCOPE_SIGNAL = 2,
+	ABI_WITH_SCOPE = 6,
+};
+
+bool landlock_has_scope(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >=
+	       ABI_WITH_SCOPE;
+}
+
+/* The job can then signal itself only, not the keeper or the worker of the same user. */
+static int restrict_signals(void)
+{
+	struct ruleset_attr attr = { .scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL };
+	long fd = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	if (fd < 0)
+		return -errno;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    syscall(SYS_landlock_restrict_self, fd, 0) < 0)
+		return -errno;
+	close((int)fd);
+	return 0;
+}
+
+/* --- the child -------------------------------------------------------------------------------- */
+
+static int die_with_keeper(pid_t keeper)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return -errno;
+	return getppid() == keeper ? 0 : -EOWNERDEAD; /* it died before we asked */
+}
+
+static int limit(int resource, uint64_t soft, uint64_t hard)
+{
+	struct rlimit now, want;
+
+	if (getrlimit((__rlimit_resource_t)resource, &now) < 0)
+		return -errno;
+	/* Raising a hard limit needs a capability; what the host gave stays the bound. */
+	want.rlim_max = hard < now.rlim_max ? hard : now.rlim_max;
+	want.rlim_cur = soft < want.rlim_max ? soft : want.rlim_max;
+	return setrlimit((__rlimit_resource_t)resource, &want) < 0 ? -errno : 0;
+}
+
+static int set_rlimits(const struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+	uint64_t cpu = (l->cpu_usec + USEC_PER_SEC - 1) / USEC_PER_SEC;
+	/* 1 byte, not 0: a core_pattern that starts a program ignores 0 and would hand the job's
+	 * memory to a program outside the box. */
+	int r = limit(RLIMIT_CORE, 1, 1);
+
+	if (r == 0)
+		r = limit(RLIMIT_NOFILE, 1024, RLIM_INFINITY);
+	if (r == 0 && l->disk_bytes)
+		r = limit(RLIMIT_FSIZE, l->disk_bytes, l->disk_bytes);
+	/* The rest stands in for control groups that are not there. */
+	if (r == 0 && l->memory_bytes && k->cg.memory < 0)
+		r = limit(RLIMIT_DATA, l->memory_bytes, l->memory_bytes);
+	if (r == 0 && l->cpu_usec && k->cg.v2 < 0)
+		r = limit(RLIMIT_CPU, cpu, cpu + 1);
+	return r;
+}
+
+/* Not an error where it is refused: it only says whom the kernel kills first. */
+static void prefer_to_die(void)
+{
+	int fd;
+
+	/* The keeper is not dumpable and neither are we until execve(), so for a user other than
+	 * root our own file in /proc would belong to root. */
+	prctl(PR_SET_DUMPABLE, 1);
+	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, "1000", 4) == 4)
+		prctl(PR_SET_DUMPABLE, 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void default_signals(void)
+{
+	struct sigaction sa = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		sigaction(s, &sa, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int arrange_descriptors(const int from[IN_N], int null)
+{
+	static const int to[IN_N] = {
+		[IN_OUT] = 1, [IN_ERR] = 2, [IN_PROGRESS] = FD_PROGRESS, [IN_EXEC] = FD_ERROR
+	};
+	int high[IN_N];
+
+	for (int i = 0; i < IN_N; i++) {
+		high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, FD_HIGH);
+		if (high[i] < 0)
+			return -errno;
+	}
+	if (null != 0 && dup2(null, 0) < 0)
+		return -errno;
+	for (int i = 0; i < IN_N; i++)
+		if (dup3(high[i], to[i], i == IN_EXEC ? O_CLOEXEC : 0) < 0)
+			return -errno;
+	return close_range(FD_ERROR + 1, ~0u, 0) < 0 ? -errno : 0;
+}
+
+__attribute__((noreturn)) static void fail(int fd, enum step step, int r)
+{
+	struct failure f = { .step = (int)step, .error = -r };
+
+	/* If even this is lost the keeper sees a leader that exits with 200 + step. */
+	(void)!write(fd, &f, sizeof(f));
+	_exit(200 + (int)step);
+}
+
+struct plan {
+	const struct keeper *k;
+	pid_t keeper;
+	bool in_v2;
+	int null, child[IN_N];
+	char *const *argv;
+	char **env;
+};
+
+__attribute__((noreturn)) static void child_main(const struct plan *p)
+{
+	int error = p->child[IN_EXEC];
+	int r = die_with_keeper(p->keeper);
+
+	if (r < 0)
+		fail(error, STEP_PARENT, r);
+	r = cgroup_join(&p->k->cg, p->in_v2);
+	if (r < 0)
+		fail(error, STEP_CGROUP, r);
+	if (setsid() < 0)
+		fail(error, STEP_SESSION, -errno);
+	prefer_to_die();
+	r = set_rlimits(p->k);
+	if (r < 0)
+		fail(error, STEP_RLIMITS, r);
+	if (chdir("work") < 0)
+		fail(error, STEP_FOLDER, -errno);
+	r = arrange_descriptors(p->child, p->null);
+	if (r < 0)
+		fail(error, STEP_DESCRIPTORS, r);
+	if (p->k->landlock) {
+		r = restrict_signals();
+		if (r < 0)
+			fail(FD_ERROR, STEP_LANDLOCK, r);
+	}
+	default_signals();
+	execve(p->argv[0], p->argv, p->env);
+	fail(FD_ERROR, STEP_EXEC, -errno);
+}
+
+/* --- the keeper's side ------------------------------------------------------------------------ */
+
+/* NAME=value; a name that is there already is replaced. */
+static int set_env(char ***env, const char *line)
+{
+	size_t n = strcspn(line, "=") + 1;
+
+	for (char **p = *env; p && *p; p++) {
+		if (strncmp(*p, line, n))
+			continue;
+		free(*p);
+		*p = strdup(line);
+		return *p ? 0 : -ENOMEM;
+	}
+	return strv_add(env, line);
+}
+
+static int make_env(const struct keeper *k, char ***ret)
+{
+	const struct box_spec *s = k->spec;
+	auto_strv char **env = NULL;
+	int r = strv_add(&env, "PATH=/usr/local/bin:/usr/bin:/bin");
+
+	if (r >= 0)
+		r = strv_add(&env, "LANG=C.UTF-8");
+	if (r >= 0)
+		r = strv_addf(&env, "HOME=%s/work", k->path);
+	if (r >= 0)
+		r = strv_addf(&env, "TMPDIR=%s/tmp", k->path);
+	for (char **p = s->env; r >= 0 && p && *p; p++)
+		r = set_env(&env, *p);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_SUBMISSION=%s", s->submission);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_OUTPUT=%s/output", k->path);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_PROGRESS_FD=%d", FD_PROGRESS);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_EVALUATION_ID=%s", s->evaluation);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_ATTEMPT=%lld", (long long)s->attempt);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_ATTEMPT_ID=%s", s->attempt_id);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_EVALUATOR=%s", s->evaluator);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_EVALUATOR_DIR=%s", s->evaluator_dir);
+	if (r >= 0)
+		r = strv_addf(&env, "ZR_PHASE=%s", phase_name(k->phase));
+	if (r < 0)
+		return -ENOMEM;
+	*ret = take_ptr(env);
+	return 0;
+}
+
+/* Straight into the group: no process of the job is ever outside it. */
+static pid_t clone_into(int cgroup_fd)
+{
+	struct clone_args args = {
+		.flags = CLONE_INTO_CGROUP,
+		.exit_signal = SIGCHLD,
+		.cgroup = (uint64_t)cgroup_fd,
+	};
+
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+static pid_t start_child(struct plan *p)
+{
+	pid_t pid = -1;
+
+	p->in_v2 = p->k->cg.v2 >= 0;
+	if (p->in_v2)
+		pid = clone_into(p->k->cg.v2);
+	/* Before Linux 5.7, or under a filter that hides clone3(): the child joins by itself. */
+	if (!p->in_v2 || (pid < 0 && (errno == ENOSYS || errno == E2BIG || errno == EINVAL))) {
+		p->in_v2 = false;
+		pid = fork();
+	}
+	if (pid == 0)
+		child_main(p);
+	return pid;
+}
+
+static void close_all(int (*fd)[IN_N])
+{
+	for (int i = 0; i < IN_N; i++)
+		if ((*fd)[i] >= 0)
+			close((*fd)[i]);
+}
+
+int spawn_leader(struct keeper *k, struct err *e)
+{
+	__attribute__((cleanup(close_all))) int child[IN_N] = { -1, -1, -1, -1 };
+	auto_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	auto_strv char **env = NULL;
+	struct plan plan = { .k = k, .keeper = getpid(), .argv = k->spec->argv[k->phase] };
+	int r = null < 0 ? err_sys(e, "open /dev/null") : output_open(k, child, e);
+
+	if (r < 0)
+		return r;
+	if (make_env(k, &env) < 0)
+		return err_nomem(e);
+	plan.null = null;
+	plan.env = env;
+	memcpy(plan.child, child, sizeof(child));
+	k->leader = start_child(&plan);
+	if (k->leader < 0)
+		return err_sys(e, "start a process");
+	return 0;
+}
+
+/* The interpreter that a script's first line names, if that is what is missing. */
+static bool bad_interpreter(const char *path, char *out, size_t size)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	char line[256] = "", *p = line + 2;
+	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+
+	if (n < 2 || line[0] != '#' || line[1] != '!')
+		return false;
+	line[n] = '\0';
+	p += strspn(p, " \t");
+	p[strcspn(p, " \t\r\n")] = '\0';
+	if (access(p, X_OK) == 0)
+		return false;
+	snprintf(out, size, "%s", STR_ESC(p));
+	return true;
+}
+
+static void exec_failed(struct keeper *k, int error)
+{
+	const char *path = k->spec->argv[k->phase][0], *phase = phase_name(k->phase);
+	char interpreter[300];
+
+	if ((error == ENOENT || error == EACCES || error == ELOOP || error == ENOTDIR) &&
+	    access(path, X_OK) == 0 && bad_interpreter(path, interpreter, sizeof(interpreter)))
+		verdict(k, BOX_SETUP, "%s: cannot execute %s: its interpreter '%s': %s", phase,
+			path, interpreter, strerror(error));
+	else if (error == ENOEXEC)
+		verdict(k, BOX_SETUP,
+			"%s: cannot execute %s: it is neither a program nor does it start with #!",
+			phase, path);
+	else
+		verdict(k, BOX_SETUP, "%s: cannot execute %s: %s", phase, path, strerror(error));
+}
+
+void spawn_seen(struct keeper *k)
+{
+	struct failure f;
+	ssize_t n = read(k->in[IN_EXEC], &f, sizeof(f));
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	close(k->in[IN_EXEC]);
+	k->in[IN_EXEC] = -1;
+	if (n == 0)
+		k->exec_usec = time_mono_usec();
+	else if (n != sizeof(f) || f.step < 0 || f.step >= (int)ARRAY_LEN(step_names))
+		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the job said nonsense");
+	else if (f.step == STEP_EXEC)
+		exec_failed(k, f.error);
+	else
+		verdict(k, BOX_INFRASTRUCTURE, "cannot %s: %s", step_names[f.step],
+			strerror(f.error));
+}

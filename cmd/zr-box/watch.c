@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Limits without an enforcer of their own: CPU time and disk are sampled, memory and processes are
+ * refused by the kernel and its counters tell us so. A job that stays inside its limits is looked
+ * at a few times a second at most; one without such limits not at all.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "keeper.h"
+
+enum {
+	SAMPLE_USEC = 250000,
+	CPU_SAMPLE_MIN_USEC = 10000,
+	DISK_FIRST_USEC = 1000000,
+	/* Looking at the files may take this share of the time, 1/n … */
+	DISK_EFFORT = 30,
+	/* … and this long at once: meanwhile nobody empties the pipes. */
+	DISK_LOOK_USEC = 50000,
+	DISK_LAST_LOOK_USEC = 5000000,
+	DISK_DEPTH_MAX = 100,
+};
+
+uint64_t watch_cpu_usec(const struct keeper *k)
+{
+	struct rusage ru;
+	uint64_t v;
+
+	if (cgroup_cpu_usec(&k->cg, &v) >= 0)
+		return v;
+	if (getrusage(RUSAGE_CHILDREN, &ru) < 0)
+		return 0;
+	return (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * USEC_PER_SEC +
+	       (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec);
+}
+
+/* --- disk ------------------------------------------------------------------------------------- */
+
+struct look {
+	uint64_t bytes, until;
+	unsigned count;
+};
+
+static void add_dir(int dirfd, const char *name, struct look *l, unsigned depth);
+
+static void add_entry(int fd, const char *name, struct look *l, unsigned depth)
+{
+	struct stat st;
+
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	l->bytes += (uint64_t)st.st_blocks * 512;
+	if (S_ISDIR(st.st_mode) && depth < DISK_DEPTH_MAX)
+		add_dir(fd, name, l, depth + 1);
+}
+
+static bool out_of_time(struct look *l)
+{
+	return (++l->count & 63) == 0 && time_mono_usec() > l->until;
+}
+
+static void add_dir(int dirfd, const char *name, struct look *l, unsigned depth)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	for (struct dirent *de; !out_of_time(l) && (de = readdir(d));)
+		if (!str_eq(de->d_name, ".") && !str_eq(de->d_name, ".."))
+			add_entry(fd, de->d_name, l, depth);
+	closedir(d);
+}
+
+/* What could not be looked at in the time is not counted: the figure is never too high. */
+static void look_at_disk(struct keeper *k, uint64_t at_most_usec)
+{
+	struct look l = { .until = time_mono_usec() + at_most_usec };
+	uint64_t max = k->spec->limits.disk_bytes;
+	char limit[32];
+
+	add_dir(k->dir, "work", &l, 0);
+	add_dir(k->dir, "tmp", &l, 0);
+	add_dir(k->dir, "output", &l, 0);
+	if (l.bytes <= max)
+		return;
+	str_size_text(limit, sizeof(limit), max);
+	verdict(k, BOX_DISK, "%s uses more than %s of disk", phase_name(k->phase), limit);
+}
+
+static void sample_disk(struct keeper *k, uint64_t now)
+{
+	uint64_t took;
+
+	look_at_disk(k, DISK_LOOK_USEC);
+	took = time_mono_usec() - now;
+	k->disk_usec =
+		now + took +
+		(took * DISK_EFFORT > DISK_FIRST_USEC ? took * DISK_EFFORT : DISK_FIRST_USEC);
+}
+
+/* --- counters --------------------------------------------------------------------------------- */
+
+static void look_at_counters(struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+	const char *phase = phase_name(k->phase);
+	char limit[32];
+	uint64_t v;
+
+	if (l->memory_bytes && cgroup_oom_kills(&k->cg, &v) >= 0 && v) {
+		str_size_text(limit, sizeof(limit), l->memory_bytes);
+		verdict(k, BOX_MEMORY, "%s needs more memory than %s", phase, limit);
+	}
+	if (l->pids && cgroup_pids_refused(&k->cg, &v) >= 0 && v)
+		verdict(k, BOX_PIDS, "%s needs more than %llu processes", phase,
+			(unsigned long long)l->pids);
+}
+
+static uint64_t look_at_cpu(struct keeper *k)
+{
+	uint64_t max = k->spec->limits.cpu_usec;
+	uint64_t used = watch_cpu_usec(k) - k->cpu_before_usec;
+	char limit[32];
+
+	if (used <= max)
+		return max - used;
+	str_span_text(limit, sizeof(limit), max);
+	verdict(k, BOX_CPU_LIMIT, "%s used more than %s of CPU time", phase_name(k->phase), limit);
+	return 0;
+}
+
+/* Soon enough that the limit is hardly passed, however many processors the job uses. */
+static uint64_t cpu_pause(uint64_t left)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t pause = left / (uint64_t)(n > 0 ? n : 1);
+
+	return pause < CPU_SAMPLE_MIN_USEC ? CPU_SAMPLE_MIN_USEC : pause;
+}
+
+static void sample(struct keeper *k, uint64_t now)
+{
+	const struct limits *l = &k->spec->limits;
+	uint64_t pause = UINT64_MAX;
+
+	if (l->memory_bytes || l->pids)
+		pause = SAMPLE_USEC;
+	look_at_counters(k);
+	if (l->cpu_usec) {
+		uint64_t p = cpu_pause(look_at_cpu(k));
+
+		pause = p < pause ? p : pause;
+	}
+	k->sample_usec = pause == UINT64_MAX ? UINT64_MAX : now + pause;
+}
+
+void watch_begin(struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+	uint64_t now = time_mono_usec();
+
+	if (l->memory_bytes || l->pids || l->cpu_usec)
+		sample(k, now);
+	if (l->disk_bytes)
+		k->disk_usec = now + DISK_FIRST_USEC;
+}
+
+uint64_t watch_tick(struct keeper *k, uint64_t now)
+{
+	if (now >= k->sample_usec)
+		sample(k, now);
+	if (now >= k->disk_usec)
+		sample_disk(k, now);
+	return k->sample_usec < k->disk_usec ? k->sample_usec : k->disk_usec;
+}
+
+void watch_end(struct keeper *k)
+{
+	struct box_result *r = &k->result;
+	uint64_t peak;
+
+	r->cpu_usec += watch_cpu_usec(k) - k->cpu_before_usec;
+	if (cgroup_memory_peak(&k->cg, &peak) >= 0)
+		r->memory_peak_bytes = peak;
+	look_at_counters(k);
+	if (k->spec->limits.cpu_usec)
+		(void)look_at_cpu(k);
+	if (k->spec->limits.disk_bytes && k->exec_usec)
+		look_at_disk(k, DISK_LAST_LOOK_USEC);
+}
