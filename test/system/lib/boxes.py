@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Boxes without a worker: a box folder, its spec.json, and zr-box run on it."""
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+
+from .services import BUILD
+
+KEEPER = os.path.join(BUILD, "zr-box")
+
+
+def _mount(kind, controller=None):
+    with open("/proc/self/mountinfo") as f:
+        for line in f:
+            head, tail = line.split(" - ")
+            if tail.split()[0] == kind and (controller is None or controller in tail.split()[2].split(",")):
+                return head.split()[4]
+    return None
+
+
+def _own(controller=None):
+    with open("/proc/self/cgroup") as f:
+        for line in f:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            if names == "" if controller is None else controller in names.split(","):
+                return path
+    return None
+
+
+def _group(kind, controller=None):
+    """Our own directory in a hierarchy, if we can make others below it."""
+    mount, own = _mount(kind, controller), _own(controller)
+    if not mount or own is None:
+        return None
+    path = mount + own.rstrip("/")
+    try:
+        probe = tempfile.mkdtemp(prefix="zr-test-", dir=path)
+        os.rmdir(probe)
+    except OSError:
+        return None
+    return path
+
+
+def groups():
+    """The `cgroup` member of a spec, as the worker's probe would find it on this host."""
+    v2 = _group("cgroup2")
+    if not v2:
+        return {}
+    found = {"v2": v2}
+    with open(os.path.join(v2, "cgroup.subtree_control")) as f:
+        controllers = f.read().split()
+    for name in ("memory", "pids"):
+        if name in controllers:
+            found["v2_" + name] = True
+        elif (path := _group("cgroup", name)):
+            found["v1_" + name] = path
+    return found
+
+
+def alive(pid):
+    """Is it there, and not only as a zombie?"""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Box:
+    def __init__(self, base, groups_):
+        self.base = str(base)
+        self.groups = groups_
+        self.id = str(uuid.uuid4())
+        self.dir = os.path.join(self.base, "spool/boxes", self.id)
+        self.evaluator = os.path.join(self.base, "ev")
+        self.submission = os.path.join(self.base, "submission")
+        self.sealed = os.path.join(self.base, "sealed", self.id)
+        self.process = None
+        for d in (self.dir, self.evaluator, self.submission):
+            os.makedirs(d, exist_ok=True)
+
+    def script(self, text, name="run", mode=0o755):
+        path = os.path.join(self.evaluator, f"{name}-{self.id[-6:]}")
+        with open(path, "w") as f:
+            f.write(text if text.startswith("#!") else "#!/bin/bash\n" + text)
+        os.chmod(path, mode)
+        return path
+
+    def _program(self, text, name):
+        """The path of a program as it is, or a script of this text."""
+        return text if text.startswith("/") and " " not in text else self.script(text, name)
+
+    def write_spec(self, run, prepare=None, score=None, limits=None, **more):
+        phases = [{"name": name, "argv": [self._program(text, name), self.submission]}
+                  for name, text in (("prepare", prepare), ("run", run), ("score", score)) if text is not None]
+        spec = {"zr_box": 1, "evaluation": "42", "attempt": 1, "attempt_id": self.id, "evaluator": "ev",
+                "submission": self.submission, "evaluator_dir": self.evaluator,
+                "sealed_dir": os.path.join(self.base, "sealed"), "log_cap": 65536, "term_grace_usec": 300000,
+                "scores_file": "scores.json", "phases": phases, "limits": {"wall_usec": 20000000, **(limits or {})},
+                "cgroup": self.groups, **more}
+        with open(os.path.join(self.dir, "spec.json"), "w") as f:
+            json.dump(spec, f)
+
+    def start(self, run, env=None, wrapper=(), **kw):
+        self.write_spec(run, **kw)
+        self.process = subprocess.Popen([*wrapper, KEEPER, self.dir], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, env=env or {}, cwd="/")
+        return self
+
+    def wait(self, timeout=30):
+        self.process.wait(timeout)
+        return self.result()
+
+    def run(self, run, timeout=30, **kw):
+        return self.start(run, **kw).wait(timeout)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def journal(self):
+        try:
+            with open(os.path.join(self.dir, "journal")) as f:
+                return [json.loads(line) for line in f if line.endswith("\n")]
+        except FileNotFoundError:
+            return []
+
+    def result(self):
+        done = [r for r in self.journal() if r["t"] == "done"]
+        assert len(done) == 1, self.journal()
+        return done[0]["result"]
+
+    def read(self, name):
+        with open(os.path.join(self.dir, name), "rb") as f:
+            return f.read()
+
+    def file(self, name):
+        """A small file that the job makes; waits for it."""
+        path = os.path.join(self.base, name)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                with open(path) as f:
+                    if (text := f.read()).endswith("\n"):
+                        return text.strip()
+            except FileNotFoundError:
+                pass
+            time.sleep(0.005)
+        raise AssertionError(f"{name} did not appear")
+
+    def pid(self, name):
+        return int(self.file(name))
+
+    def connect(self, timeout=10):
+        deadline = time.monotonic() + timeout
+        while True:
+            s = socket.socket(socket.AF_UNIX)
+            here = os.open(self.dir, os.O_PATH)
+            try:
+                s.connect(f"/proc/self/fd/{here}/control")
+                s.settimeout(timeout)
+                return s
+            except OSError:
+                s.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+            finally:
+                os.close(here)
+
+    def cgroup_dirs(self):
+        return [p for key, p in ((k, os.path.join(v, "zr-" + self.id)) for k, v in self.groups.items() if isinstance(v, str))
+                if os.path.isdir(p)]
