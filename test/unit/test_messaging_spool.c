@@ -223,7 +223,7 @@ END_TEST
 
 START_TEST(one_process_per_folder)
 {
-	auto_spool struct spool *s = open_spool(1 << 20, NULL);
+	auto_spool struct spool *s unused_arg = open_spool(1 << 20, NULL);
 	struct spool *other = NULL;
 	struct err e = { 0 };
 

@@ -45,7 +45,7 @@ START_TEST(values)
 	auto_obj(expr) x = NULL;
 	json_auto_t *s = scores();
 	struct err e = { 0 };
-	double v = NAN;
+	double v = (double)NAN;
 
 	ck_assert_msg(expr_parse(good[_i].text, &x, &e) == 0, "%s", e.msg);
 	ck_assert_msg(expr_eval(x, s, &v, &e) == 0, "%s: %s", good[_i].text, e.msg);
