@@ -21,7 +21,7 @@ struct args {
 	const char *get; /* FOLDER or ssh://USER@HOST[:PORT]/FOLDER */
 	const char *root_hash, *name, *target, *staging, *root;
 	const char *ssh_key, *known_hosts;
-	uint64_t stall_usec, reserve_bytes;
+	uint64_t stall_usec, reserve_bytes, keep_after_usec;
 	struct extract_limits limits;
 };
 

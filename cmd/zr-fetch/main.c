@@ -40,6 +40,7 @@ static void help(void)
 	     "\n"
 	     "SOURCE is a folder, or ssh://USER@HOST[:PORT]/FOLDER, with NAME.tar.zst and\n"
 	     "manifest.json in it. Options:\n"
+	     "  --keep-after SPAN     keep what came after this time for a later try (5s)\n"
 	     "  --keep-manifest       publish the manifest too, as .zr/manifest.json\n"
 	     "  --limit-bytes SIZE    largest content in all, and of one file (64G)\n"
 	     "  --limit-entries N     most files and folders (100000)\n"
@@ -74,6 +75,7 @@ enum option_id {
 	OPT_ROOT,
 	OPT_SSH_KEY,
 	OPT_KNOWN_HOSTS,
+	OPT_KEEP_AFTER,
 	OPT_KEEP_MANIFEST,
 	OPT_LIMIT_BYTES,
 	OPT_LIMIT_ENTRIES,
@@ -94,6 +96,7 @@ static const struct option options[] = {
 	{ "root", required_argument, NULL, OPT_ROOT },
 	{ "ssh-key", required_argument, NULL, OPT_SSH_KEY },
 	{ "known-hosts", required_argument, NULL, OPT_KNOWN_HOSTS },
+	{ "keep-after", required_argument, NULL, OPT_KEEP_AFTER },
 	{ "keep-manifest", no_argument, NULL, OPT_KEEP_MANIFEST },
 	{ "limit-bytes", required_argument, NULL, OPT_LIMIT_BYTES },
 	{ "limit-entries", required_argument, NULL, OPT_LIMIT_ENTRIES },
@@ -156,6 +159,10 @@ static int number_option(struct args *a, int id, const char *value)
 	case OPT_RESERVE:
 		return str_size(value, &a->reserve_bytes) < 0
 			       ? wrong("--reserve wants a size like 2G, not", value)
+			       : 0;
+	case OPT_KEEP_AFTER:
+		return str_span(value, &a->keep_after_usec) < 0
+			       ? wrong("--keep-after wants a time span like 5s, not", value)
 			       : 0;
 	default:
 		return str_span(value, &a->stall_usec) < 0

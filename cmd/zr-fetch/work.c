@@ -68,12 +68,12 @@ static int set_host(struct fetcher *f, const struct ssh_host *h, struct err *e)
 	if (f->confined)
 		return err_input(e, "this fetcher began with local folders and has no network");
 	if (!f->args->ssh_key || !f->args->known_hosts)
-		return err_set(e, EACCES, ERR_HOST,
+		return err_set(e, EKEYEXPIRED, ERR_HOST,
 			       "ssh:// needs --ssh-key and --known-hosts (settings ssh_key and "
 			       "ssh_known_hosts)");
 	r = ssh_keys_read(f->args->ssh_key, f->args->known_hosts, &f->keys, e);
 	if (r < 0) {
-		e->code = EACCES;
+		e->code = EKEYEXPIRED;
 		return r;
 	}
 	f->address = strdup(h->address);
@@ -154,6 +154,7 @@ static int run(struct fetcher *f, const struct job *j, struct fetch_result *ret,
 		.keep_manifest = j->keep_manifest,
 		.limits = j->limits,
 		.reserve_bytes = f->args->reserve_bytes,
+		.keep_after_usec = f->args->keep_after_usec,
 		.progress = j->progress,
 		.progress_user = j->progress_user,
 		.abort_fd = f->abort_fd,

@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "transfer/sftp.h"
 
+#define DEF_KEEP_AFTER   (5 * USEC_PER_SEC)
 #define PROGRESS_USEC    (USEC_PER_SEC / 2)
 #define PART_AGE_MAX_SEC 86400
 #define LOCK_POLL_MS     20
@@ -31,10 +32,11 @@ struct fetch {
 	char *pack_path;
 	char *data; /* one chunk, when it comes from a file here */
 	int lock;
-	/* the chunks kept for a retry */
+	/* the chunks kept for a retry: a sparse file, made when the transfer takes long */
 	int part;
-	uint64_t part_end; /* bytes of it that may be right */
-	size_t next;       /* chunk */
+	uint64_t part_end; /* its size when it was opened: what an earlier try kept */
+	uint64_t started;
+	size_t next; /* chunk */
 	uint64_t fetched, last_progress;
 	unsigned tries;
 	struct err *e;
@@ -68,6 +70,7 @@ enum fetch_class fetch_class(const struct err *e)
 	case ENOKEY:
 	case EKEYREJECTED:
 	case EKEYREVOKED:
+	case EKEYEXPIRED:
 	case EPROTONOSUPPORT:
 		return FETCH_PERMANENT;
 	case ESTALE:
@@ -244,21 +247,43 @@ static bool chunk_from_part(struct fetch *f, uint64_t offset, size_t n)
 {
 	size_t got = 0;
 
-	if (f->part < 0 || f->part_end < offset + n)
-		return false;
-	if (pread_all(f->part, f->data, n, offset, &got) == 0 && got == n &&
-	    chunk_right(f, f->data, n))
-		return true;
-	/* From here on the source is asked again. */
-	f->part_end = 0;
-	return false;
+	return f->part >= 0 && f->part_end >= offset + n &&
+	       lseek(f->part, (off_t)offset, SEEK_DATA) == (off_t)offset &&
+	       pread_all(f->part, f->data, n, offset, &got) == 0 && got == n &&
+	       chunk_right(f, f->data, n);
 }
 
+static int open_part(struct fetch *f, int flags)
+{
+	struct stat st;
+
+	f->part = openat(f->spec->staging_dirfd, f->part_name,
+			 O_RDWR | flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (f->part < 0 && errno == ENOENT)
+		return 0;
+	if (f->part < 0 || fstat(f->part, &st) < 0)
+		return err_sys(f->e, "open %s", f->part_name);
+	f->part_end = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* A transfer that is over in seconds is begun anew if it fails for good, and spared the writing. */
 static int keep_chunk(struct fetch *f, uint64_t offset, const void *data, size_t n)
 {
 	const char *p = data;
 
-	while (f->part >= 0 && n) {
+	if (f->part < 0) {
+		uint64_t after = f->spec->keep_after_usec;
+		int r;
+
+		after = after ? after : DEF_KEEP_AFTER;
+		if (!f->spec->session || time_mono_usec() - f->started < after)
+			return 0;
+		r = open_part(f, O_CREAT);
+		if (r < 0)
+			return r;
+	}
+	while (n) {
 		ssize_t k = pwrite(f->part, p, n, (off_t)offset);
 
 		if (k < 0 && errno == EINTR)
@@ -354,21 +379,6 @@ static int check_space(struct fetch *f)
 	return 0;
 }
 
-/* A pack of one chunk has nothing to resume. */
-static int open_part(struct fetch *f)
-{
-	struct stat st;
-
-	if (!f->spec->session || f->m.n_chunks < 2)
-		return 0;
-	f->part = openat(f->spec->staging_dirfd, f->part_name,
-			 O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (f->part < 0 || fstat(f->part, &st) < 0)
-		return err_sys(f->e, "open %s", f->part_name);
-	f->part_end = (uint64_t)st.st_size;
-	return 0;
-}
-
 static int open_stage(struct fetch *f, int *ret_fd)
 {
 	int r = fd_rmtree(f->spec->staging_dirfd, f->stage, f->e);
@@ -436,7 +446,8 @@ static int transfer(struct fetch *f, bool *ret_already)
 	if (r == 0 && !str_eq(f->m.name, f->spec->name))
 		r = err_input(f->e, "the object is a '%s', not a '%s'", f->m.name, f->spec->name);
 	r = r < 0 ? r : check_space(f);
-	r = r < 0 ? r : open_part(f);
+	r = r < 0 ? r : open_part(f, 0);
+	f->started = time_mono_usec();
 	r = r < 0 ? r : open_stage(f, &stage);
 	r = r < 0 ? r : extract_tree(&f->m, next_chunk, f, stage, f->e);
 	r = r < 0 ? r : write_kept_manifest(f, stage);

@@ -6,8 +6,8 @@
  * next ones come in; the staged folder is then made durable and published by rename.
  *
  * A lost connection is made again and the fetch goes on with the chunk it was at. When that does
- * not help, the chunks of a pack of several stay in <staging>/<root hash in hex>.part, and the next
- * fetch of the same object checks and uses them.
+ * not help, the chunks that came after the first seconds stay in <staging>/<root hash>.part, and
+ * the next fetch of the same object checks and uses them.
  */
 #ifndef ZR_TRANSFER_FETCH_H
 #define ZR_TRANSFER_FETCH_H
@@ -51,9 +51,10 @@ struct fetch_spec {
 	/* May be NULL. Called every half second at most. */
 	void (*progress)(void *user, uint64_t bytes, uint64_t total);
 	void *progress_user;
-	int abort_fd;        /* ends the pauses between tries when it hangs up; -1: none */
-	unsigned retries;    /* new connections in a row without a chunk gained; 0: 3 */
-	uint64_t pause_usec; /* before the second of them, growing; 0: 500 ms */
+	int abort_fd;             /* ends the pauses between tries when it hangs up; -1: none */
+	uint64_t keep_after_usec; /* when chunks are begun to be kept; 0: 5 s */
+	unsigned retries;         /* new connections in a row without a chunk gained; 0: 3 */
+	uint64_t pause_usec;      /* before the second of them, growing; 0: 500 ms */
 };
 
 struct fetch_result {

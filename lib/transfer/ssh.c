@@ -357,13 +357,13 @@ static int login(struct ssh *s, struct err *e)
 		return r;
 	if (rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED || rc == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED)
 		return err_set(
-			e, EACCES, ERR_HOST,
+			e, EKEYEXPIRED, ERR_HOST,
 			"%s: login refused: the host does not take our key for this user (it "
 			"must be ed25519 or ECDSA, and in the user's authorized_keys)",
 			s->label);
 	if (rc == LIBSSH2_ERROR_FILE || rc == LIBSSH2_ERROR_METHOD_NONE ||
 	    rc == LIBSSH2_ERROR_METHOD_NOT_SUPPORTED)
-		return err_set(e, EACCES, ERR_HOST,
+		return err_set(e, EKEYEXPIRED, ERR_HOST,
 			       "%s: our private key cannot be used: it must be ed25519 or ECDSA, "
 			       "without a passphrase",
 			       s->label);
@@ -381,7 +381,7 @@ static int start_sftp(struct ssh *s, struct err *e)
 	if (r < 0)
 		return r;
 	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE || rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED)
-		return err_set(e, EACCES, ERR_HOST, "%s: the account has no SFTP", s->label);
+		return err_set(e, EKEYEXPIRED, ERR_HOST, "%s: the account has no SFTP", s->label);
 	return rc < 0 ? ssh_fail(s, e, "start SFTP") : 0;
 }
 

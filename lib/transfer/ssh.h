@@ -10,7 +10,7 @@
  *   ENOKEY           the host's key is not pinned; the text has its fingerprint and the line to add
  *   EKEYREJECTED     the host shows another key than the pinned one
  *   EKEYREVOKED      the host's key is marked @revoked
- *   EACCES           the host refuses our key, or our key cannot be used
+ *   EKEYEXPIRED      the host refuses our key, or our key cannot be used
  *   EPROTONOSUPPORT  no common algorithm, or no ed25519 or ECDSA host key
  * A connection that is refused, lost, slow or garbled is ERR_TRANSIENT. ECANCELED: `abort_fd` hung
  * up. After an error that is not about one file (transfer/sftp.h) the session is of no more use.
