@@ -359,15 +359,13 @@ static int take_entries(struct unpack *u, struct archive *a)
 	return 0;
 }
 
-/* After the archive's end only zeros may follow, and the frame's and the pack's end. */
+/* What follows the archive's end is of no interest, but the frame and the pack must end too. */
 static int take_rest(struct unpack *u)
 {
 	ssize_t n;
 
 	while ((n = decompress(u)) > 0)
-		for (ssize_t i = 0; i < n; i++)
-			if (u->out[i])
-				return err_input(u->e, "bytes after the end of the archive");
+		continue;
 	if (n < 0)
 		return (int)n;
 	return u->in.pos < u->in.size ? err_input(u->e, "bytes after the end of the pack")
