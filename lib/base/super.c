@@ -51,6 +51,11 @@ printf_like(3, 4) static void report(const struct super *s, int level, const cha
 	s->spec->report(level, text);
 }
 
+static uint64_t silence_usec(const struct super *s)
+{
+	return s->spec->silence_usec ? s->spec->silence_usec : SUPER_SILENCE_USEC;
+}
+
 static void worker_closed(struct worker *w)
 {
 	w->child = loop_src_free(w->child);
@@ -82,32 +87,59 @@ static void check_all_ended(struct super *s)
 	loop_exit(s->loop, s->status);
 }
 
-static void on_message(void *user, int fd, unused_arg uint32_t events)
+/* What the worker has said, if anything. */
+static ssize_t worker_hear(struct worker *w)
 {
-	struct worker *w = user;
 	char text[64];
-	ssize_t n = recv(fd, text, sizeof(text), MSG_DONTWAIT);
+	ssize_t n = recv(w->sock, text, sizeof(text), MSG_DONTWAIT);
 
-	if (n <= 0) {
-		/* Closed: the end of the process itself will be reported by its pidfd. */
-		if (n == 0)
-			w->io = loop_src_free(w->io);
-		return;
-	}
-	loop_timer_set(w->silence, SUPER_SILENCE_USEC);
+	if (n <= 0)
+		return n;
+	loop_timer_set(w->silence, silence_usec(w->super));
 	if (memchr(text, MSG_READY, (size_t)n)) {
 		w->ready = true;
 		check_all_ready(w->super);
 	}
+	return n;
+}
+
+static void on_message(void *user, unused_arg int fd, unused_arg uint32_t events)
+{
+	struct worker *w = user;
+
+	/* Closed: the end of the process itself will be reported by its pidfd. */
+	if (worker_hear(w) == 0)
+		w->io = loop_src_free(w->io);
 }
 
 static void on_silence(void *user)
 {
 	struct worker *w = user;
 
+	/* After a stop of the supervisor itself the timer may come before the words that wait. */
+	if (worker_hear(w) > 0)
+		return;
 	report(w->super, 4, "worker %u has been silent for %llu s, killing it", w->number,
-	       (unsigned long long)(SUPER_SILENCE_USEC / USEC_PER_SEC));
+	       (unsigned long long)(silence_usec(w->super) / USEC_PER_SEC));
 	(void)proc_signal(w->pidfd, SIGKILL);
+}
+
+static void pass_on(struct super *s, int signo)
+{
+	for (unsigned i = 0; i < s->spec->workers; i++)
+		if (s->workers[i].pidfd >= 0)
+			(void)proc_signal(s->workers[i].pidfd, signo);
+}
+
+static void stop(struct super *s)
+{
+	if (!s->stopping)
+		loop_notify("STOPPING=1");
+	s->stopping = true;
+	for (unsigned i = 0; i < s->spec->workers; i++)
+		loop_timer_set(s->workers[i].restart, USEC_INFINITY);
+	pass_on(s, SIGTERM);
+	check_all_ended(s);
 }
 
 static void on_ended(void *user, const siginfo_t *si)
@@ -122,15 +154,10 @@ static void on_ended(void *user, const siginfo_t *si)
 	worker_closed(w);
 	if (s->stopping || (exited && status == 2)) {
 		s->status = status > s->status ? status : s->status;
-		if (!s->stopping) {
-			s->stopping = true;
-			for (unsigned i = 0; i < s->spec->workers; i++)
-				if (s->workers[i].pidfd >= 0)
-					(void)proc_signal(s->workers[i].pidfd, SIGTERM);
-		}
-		for (unsigned i = 0; i < s->spec->workers; i++)
-			loop_timer_set(s->workers[i].restart, USEC_INFINITY);
-		check_all_ended(s);
+		if (s->stopping)
+			check_all_ended(s);
+		else
+			stop(s);
 		return;
 	}
 	if (time_mono_usec() - w->started_usec > SETTLED_USEC)
@@ -163,7 +190,7 @@ static int worker_watch(struct worker *w, struct err *e)
 	if (r == 0)
 		r = loop_fd(l, w->sock, EPOLLIN, on_message, w, &w->io, e);
 	if (r == 0)
-		r = loop_timer(l, SUPER_SILENCE_USEC, on_silence, w, &w->silence, e);
+		r = loop_timer(l, silence_usec(w->super), on_silence, w, &w->silence, e);
 	return r;
 }
 
@@ -188,7 +215,9 @@ static int worker_start(struct worker *w, struct err *e)
 				     .fds = (struct proc_fd[]){ { STDOUT_FILENO, STDOUT_FILENO },
 								{ STDERR_FILENO, STDERR_FILENO },
 								{ theirs, SUPER_FD } },
-				     .n_fds = 3 },
+				     .n_fds = 3,
+				     /* A terminal's Control-C is the supervisor's to pass on. */
+				     .new_session = true },
 		&pid, &w->pidfd, e);
 	return r < 0 ? r : worker_watch(w, e);
 }
@@ -205,26 +234,14 @@ static void on_restart(void *user)
 	loop_timer_set(w->restart, PAUSE_MAX_USEC);
 }
 
-static void pass_on(struct super *s, int signo)
-{
-	for (unsigned i = 0; i < s->spec->workers; i++)
-		if (s->workers[i].pidfd >= 0)
-			(void)proc_signal(s->workers[i].pidfd, signo);
-}
-
 static void on_signal(void *user, int signo)
 {
 	struct super *s = user;
 
-	if (signo == SIGHUP) {
+	if (signo == SIGHUP)
 		pass_on(s, SIGHUP);
-		return;
-	}
-	if (!s->stopping)
-		loop_notify("STOPPING=1");
-	s->stopping = true;
-	pass_on(s, SIGTERM);
-	check_all_ended(s);
+	else
+		stop(s);
 }
 
 static int super_start(struct super *s, struct err *e)

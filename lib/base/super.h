@@ -22,12 +22,14 @@ struct super_spec {
 	char *const *argv; /* NULL-terminated; argv[0] is a name, the file is /proc/self/exe */
 	/* What the supervisor has to say; `level` is syslog's. */
 	void (*report)(int level, const char *text);
+	uint64_t silence_usec; /* 0: SUPER_SILENCE_USEC */
 };
 
 /*
- * Runs until every worker has ended after SIGTERM or SIGINT, which are passed on (the second one
- * too), as is SIGHUP. Says READY=1 when all workers are ready, serves the watchdog. Returns the exit
- * status: the highest of the workers' last ones. A worker's status 2 (configuration) ends the whole.
+ * Runs until every worker has ended after SIGTERM or SIGINT, which reach the workers as SIGTERM (the
+ * second one too), as SIGHUP does. Says READY=1 when all workers are ready, serves the watchdog. A
+ * worker's status 2 (configuration) ends the whole. Returns the exit status: the highest of the
+ * workers that ended since the stop began.
  */
 int super_run(const struct super_spec *spec, struct err *e) must_check;
 

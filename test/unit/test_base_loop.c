@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/loop.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "base/proc.h"
@@ -340,37 +338,12 @@ START_TEST(deferred_once_per_arming)
 }
 END_TEST
 
-/* The manager's end of NOTIFY_SOCKET, in the abstract name space. */
-static int manager(void)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	socklen_t n = sizeof(a);
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	char name[128];
-
-	/* A name the kernel chooses. */
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)), 0);
-	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-	snprintf(name, sizeof(name), "@%s", a.sun_path + 1);
-	setenv("NOTIFY_SOCKET", name, 1);
-	return fd;
-}
-
-static const char *heard(int fd)
-{
-	static char text[256];
-	ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
-
-	text[n < 0 ? 0 : n] = '\0';
-	return text;
-}
-
 START_TEST(notices_reach_the_manager)
 {
-	int fd = manager();
+	int fd = unit_manager();
 
 	loop_notify("READY=1");
-	ck_assert_str_eq(heard(fd), "READY=1");
+	ck_assert_str_eq(unit_heard(fd), "READY=1");
 	close(fd);
 	loop_notify("STATUS=nobody hears it");
 	unsetenv("NOTIFY_SOCKET");
@@ -381,14 +354,14 @@ END_TEST
 START_TEST(the_watchdog_is_served)
 {
 	struct loop_src *end = exit_after(120 * USEC_PER_MSEC);
-	int fd = manager();
+	int fd = unit_manager();
 
 	ck_ok(loop_watchdog(loop, &e), e); /* not asked for */
-	ck_assert_str_eq(heard(fd), "");
+	ck_assert_str_eq(unit_heard(fd), "");
 	setenv("WATCHDOG_USEC", "50000", 1);
 	ck_ok(loop_watchdog(loop, &e), e);
 	run(7);
-	ck_assert_str_eq(heard(fd), "WATCHDOG=1");
+	ck_assert_str_eq(unit_heard(fd), "WATCHDOG=1");
 	loop_src_free(end);
 	close(fd);
 }

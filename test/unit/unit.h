@@ -15,6 +15,8 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -76,6 +78,31 @@ static inline void unit_rmdir(const char *dir)
 	struct err e = { 0 };
 
 	ck_ok(fd_rmtree(AT_FDCWD, dir, &e), e);
+}
+
+/* The manager's end of sd_notify(3), at a name that the kernel chooses; NOTIFY_SOCKET is set. */
+static inline int unit_manager(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char name[128];
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+	snprintf(name, sizeof(name), "@%s", a.sun_path + 1);
+	setenv("NOTIFY_SOCKET", name, 1);
+	return fd;
+}
+
+/* The next word to the manager, "" if there is none. */
+static inline const char *unit_heard(int fd)
+{
+	static char text[256];
+	ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+	text[n < 0 ? 0 : n] = '\0';
+	return text;
 }
 
 static inline int unit_main(const char *name, void (*add)(TCase *t))
