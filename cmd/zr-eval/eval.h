@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* One worker process of zr-eval: what its files share. main.c explains how they work together. */
+#ifndef ZR_CMD_ZR_EVAL_EVAL_H
+#define ZR_CMD_ZR_EVAL_EVAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/settings.h"
+#include "exec/box.h"
+#include "exec/cgroup.h"
+#include "fetch.h"
+#include "messaging/channel.h"
+
+TAILQ_HEAD(job_list, job);
+TAILQ_HEAD(wait_list, wait);
+
+struct eval {
+	struct loop *loop;
+	struct settings *settings;
+	char *conf;          /* --conf, or NULL */
+	unsigned number;     /* of this worker, from 1 */
+	unsigned slots;      /* jobs at once */
+	char name[2 * 80];   /* "host/1" */
+	uint64_t since_usec; /* wall clock */
+
+	struct cgroup_host cgroup;
+	struct fetcher *fetcher;
+	struct channel *channel;
+
+	struct job_list jobs;
+	unsigned n_jobs; /* holding a slot */
+	struct control *control;
+	struct beat *beat;
+	struct wait_list waits; /* report.c: for events to be on disk */
+
+	bool adopted; /* boxes of former workers have been looked for */
+	bool draining, leaving;
+	bool disk_low;
+	struct loop_src *disk_timer;
+};
+
+/* The number of requests this worker may take, told to the channel after every change. */
+void eval_update_intake(struct eval *ev);
+
+#endif

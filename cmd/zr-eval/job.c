@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+#include "job.h"
+
+#include <string.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "beat.h"
+#include "report.h"
+
+/* A keeper that has not quite gone is asked for again after this. */
+#define RELEASE_PAUSE_USEC (500 * USEC_PER_MSEC)
+
+static void release_box(void *user);
+
+const char *job_state_name(enum job_state s)
+{
+	static const char *const names[JOB_STATE_N] = { "fetching", "running", "reporting",
+							"releasing" };
+
+	return names[s];
+}
+
+static bool holds_slot(enum job_state s)
+{
+	return s == JOB_FETCHING || s == JOB_RUNNING;
+}
+
+static struct log_ctx job_log(const struct job *j)
+{
+	return (struct log_ctx){ .evaluation = j->spec->evaluation,
+				 .attempt_id = j->spec->attempt_id };
+}
+
+static void job_set_state(struct job *j, enum job_state state)
+{
+	static const bool allowed[JOB_STATE_N][JOB_STATE_N] = {
+		[JOB_FETCHING] = { [JOB_RUNNING] = true, [JOB_REPORTING] = true },
+		[JOB_RUNNING] = { [JOB_REPORTING] = true },
+		[JOB_REPORTING] = { [JOB_RELEASING] = true },
+	};
+
+	if (!allowed[j->state][state])
+		abort(); /* a bug: going on would report a wrong outcome */
+	if (holds_slot(j->state) && !holds_slot(state))
+		j->ev->n_jobs--;
+	j->state = state;
+	j->since_wall_usec = time_wall_usec();
+	beat_changed(j->ev->beat);
+	eval_update_intake(j->ev);
+}
+
+static void job_free(struct job *j)
+{
+	struct eval *ev = j->ev;
+
+	TAILQ_REMOVE(&ev->jobs, j, entry);
+	if (holds_slot(j->state))
+		ev->n_jobs--;
+	fetch_wait_free(j->fetch);
+	loop_src_free(j->next);
+	box_free(j->box);
+	free(j);
+	beat_changed(ev->beat);
+	eval_update_intake(ev);
+}
+
+/* --- the end ------------------------------------------------------------------------------- */
+
+static void release_box(void *user)
+{
+	struct job *j = user;
+	struct log_ctx ctx = job_log(j);
+	struct err e = { 0 };
+	int r = box_release(j->box, false, &e);
+
+	if (r == -EBUSY) {
+		loop_timer_set(j->next, RELEASE_PAUSE_USEC);
+		return;
+	}
+	if (r < 0)
+		log_ctx(&ctx, LOG_WARNING,
+			"box cannot be removed: %s, leaving it for the next start", e.msg);
+	else
+		j->box = NULL;
+	job_free(j);
+}
+
+/* The terminal event is on disk: nobody needs the box any more. */
+static void on_reported(void *user)
+{
+	struct job *j = user;
+
+	job_set_state(j, JOB_RELEASING);
+	loop_timer_set(j->next, 0);
+}
+
+static void log_end(const struct job *j, const struct box_result *r)
+{
+	struct log_ctx ctx = job_log(j);
+	char wall[32];
+
+	str_span_text(wall, sizeof(wall), r->wall_usec / USEC_PER_MSEC * USEC_PER_MSEC);
+	log_ctx(&ctx, LOG_INFO, "evaluation %s ended: %s%s%s after %s", j->spec->evaluation,
+		box_reason_name(r->reason), r->detail ? ", " : "", r->detail ? r->detail : "",
+		wall);
+}
+
+static void on_end(void *user, unused_arg struct box *b, const struct box_result *r)
+{
+	struct job *j = user;
+	struct log_ctx ctx = job_log(j);
+	struct err e = { 0 };
+
+	log_end(j, r);
+	job_set_state(j, JOB_REPORTING);
+	if (report_end(j->ev, j->spec, r, on_reported, j, &e) < 0)
+		/* The box stays: the next start of a worker reports it again. */
+		log_ctx(&ctx, LOG_ERR, "the end of evaluation %s cannot be reported: %s",
+			j->spec->evaluation, e.msg);
+}
+
+/* --- on its way ---------------------------------------------------------------------------- */
+
+static void on_started(void *user, unused_arg struct box *b, uint64_t wall_usec,
+		       const json_t *isolation)
+{
+	struct job *j = user;
+
+	report_started(j->ev, j->spec, wall_usec, isolation);
+}
+
+static void on_phase(void *user, unused_arg struct box *b, enum phase phase)
+{
+	struct job *j = user;
+
+	j->phase = phase;
+	beat_changed(j->ev->beat);
+}
+
+static void on_progress(void *user, unused_arg struct box *b, enum phase phase,
+			const struct progress *p)
+{
+	struct job *j = user;
+
+	report_progress(j->ev, j->spec, &j->last_seq, phase, p);
+}
+
+static void on_log(void *user, struct box *b, enum box_stream stream, uint64_t size)
+{
+	struct job *j = user;
+
+	report_log(j->ev, j->spec, b, stream, &j->log_sent[stream], size, &j->last_seq);
+}
+
+static const struct box_calls calls = {
+	.on_started = on_started,
+	.on_phase = on_phase,
+	.on_progress = on_progress,
+	.on_log = on_log,
+	.on_end = on_end,
+};
+
+/* Ends a box that never ran: the result is written like any other, so that a crash loses nothing. */
+static void conclude(struct job *j, enum box_reason reason, const char *detail)
+{
+	struct log_ctx ctx = job_log(j);
+	struct err e = { 0 };
+	int r = box_conclude(j->box, reason, detail, &e);
+
+	if (r == 0)
+		r = box_attach(j->box, j->ev->loop, &calls, j, &e);
+	if (r == 0)
+		return;
+	log_ctx(&ctx, LOG_ERR,
+		"evaluation %s cannot be ended: %s, leaving its box for the next start",
+		j->spec->evaluation, e.msg);
+	job_free(j);
+}
+
+static void start_box(struct job *j)
+{
+	struct err e = { 0 };
+
+	if (box_start(j->box, j->ev->loop, NULL, &calls, j, &e) < 0) {
+		conclude(j, BOX_INFRASTRUCTURE, e.msg);
+		return;
+	}
+	job_set_state(j, JOB_RUNNING);
+}
+
+static void on_fetched(void *user, const char *why, bool ours)
+{
+	struct job *j = user;
+
+	j->fetch = NULL;
+	if (why)
+		conclude(j, ours ? BOX_INFRASTRUCTURE : BOX_SETUP, why);
+	else
+		start_box(j);
+}
+
+/* The next step of a box that was never started: its submission, then the keeper. */
+static void begin(struct job *j)
+{
+	const char *digest = NULL, *source = NULL;
+	struct err e = { 0 };
+	json_t *submission = NULL;
+	int r;
+
+	if (fetch_is_cached(j->spec->submission)) {
+		start_box(j);
+		return;
+	}
+	r = js_obj(j->spec->claim, "submission", &submission, &e);
+	if (r == 0)
+		r = js_str(submission, "digest", 80, &digest, &e);
+	if (r == 0)
+		r = js_str(submission, "source", 4096, &source, &e);
+	if (r == 0)
+		r = fetcher_get(j->ev->fetcher, digest, source, on_fetched, j, &j->fetch, &e);
+	if (r < 0)
+		conclude(j, BOX_SETUP, e.msg);
+}
+
+static void on_next(void *user)
+{
+	struct job *j = user;
+
+	if (j->state == JOB_RELEASING)
+		release_box(j);
+	else if (j->state == JOB_FETCHING)
+		begin(j);
+}
+
+/* From the claim's notes. */
+static uint64_t requested_at(const struct box_spec *spec)
+{
+	const char *text = NULL;
+	uint64_t usec = 0;
+
+	if (js_opt_str(spec->claim, "requested_at", TIME_TEXT_MAX, &text, NULL) == 1 &&
+	    time_parse(text, &usec) < 0)
+		return 0;
+	return usec;
+}
+
+int job_take(struct eval *ev, struct box *box, struct err *e)
+{
+	bool fresh = box_state(box) == BOX_NEW;
+	struct job *j = calloc(1, sizeof(*j));
+	int r;
+
+	if (!j) {
+		box_free(box);
+		return err_nomem(e);
+	}
+	*j = (struct job){ .ev = ev, .box = box, .spec = box_spec(box) };
+	j->state = fresh ? JOB_FETCHING : JOB_RUNNING;
+	j->since_wall_usec = time_wall_usec();
+	j->requested_wall_usec = requested_at(j->spec);
+	ev->n_jobs++;
+	TAILQ_INSERT_TAIL(&ev->jobs, j, entry);
+	r = loop_timer(ev->loop, fresh ? 0 : USEC_INFINITY, on_next, j, &j->next, e);
+	if (r == 0 && !fresh)
+		r = box_attach(box, ev->loop, &calls, j, e);
+	if (r < 0) {
+		job_free(j);
+		return r;
+	}
+	beat_changed(ev->beat);
+	eval_update_intake(ev);
+	return 0;
+}
+
+struct job *job_find(struct eval *ev, const char *evaluation)
+{
+	struct job *j;
+
+	TAILQ_FOREACH (j, &ev->jobs, entry)
+		if (str_eq(j->spec->evaluation, evaluation))
+			return j;
+	return NULL;
+}
+
+void job_cancel(struct job *j, const char *by)
+{
+	struct log_ctx ctx = job_log(j);
+	struct err e = { 0 };
+	auto_free char *detail = NULL;
+
+	if (!holds_slot(j->state))
+		return;
+	log_ctx(&ctx, LOG_NOTICE, "evaluation %s is being canceled by %s", j->spec->evaluation,
+		STR_ESC(by));
+	if (j->state == JOB_RUNNING) {
+		if (box_cancel(j->box, &e) < 0)
+			log_ctx(&ctx, LOG_ERR, "cancel: %s", e.msg);
+		return;
+	}
+	fetch_wait_free(j->fetch);
+	j->fetch = NULL;
+	loop_timer_set(j->next, USEC_INFINITY);
+	if (str_fmt(&detail, "canceled by %s before it started", by) < 0)
+		detail = NULL;
+	conclude(j, BOX_CANCELED, detail);
+}
+
+static void adopt(struct eval *ev, const char *attempt_id)
+{
+	struct log_ctx ctx = { .attempt_id = attempt_id };
+	struct box *box = NULL;
+	struct err e = { 0 };
+	int r = box_open(ev->settings->state_dir, attempt_id, &box, &e);
+
+	if (r == -EWOULDBLOCK)
+		return;
+	if (r == 0) {
+		log_ctx(&ctx, LOG_NOTICE, "adopting evaluation %s", box_spec(box)->evaluation);
+		r = job_take(ev, box, &e);
+	}
+	if (r < 0)
+		log_ctx(&ctx, LOG_ERR, "box cannot be adopted: %s", e.msg);
+}
+
+void job_adopt_all(struct eval *ev)
+{
+	auto_strv char **ids = NULL;
+	struct err e = { 0 };
+
+	ev->adopted = true;
+	if (box_list(ev->settings->state_dir, &ids, &e) < 0) {
+		log_err("boxes of former workers cannot be listed: %s", e.msg);
+		return;
+	}
+	for (char **id = ids; id && *id; id++)
+		adopt(ev, *id);
+}
+
+void job_free_all(struct eval *ev)
+{
+	struct job *j;
+
+	while ((j = TAILQ_FIRST(&ev->jobs)))
+		job_free(j);
+}

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * zr-eval takes evaluation requests from a channel and has each one run by a keeper, zr-box. The
+ * supervisor (no --worker) holds no connection and no job; it starts N workers and replaces them
+ * (base/super). A worker is one event loop that joins four things:
+ *
+ *	channel   requests come in, events go out (messaging/channel; a spool on disk lies between)
+ *	fetcher   submissions are brought into this host's cache by zr-fetch (fetch.c)
+ *	boxes     each job is a box folder with a keeper that outlives us (exec/box, job.c)
+ *	control   cancels, and leave to forget a collected result (control.c)
+ *
+ * The way of a request: claim.c checks it against the evaluator's file and writes the box folder,
+ * synced; that is the claim, and only then the delivery is acknowledged. job.c fetches the
+ * submission, starts the keeper and follows it; report.c turns what it says into events. The end is
+ * reported by a durable event before the box folder is removed. Whatever is killed in between, the
+ * next worker to start finds the folder and goes on from what it says (job_adopt_all()).
+ *
+ * SIGTERM: no new requests, the jobs at hand are finished and reported, exit. A second SIGTERM, or
+ * the end of the supervisor: exit at once, keepers run on. SIGHUP: limits for new jobs are read
+ * again; the bin folder is read for every request anyway.
+ *
+ * The worker is not dumpable: a job at level `none` has our uid and must not read the broker's
+ * password from our memory.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/super.h"
+#include "beat.h"
+#include "claim.h"
+#include "control.h"
+#include "eval.h"
+#include "job.h"
+#include "report.h"
+
+#define EXIT_USAGE      2
+#define DISK_CHECK_USEC (5 * USEC_PER_SEC)
+/* Events that wait for the broker: hours of them. */
+#define EVENT_SPOOL_MAX ((uint64_t)1 << 30)
+
+struct options {
+	char *conf;
+	unsigned workers, prefetch, worker;
+	bool check, verbose;
+};
+
+/* --- one worker ---------------------------------------------------------------------------- */
+
+struct worker {
+	struct eval ev;
+	struct super_link *link;
+	struct loop_src *signals[3];
+	bool ready;
+};
+
+static void on_left(void *user)
+{
+	struct eval *ev = user;
+
+	loop_exit(ev->loop, 0);
+}
+
+/* Draining, and nothing is left to do or to say: take leave. */
+static void leave_if_done(struct eval *ev)
+{
+	if (!ev->draining || ev->leaving || !TAILQ_EMPTY(&ev->jobs) ||
+	    !channel_is_idle(ev->channel) || channel_waiting(ev->channel))
+		return;
+	ev->leaving = true;
+	beat_gone(ev->beat);
+	channel_close(ev->channel, on_left, ev);
+}
+
+void eval_update_intake(struct eval *ev)
+{
+	bool closed = ev->draining || ev->disk_low || !ev->adopted;
+	unsigned free_slots = ev->n_jobs < ev->slots ? ev->slots - ev->n_jobs : 0;
+
+	if (!ev->channel)
+		return;
+	channel_want(ev->channel, closed ? 0 : free_slots);
+	leave_if_done(ev);
+}
+
+static void on_disk_timer(void *user)
+{
+	struct eval *ev = user;
+	struct err e = { 0 };
+	uint64_t free_bytes;
+	bool low;
+
+	loop_timer_set(ev->disk_timer, DISK_CHECK_USEC);
+	if (fd_free_bytes(ev->settings->state_dir, &free_bytes, &e) < 0) {
+		log_warning("%s, taking work nevertheless", e.msg);
+		free_bytes = UINT64_MAX;
+	}
+	low = free_bytes < ev->settings->spool_reserve;
+	if (low == ev->disk_low)
+		return;
+	ev->disk_low = low;
+	if (low)
+		log_err("less than spool_reserve is free under %s (%llu bytes): no new work until "
+			"there "
+			"is more",
+			ev->settings->state_dir, (unsigned long long)free_bytes);
+	else
+		log_notice("there is space again under %s, taking work", ev->settings->state_dir);
+	eval_update_intake(ev);
+}
+
+static void on_state(void *user, bool up, const struct err *why)
+{
+	struct worker *w = user;
+
+	/* A setting that cannot work is told at once, not tried for ever. */
+	if (!up && !w->ready && why && why->kind == ERR_INPUT) {
+		log_err("%s", why->msg);
+		loop_exit(w->ev.loop, EXIT_USAGE);
+		return;
+	}
+	if (!up) {
+		log_warning("%s; trying again", why ? why->msg : "not connected to the broker");
+		return;
+	}
+	log_info("connected to the broker");
+	eval_update_intake(&w->ev);
+	beat_changed(w->ev.beat);
+	if (!w->ready)
+		super_link_ready(w->link);
+	w->ready = true;
+}
+
+static void on_durable(void *user, uint64_t id)
+{
+	struct worker *w = user;
+
+	report_durable(&w->ev, id);
+}
+
+static void on_confirmed(void *user, unused_arg uint64_t id)
+{
+	struct worker *w = user;
+
+	leave_if_done(&w->ev);
+}
+
+static void on_request(void *user, struct channel_request *t, const struct message *m,
+		       bool redelivered)
+{
+	struct worker *w = user;
+
+	claim_request(&w->ev, t, m, redelivered);
+}
+
+static void on_control(void *user, const struct message *m)
+{
+	struct worker *w = user;
+
+	control_message(w->ev.control, m);
+}
+
+static void drain(struct worker *w)
+{
+	if (w->ev.draining) {
+		log_notice("told twice: leaving at once, %u jobs stay with their keepers",
+			   w->ev.n_jobs);
+		loop_exit(w->ev.loop, 0);
+		return;
+	}
+	w->ev.draining = true;
+	log_notice("draining: no new work, %u jobs to finish", w->ev.n_jobs);
+	beat_changed(w->ev.beat);
+	eval_update_intake(&w->ev);
+}
+
+static void reload(struct eval *ev)
+{
+	auto_obj(settings) fresh = NULL;
+	struct err e = { 0 };
+
+	if (settings_load(ev->conf, &fresh, &e) < 0) {
+		log_err("settings stay as they are: %s", e.msg);
+		return;
+	}
+	ev->settings->log_cap = fresh->log_cap;
+	ev->settings->term_grace_usec = fresh->term_grace_usec;
+	ev->settings->spool_reserve = fresh->spool_reserve;
+	log_notice("log_cap, term_grace and spool_reserve read again from %s", fresh->file);
+}
+
+static void on_signal(void *user, int signo)
+{
+	struct worker *w = user;
+
+	if (signo == SIGHUP)
+		reload(&w->ev);
+	else
+		drain(w);
+}
+
+static void on_supervisor_lost(void *user)
+{
+	struct worker *w = user;
+
+	log_err("the supervisor has gone: leaving, %u jobs stay with their keepers", w->ev.n_jobs);
+	loop_exit(w->ev.loop, 1);
+}
+
+static int watch_signals(struct worker *w, struct err *e)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(signals) && r == 0; i++)
+		r = loop_signal(w->ev.loop, signals[i], on_signal, w, &w->signals[i], e);
+	return r;
+}
+
+static void on_report(unused_arg void *user, int level, const char *text)
+{
+	log_ctx(NULL, level, "%s", text);
+}
+
+static int open_channel(struct worker *w, struct err *e)
+{
+	static const struct channel_ops ops = {
+		.on_request = on_request,
+		.on_control = on_control,
+		.on_durable = on_durable,
+		.on_confirmed = on_confirmed,
+		.on_state = on_state,
+		.on_report = on_report,
+	};
+	const struct channel_conf conf = {
+		.settings = w->ev.settings,
+		.worker = w->ev.number,
+		.spool_max = EVENT_SPOOL_MAX,
+	};
+
+	return channel_amqp_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e);
+}
+
+static int worker_init(struct worker *w, struct err *e)
+{
+	struct eval *ev = &w->ev;
+	int r = fd_mkdirs(ev->settings->state_dir, 0750, e);
+
+	if (r == 0)
+		r = loop_new(&ev->loop, e);
+	if (r == 0)
+		r = watch_signals(w, e);
+	if (r == 0)
+		r = super_link_new(ev->loop, SUPER_FD, on_supervisor_lost, w, &w->link, e);
+	if (r == 0)
+		r = cgroup_probe(ev->settings->cgroup_parent, &ev->cgroup, e);
+	if (r == 0)
+		r = fetcher_new(ev->loop, ev->settings, &ev->fetcher, e);
+	if (r == 0)
+		r = control_new(ev, &ev->control, e);
+	if (r == 0)
+		r = beat_new(ev, &ev->beat, e);
+	if (r == 0)
+		r = loop_timer(ev->loop, 0, on_disk_timer, ev, &ev->disk_timer, e);
+	if (r == 0)
+		r = open_channel(w, e);
+	/* Not waiting for the broker: what ended is written to the spool. */
+	if (r == 0)
+		job_adopt_all(ev);
+	return r;
+}
+
+static void worker_done(struct worker *w)
+{
+	struct eval *ev = &w->ev;
+
+	job_free_all(ev);
+	report_done(ev);
+	channel_free(ev->channel);
+	ev->channel = NULL;
+	beat_free(ev->beat);
+	control_free(ev->control);
+	fetcher_free(ev->fetcher);
+	cgroup_host_done(&ev->cgroup);
+	loop_src_free(ev->disk_timer);
+	for (size_t i = 0; i < ARRAY_LEN(w->signals); i++)
+		loop_src_free(w->signals[i]);
+	super_link_free(w->link);
+	loop_free(ev->loop);
+}
+DEFINE_AUTO_DONE(worker);
+
+static int run_worker(const struct options *o, struct settings *s, struct err *e)
+{
+	auto_done(worker) w = { .ev = { .settings = s,
+					.conf = o->conf,
+					.number = o->worker,
+					.slots = o->prefetch,
+					.since_usec = time_wall_usec() } };
+	int r;
+
+	TAILQ_INIT(&w.ev.jobs);
+	TAILQ_INIT(&w.ev.waits);
+	snprintf(w.ev.name, sizeof(w.ev.name), "%s/%u", s->host, o->worker);
+	prctl(PR_SET_DUMPABLE, 0);
+	r = worker_init(&w, e);
+	return r < 0 ? r : loop_run(w.ev.loop, e);
+}
+
+/* --- the supervisor ------------------------------------------------------------------------ */
+
+static void on_super_report(int level, const char *text)
+{
+	log_ctx(NULL, level, "%s", text);
+}
+
+static int run_supervisor(const struct options *o, struct err *e)
+{
+	auto_strv char **argv = NULL;
+
+	if (strv_add(&argv, "zr-eval") < 0 ||
+	    (o->conf && strv_addf(&argv, "--conf=%s", o->conf) < 0) ||
+	    strv_addf(&argv, "--prefetch-count=%u", o->prefetch) < 0 ||
+	    (o->verbose && strv_add(&argv, "--verbose") < 0))
+		return err_nomem(e);
+	return super_run(&(struct super_spec){ .workers = o->workers,
+					       .argv = argv,
+					       .report = on_super_report },
+			 e);
+}
+
+static void print_help(void)
+{
+	puts("usage: zr-eval [OPTIONS]\n\n"
+	     "Takes evaluation requests from the broker and runs them.\n\n"
+	     "  -w, --number-of-workers NB_WORKERS\n"
+	     "                                Number of processes to allow for workers\n"
+	     "      --prefetch-count PREFETCH_COUNT\n"
+	     "                                Number of simultaneous messages allowed to be pulled "
+	     "by one process\n"
+	     "  -f, --conf FILE               settings, instead of $ZR_CONF or /etc/zr/zr.conf\n"
+	     "  -n, --check                   check the settings, then exit\n"
+	     "  -v, --verbose                 say more\n"
+	     "  -h, --help                    this text\n"
+	     "      --version                 version\n\n"
+	     "Manual: zr-eval(8).");
+}
+
+static int bad_count(const char *name, const char *value, unsigned max)
+{
+	fprintf(stderr, "zr-eval: bad value for --%s: '%s' (want 1 to %u)\n", name, STR_ESC(value),
+		max);
+	return EXIT_USAGE;
+}
+
+static bool count(const char *value, unsigned max, unsigned *ret)
+{
+	uint64_t v;
+
+	if (str_u64(value, &v) < 0 || v < 1 || v > max)
+		return false;
+	*ret = (unsigned)v;
+	return true;
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "number-of-workers", required_argument, NULL, 'w' },
+		{ "prefetch-count", required_argument, NULL, 'P' },
+		{ "worker", required_argument, NULL, 'W' },
+		{ "conf", required_argument, NULL, 'f' },
+		{ "check", no_argument, NULL, 'n' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ 0 },
+	};
+	int key;
+
+	while ((key = getopt_long(argc, argv, "w:f:nvh", longs, NULL)) != -1) {
+		switch (key) {
+		case 'w':
+			if (!count(optarg, 256, &o->workers))
+				return bad_count("number-of-workers", optarg, 256);
+			break;
+		case 'P':
+			if (!count(optarg, 1024, &o->prefetch))
+				return bad_count("prefetch-count", optarg, 1024);
+			break;
+		case 'W':
+			if (!count(optarg, 256, &o->worker))
+				return bad_count("worker", optarg, 256);
+			break;
+		case 'f':
+			o->conf = optarg;
+			break;
+		case 'n':
+			o->check = true;
+			break;
+		case 'v':
+			o->verbose = true;
+			break;
+		case 'h':
+			print_help();
+			return 0;
+		case 'V':
+			puts("zr-eval " ZR_VERSION);
+			return 0;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "zr-eval: unexpected argument '%s'; see zr-eval --help\n",
+		STR_ESC(argv[optind]));
+	return EXIT_USAGE;
+}
+
+static int check_settings(const struct settings *s, struct err *e)
+{
+	if (!s->amqp_url)
+		return err_input(e, "%s: 'amqp_url' is not set (or set AMQP_URL)", s->file);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .workers = 1, .prefetch = 1 };
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+	int r = parse_options(argc, argv, &o);
+
+	if (r >= 0)
+		return r;
+	log_init("zr-eval", o.verbose ? LOG_DEBUG : LOG_INFO);
+	r = settings_load(o.conf, &s, &e);
+	if (r == 0)
+		r = check_settings(s, &e);
+	if (r < 0) {
+		log_err("%s", e.msg);
+		return EXIT_USAGE;
+	}
+	if (o.check)
+		return 0;
+	r = o.worker ? run_worker(&o, s, &e) : run_supervisor(&o, &e);
+	if (r >= 0)
+		return r;
+	log_err("%s", e.msg);
+	return e.kind == ERR_INPUT ? EXIT_USAGE : 1;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the database and the listeners hear of a job. Numbers (seq) are chosen so that a worker that
+ * adopts a box says the same thing by the same number: 1 is the start, REPORT_SEQ_END the end,
+ * everything between is milliseconds since the start. Start and end are durable, the rest is sent
+ * now or never.
+ */
+#ifndef ZR_CMD_ZR_EVAL_REPORT_H
+#define ZR_CMD_ZR_EVAL_REPORT_H
+
+#include "eval.h"
+
+#define REPORT_SEQ_START 1
+#define REPORT_SEQ_END   1000000000000
+
+void report_started(struct eval *ev, const struct box_spec *spec, uint64_t wall_usec,
+		    const json_t *isolation);
+void report_progress(struct eval *ev, const struct box_spec *spec, uint64_t *last_seq,
+		     enum phase phase, const struct progress *p);
+/* Sends the bytes of a log from *sent to `size`, and moves *sent. */
+void report_log(struct eval *ev, const struct box_spec *spec, const struct box *box,
+		enum box_stream stream, uint64_t *sent, uint64_t size, uint64_t *last_seq);
+
+/* The end of a box. `durable` is called from the loop once the event survives a crash; never if
+ * this fails. ERR_TRANSIENT: the spool is full. */
+int report_end(struct eval *ev, const struct box_spec *spec, const struct box_result *r,
+	       void (*durable)(void *user), void *user, struct err *e) must_check;
+
+/* The end of a request for which there is no box: a `failed` event with its sentence. */
+int report_refused(struct eval *ev, const struct message_request *rq, enum box_reason reason,
+		   const char *detail, void (*durable)(void *user), void *user,
+		   struct err *e) must_check;
+
+/* From the channel: events up to `id` are on disk. */
+void report_durable(struct eval *ev, uint64_t id);
+/* Forgets who waits. */
+void report_done(struct eval *ev);
+
+#endif
