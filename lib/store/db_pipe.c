@@ -118,12 +118,6 @@ static void on_deadline(void *user);
 
 static void release(struct db_pipe *p)
 {
-	struct batch *b;
-
-	while ((b = TAILQ_FIRST(&p->batches))) {
-		TAILQ_REMOVE(&p->batches, b, link);
-		batch_free(b);
-	}
 	batch_free(p->open);
 	loop_src_free(p->io);
 	loop_src_free(p->timer);
@@ -134,13 +128,31 @@ static void release(struct db_pipe *p)
 	free(p);
 }
 
+static void answer(struct db_pipe *p, struct batch *b);
+
+/* Whoever waits for an answer may hold memory until it comes. */
+static void close_pipe(struct db_pipe *p)
+{
+	struct err e = { 0 };
+	struct batch *b;
+
+	(void)err_set(&e, ECONNRESET, ERR_TRANSIENT, "the connection was closed");
+	p->depth++;
+	while ((b = TAILQ_FIRST(&p->batches))) {
+		batch_fail(b, DB_CONNECTION, -1, &e);
+		answer(p, b);
+	}
+	p->depth--;
+	release(p);
+}
+
 void db_pipe_free(struct db_pipe *p)
 {
-	if (!p)
+	if (!p || p->closing)
 		return;
 	p->closing = true;
 	if (p->depth == 0)
-		release(p);
+		close_pipe(p);
 }
 
 static void enter(struct db_pipe *p)
@@ -151,7 +163,7 @@ static void enter(struct db_pipe *p)
 static void leave(struct db_pipe *p)
 {
 	if (--p->depth == 0 && p->closing)
-		release(p);
+		close_pipe(p);
 }
 
 int db_pipe_new(struct loop *l, const struct db_pipe_conf *conf, struct db_pipe **ret,
@@ -217,7 +229,7 @@ static uint64_t next_try(struct db_pipe *p)
 static void answer(struct db_pipe *p, struct batch *b)
 {
 	TAILQ_REMOVE(&p->batches, b, link);
-	if (b->done && !p->closing)
+	if (b->done)
 		b->done(b->user, &b->out);
 	batch_free(b);
 }
@@ -405,7 +417,7 @@ static void on_session(void *user, const struct db_outcome *o)
 	struct db_pipe *p = user;
 
 	if (o->class != DB_OK) {
-		if (p->conn)
+		if (p->conn && !p->closing)
 			lose(p, o->class, &o->err);
 		return;
 	}
@@ -512,7 +524,7 @@ static int send_failed(struct db_pipe *p, struct err *e)
 
 static bool usable(const struct db_pipe *p)
 {
-	return p->state >= PIPE_SETUP && !p->fault.code;
+	return p->state >= PIPE_SETUP && !p->fault.code && !p->closing;
 }
 
 static bool is_prepared(const struct db_pipe *p, const struct db_stmt *s)

@@ -42,7 +42,7 @@ struct db_pipe_conf {
 /* Starts to connect. ERR_HOST: the URL cannot be understood. */
 int db_pipe_new(struct loop *l, const struct db_pipe_conf *conf, struct db_pipe **ret,
 		struct err *e) must_check;
-/* Pending batches are dropped without an answer. May be called inside callbacks. */
+/* Pending batches are answered first, with DB_CONNECTION. May be called inside callbacks. */
 void db_pipe_free(struct db_pipe *p);
 DEFINE_AUTO(db_pipe);
 

@@ -19,8 +19,8 @@ struct result_due {
 extern const struct db_stmt results_due_stmt;
 void results_due_row(const struct db_rows *r, int row, struct result_due *ret);
 
-/* `release` is the control message owed to the host; NULL: refused, with `detail`. One row, true if
- * it was pending. */
+/* `release` is the control message owed to the host; NULL: refused, with `detail`. One row: the
+ * outbox id of the release, or NULL if it was not pending any more. */
 extern const struct db_stmt results_done_stmt;
 void results_done_args(struct db_args *a, const struct result_due *d, const char *detail,
 		       const struct outbox_msg *release);

@@ -39,8 +39,9 @@ select v.id, v.state, v.submission, c.label as challenge, s.author, v.evaluator,
 		'settled', v.step = 4 and (v.attempt >= v.wanted_attempt or v.cancel_attempt >= v.wanted_attempt),
 		'created_at', rfc3339(v.created_at),
 		'queued_at', rfc3339(v.queued_at),
-		'started_at', rfc3339(a.started_at),
-		'finished_at', case when v.step = 4 then coalesce(rfc3339(a.ended_at), rfc3339(v.cancel_at)) end) as body
+		'started_at', coalesce(a.ending->>'started_at', rfc3339(a.started_at)),
+		'finished_at', case when v.step = 4 then
+			coalesce(a.ending->>'finished_at', rfc3339(a.ended_at), rfc3339(v.cancel_at)) end) as body
 from evaluation v
 join submission s on s.id = v.submission
 join challenge c on c.id = v.challenge
@@ -67,8 +68,8 @@ select a.evaluation, a.attempt, a.attempt_id, json_build_object(
 	'results', json_build_object('state', a.results_state, 'path',
 		case when a.results_state = 'stored' then a.results_path end, 'detail', a.results_detail,
 		'root_hash', a.ending->'root_hash', 'bytes', a.ending->'result_bytes'),
-	'started_at', rfc3339(a.started_at),
-	'finished_at', rfc3339(a.ended_at)) as body
+	'started_at', coalesce(a.ending->>'started_at', rfc3339(a.started_at)),
+	'finished_at', coalesce(a.ending->>'finished_at', rfc3339(a.ended_at))) as body
 from attempt a join evaluation v on v.id = a.evaluation;
 
 create view submission_list as
@@ -207,23 +208,26 @@ begin
 end $$;
 
 -- A collection has ended: p_state stored or refused. The release that the host waits for is owed
--- from the same moment; what was refused stays there for a person to look at.
+-- from the same moment; what was refused stays there for a person to look at. Answers the outbox row
+-- of the release, 0 without one; null: it was not pending any more.
 create function results_done(p_evaluation bigint, p_attempt int, p_attempt_id uuid, p_state text,
-	p_detail text, p_exchange text, p_routing_key text, p_message_id uuid, p_body text) returns boolean
+	p_detail text, p_exchange text, p_routing_key text, p_message_id uuid, p_body text) returns bigint
 language plpgsql as $$
+declare
+	v_outbox bigint := 0;
 begin
 	update attempt set results_state = p_state, results_detail = left(p_detail, 4000), results_at = now()
 	where evaluation = p_evaluation and attempt = p_attempt and attempt_id = p_attempt_id
 		and results_state = 'pending';
 	if not found then
-		return false;
+		return null;
 	end if;
 	update evaluation set version = version + 1 where id = p_evaluation;
 	if p_state = 'refused' then
 		perform mark_boards(challenge) from evaluation where id = p_evaluation;
 	else
 		insert into outbox (exchange, routing_key, message_id, body)
-		values (p_exchange, p_routing_key, p_message_id, p_body);
+		values (p_exchange, p_routing_key, p_message_id, p_body) returning id into v_outbox;
 	end if;
-	return true;
+	return v_outbox;
 end $$;
