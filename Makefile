@@ -131,7 +131,7 @@ $(O)/bin/$(1): $(patsubst %.c,$(O)/%.o,$(wildcard cmd/$(1)/*.c)) $(call used_lib
 	@mkdir -p $$(@D)
 	$(call say,LD $(1))
 	$(Q)$(CC) $(if $($(1)_STATIC),-static-pie,-pie) $(zr_ldflags) -o $$@ $$^ \
-	 $(if $($(1)_STATIC),$(call static_libs,$($(1)_PKGS)),$(call pkg_libs,$($(1)_PKGS)))
+	 $(if $($(1)_STATIC),$(call static_libs,$($(1)_PKGS)),$(call pkg_libs,$($(1)_PKGS))) -lm
 build/$(1): $(O)/bin/$(1)
 	@ln -sfn $(V)/bin/$(1) $$@
 endef

@@ -164,7 +164,7 @@ START_TEST(limits_of_depth_and_content)
 	/* Brackets in texts are no depth. */
 	j = parse("{\"[[[[[[[[[[[\":\"\\\"[[[[[[[[[[[[[\"}");
 	ck_fails(js_parse("{\"a\":\"\\u0000\"}", 14, 8, &none, &e), EINVAL);
-	ck_fails(js_parse("{\"a\":1,\n\"a\":2}", 16, 8, &none, &e), EINVAL);
+	ck_fails(js_parse("{\"a\":1,\n\"a\":2}", 14, 8, &none, &e), EINVAL);
 	ck_has(e.msg, "line 2");
 }
 END_TEST
