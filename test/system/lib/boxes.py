@@ -135,6 +135,9 @@ class Box:
         assert len(done) == 1, self.journal()
         return done[0]["result"]
 
+    def has(self, name):
+        return os.path.lexists(os.path.join(self.dir, name))
+
     def read(self, name):
         with open(os.path.join(self.dir, name), "rb") as f:
             return f.read()

@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker's side, with the real keeper: both are worth little without the other. */
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/id.h"
+#include "base/str.h"
+#include "exec/box.h"
+#include "exec/journal.h"
+
+#include "unit.h"
+
+static char dir[32];
+static char *keeper;
+static struct cgroup_host groups;
+
+static void setup(void)
+{
+	const char *obj = getenv("ZR_TEST_OBJ");
+	struct err e = { 0 };
+
+	unit_mkdir(dir);
+	ck_assert_ptr_nonnull(obj);
+	ck_assert_int_ge(str_fmt(&keeper, "%s/bin/zr-box", obj), 0);
+	if (access(keeper, X_OK) < 0)
+		ck_abort_msg("%s is not built", keeper);
+	ck_ok(cgroup_probe(NULL, &groups, &e), e);
+}
+
+static void teardown(void)
+{
+	free(keeper);
+	cgroup_host_done(&groups);
+	unit_rmdir(dir);
+}
+
+/* --- a box of one shell command --------------------------------------------------------------- */
+
+static char *path(const char *name)
+{
+	char *p;
+
+	ck_assert_int_ge(str_fmt(&p, "%s/%s", dir, name), 0);
+	return p;
+}
+
+static struct box_spec *make_spec(const char *command)
+{
+	struct box_spec *s = calloc(1, sizeof(*s));
+	char id[UUID_LEN + 1];
+	struct err e = { 0 };
+
+	ck_assert_ptr_nonnull(s);
+	s->evaluation = strdup("42");
+	s->attempt = 1;
+	s->attempt_id = strdup(id_uuid7(id));
+	s->evaluator = strdup("ev");
+	s->submission = strdup(dir);
+	s->evaluator_dir = strdup(dir);
+	s->sealed_dir = path("sealed");
+	s->log_cap = 4096;
+	s->term_grace_usec = 100000;
+	s->limits.wall_usec[PHASE_RUN] = 20 * USEC_PER_SEC;
+	ck_assert_int_ge(strv_add(&s->argv[PHASE_RUN], "/bin/sh"), 0);
+	ck_assert_int_ge(strv_add(&s->argv[PHASE_RUN], "-c"), 0);
+	ck_assert_int_ge(strv_add(&s->argv[PHASE_RUN], command), 0);
+	ck_ok(cgroup_host_copy(&groups, &s->cgroup, &e), e);
+	return s;
+}
+
+static struct box *prepare(const char *command)
+{
+	auto_spec s = make_spec(command);
+	struct box *b = NULL;
+	struct err e = { 0 };
+
+	ck_ok(box_prepare(dir, s, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_NEW);
+	return b;
+}
+
+/* --- what the callbacks saw --------------------------------------------------------------------- */
+
+struct seen {
+	struct loop *loop;
+	char order[64]; /* one letter per call */
+	double done;
+	uint64_t out;
+	struct box_result result;
+	bool release; /* in on_end */
+	struct box *cancel_at_start;
+};
+
+static void note(struct seen *s, char c)
+{
+	size_t n = strlen(s->order);
+
+	if (n + 1 < sizeof(s->order) && (n == 0 || s->order[n - 1] != c))
+		s->order[n] = c;
+}
+
+static void on_started(void *user, struct box *b, uint64_t wall_usec, const json_t *isolation)
+{
+	struct seen *s = user;
+	struct err e = { 0 };
+
+	note(s, 's');
+	ck_assert_uint_gt(wall_usec, 0);
+	ck_assert_ptr_nonnull(json_object_get(isolation, "level"));
+	if (s->cancel_at_start == b)
+		ck_ok(box_cancel(b, &e), e);
+}
+
+static void on_phase(void *user, unused_arg struct box *b, enum phase phase)
+{
+	ck_assert_int_eq(phase, PHASE_RUN);
+	note(user, 'p');
+}
+
+static void on_progress(void *user, unused_arg struct box *b, unused_arg enum phase phase,
+			const struct progress *p)
+{
+	struct seen *s = user;
+
+	note(s, 'g');
+	s->done = p->done;
+}
+
+static void on_log(void *user, unused_arg struct box *b, enum box_stream stream, uint64_t size)
+{
+	struct seen *s = user;
+
+	note(s, 'l');
+	if (stream == BOX_OUT)
+		s->out = size;
+}
+
+static void on_end(void *user, struct box *b, const struct box_result *r)
+{
+	struct seen *s = user;
+	struct err e = { 0 };
+	json_t *o = box_result_json(r);
+
+	note(s, 'e');
+	ck_assert_int_eq(box_state(b), BOX_ENDED);
+	ck_ok(box_result_from_json(o, &s->result, &e), e);
+	json_decref(o);
+	if (s->release)
+		ck_ok(box_release(b, true, &e), e);
+	loop_exit(s->loop, 0);
+}
+
+static const struct box_calls calls = {
+	.on_started = on_started,
+	.on_phase = on_phase,
+	.on_progress = on_progress,
+	.on_log = on_log,
+	.on_end = on_end,
+};
+
+static void seen_init(struct seen *s)
+{
+	struct err e = { 0 };
+
+	*s = (struct seen){ .loop = NULL };
+	box_result_init(&s->result);
+	ck_ok(loop_new(&s->loop, &e), e);
+}
+
+static void seen_done(struct seen *s)
+{
+	loop_free(s->loop);
+	box_result_done(&s->result);
+}
+
+static void run(struct seen *s)
+{
+	struct err e = { 0 };
+
+	ck_ok(loop_run(s->loop, &e), e);
+}
+
+static bool exists(const char *name)
+{
+	auto_free char *p = path(name);
+
+	return access(p, F_OK) == 0;
+}
+
+static void wait_for(const char *name)
+{
+	for (int i = 0; i < 2000 && !exists(name); i++)
+		usleep(2000);
+	ck_assert(exists(name));
+}
+
+static pid_t read_pid(const char *name)
+{
+	auto_buf struct buf b = { 0 };
+	auto_free char *p = path(name);
+	struct err e = { 0 };
+
+	wait_for(name);
+	for (int i = 0; i < 500 && (!b.len || b.data[b.len - 1] != '\n'); i++, usleep(2000)) {
+		b.len = 0;
+		ck_ok(fd_read_file(AT_FDCWD, p, 64, &b, &e), e);
+	}
+	return (pid_t)atol(b.data);
+}
+
+/* Zombies count as gone: who reaps them is not our business here. */
+static bool alive(pid_t pid)
+{
+	auto_buf struct buf b = { 0 };
+	char name[40], *p;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", (int)pid);
+	if (fd_read_file(AT_FDCWD, name, 4096, &b, NULL) < 0)
+		return false;
+	p = strrchr(b.data, ')');
+	return p && p[2] != 'Z' && p[2] != 'X';
+}
+
+/* --- tests -------------------------------------------------------------------------------------- */
+
+START_TEST(from_claim_to_release)
+{
+	struct seen s;
+	struct err e = { 0 };
+	auto_strv char **ids = NULL;
+	struct box *b;
+
+	seen_init(&s);
+	s.release = true;
+	b = prepare("echo Test 1 of 2; echo '{\"done\":2,\"total\":2}' >&3; exit 3");
+	ck_ok(box_list(dir, &ids, &e), e);
+	ck_assert_uint_eq(strv_len(ids), 1);
+	ck_assert_str_eq(ids[0], box_spec(b)->attempt_id);
+	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_msg(strncmp(s.order, "sp", 2) == 0 && strchr(s.order, 'l') &&
+			      strchr(s.order, 'g') && str_ends(s.order, "e"),
+		      "%s", s.order);
+	ck_assert_uint_eq(s.out, 12);
+	ck_assert_int_eq(s.result.reason, BOX_EXIT);
+	ck_assert_int_eq(s.result.exit_code, 3);
+	ck_assert_int_eq(wait(NULL), -1); /* the keeper was reaped */
+	ck_ok(fd_rmtree(AT_FDCWD, dir, &e), e);
+	ck_assert_int_eq(mkdir(dir, 0700), 0);
+	seen_done(&s);
+}
+END_TEST
+
+START_TEST(one_claim)
+{
+	auto_spec s = make_spec("exit 0");
+	auto_obj(box) first = NULL;
+	struct box *second = NULL;
+	struct err e = { 0 };
+
+	ck_ok(box_prepare(dir, s, &first, &e), e);
+	ck_fails(box_prepare(dir, s, &second, &e), EEXIST);
+	ck_fails(box_open(dir, s->attempt_id, &second, &e), EWOULDBLOCK);
+	ck_assert(!exists("spool/boxes/.new"));
+}
+END_TEST
+
+/* A claim without a start: the next worker starts it. */
+START_TEST(restart_before_the_start)
+{
+	struct box *b = prepare("exit 0");
+	auto_free char *id = strdup(box_spec(b)->attempt_id);
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	box_free(b);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_NEW);
+	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+static struct box *start_and_abandon(const char *command)
+{
+	struct box *b = prepare(command);
+	auto_free char *id = strdup(box_spec(b)->attempt_id);
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	box_free(b);
+	seen_done(&s);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	return b;
+}
+
+START_TEST(restart_while_it_runs)
+{
+	struct box *b = start_and_abandon("echo Test 3 of 9; echo $$ >$ZR_SUBMISSION/pid; sleep 1");
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	ck_assert_int_eq(box_state(b), BOX_RUNNING);
+	(void)read_pid("pid");
+	ck_fails(box_release(b, false, &e), EBUSY);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.order[0], 's');
+	ck_assert_ptr_nonnull(strchr(s.order, 'g'));
+	ck_assert_double_eq(s.done, 3);
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+START_TEST(restart_after_the_end)
+{
+	struct box *b = start_and_abandon("exit 4");
+	auto_done(box_result) r;
+	auto_free char *id = strdup(box_spec(b)->attempt_id);
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	wait(NULL);
+	box_free(b);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_ENDED);
+	ck_ok(box_result(b, &r, &e), e);
+	ck_assert_int_eq(r.exit_code, 4);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_str_eq(s.order, "e");
+	ck_assert_int_eq(s.result.exit_code, 4);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+static const char *const long_job =
+	"trap '' TERM; setsid sh -c 'echo $$ >$ZR_SUBMISSION/child; exec sleep 1000' & "
+	"echo $$ >$ZR_SUBMISSION/leader; sleep 1000";
+
+/* Kills the one child we have: the keeper. */
+static void kill_keeper(void)
+{
+	auto_buf struct buf b = { 0 };
+	struct err e = { 0 };
+
+	ck_ok(fd_read_file(AT_FDCWD, "/proc/thread-self/children", 64, &b, &e), e);
+	ck_assert_int_eq(kill((pid_t)atol(b.data), SIGKILL), 0);
+}
+
+static void check_lost(struct seen *s)
+{
+	ck_assert_int_eq(s->result.reason, BOX_LOST);
+	ck_assert_ptr_null(s->result.root_hash);
+	ck_assert_uint_gt(s->result.started_wall_usec, 0);
+	ck_assert(!alive(read_pid("leader")));
+	ck_assert(!alive(read_pid("child")));
+}
+
+/* With a control group and without one. */
+START_TEST(keeper_killed_under_us)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b;
+
+	if (_i)
+		cgroup_host_done(&groups);
+	seen_init(&s);
+	b = prepare(long_job);
+	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	(void)read_pid("leader");
+	(void)read_pid("child");
+	kill_keeper();
+	run(&s);
+	check_lost(&s);
+	ck_ok(box_release(b, true, &e), e);
+	seen_done(&s);
+}
+END_TEST
+
+START_TEST(keeper_killed_before_adoption)
+{
+	struct box *b = start_and_abandon(long_job);
+	auto_free char *id = strdup(box_spec(b)->attempt_id);
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	(void)read_pid("leader");
+	(void)read_pid("child");
+	kill_keeper();
+	wait(NULL);
+	box_free(b);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_DEAD);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	check_lost(&s);
+	box_free(b);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_ENDED);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+START_TEST(another_boot)
+{
+	auto_spec s = make_spec("exit 0");
+	auto_obj(box) b = NULL;
+	struct err e = { 0 };
+
+	s->boot_id = strdup("00000000-0000-4000-8000-000000000000");
+	ck_ok(box_prepare(dir, s, &b, &e), e);
+	box_free(take_ptr(b));
+	ck_ok(box_open(dir, s->attempt_id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_DEAD);
+}
+END_TEST
+
+START_TEST(cancel_running)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b;
+
+	seen_init(&s);
+	b = prepare("sleep 1000");
+	s.cancel_at_start = b;
+	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_CANCELED);
+	ck_ok(box_cancel(b, &e), e);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+START_TEST(cancel_before_the_start)
+{
+	auto_done(box_result) r;
+	struct box *b = prepare("exit 0");
+	struct err e = { 0 };
+
+	ck_ok(box_cancel(b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_ENDED);
+	ck_ok(box_result(b, &r, &e), e);
+	ck_assert_int_eq(r.reason, BOX_CANCELED);
+	ck_assert_uint_eq(r.started_wall_usec, 0);
+	ck_fails(box_conclude(b, BOX_SETUP, "late", &e), EBUSY);
+	box_free(b);
+}
+END_TEST
+
+START_TEST(concluded)
+{
+	struct box *b = prepare("exit 0");
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	ck_ok(box_conclude(b, BOX_SETUP, "no such submission", &e), e);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_SETUP);
+	ck_assert_str_eq(s.result.detail, "no such submission");
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+START_TEST(no_keeper)
+{
+	struct box *b = prepare("exit 0");
+	struct err e = { 0 };
+	struct seen s;
+
+	seen_init(&s);
+	ck_fails(box_start(b, s.loop, "/no/such/zr-box", &calls, &s, &e), ENOENT);
+	ck_assert_int_eq(box_state(b), BOX_NEW);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+/* What a crash leaves in the boxes folder is swept; what somebody is making is not. */
+START_TEST(unfinished)
+{
+	auto_strv char **ids = NULL;
+	auto_free char *fresh = path("spool/boxes/.0190b8a0-0000-7000-8000-000000000001.new");
+	auto_free char *gone = path("spool/boxes/.0190b8a0-0000-7000-8000-000000000002.gone");
+	struct err e = { 0 };
+
+	box_free(prepare("exit 0"));
+	ck_assert_int_eq(mkdir(fresh, 0700), 0);
+	ck_assert_int_eq(mkdir(gone, 0700), 0);
+	ck_ok(box_list(dir, &ids, &e), e);
+	ck_assert_uint_eq(strv_len(ids), 1);
+	ck_assert_int_eq(access(fresh, F_OK), 0);
+	ck_assert_int_lt(access(gone, F_OK), 0);
+}
+END_TEST
+
+START_TEST(torn_journal)
+{
+	static const char text[] =
+		"{\"t\":\"started\",\"at\":\"2026-11-21T23:00:00Z\",\"phase\":\"run\"}\n"
+		"{\"t\":\"done\",\"resu";
+	auto_done(journal) j = { .phase = PHASE_RUN };
+	auto_done(box_result) r;
+	auto_close int fd = -1, d = -1;
+	struct err e = { 0 };
+
+	box_result_init(&r);
+	ck_ok(fd_open_dir(AT_FDCWD, dir, &d, &e), e);
+	ck_ok(fd_write_file(d, JOURNAL_FILE, text, strlen(text), 0600, false, &e), e);
+	ck_ok(journal_read(d, &j, &e), e);
+	ck_assert(j.started && !j.done);
+	ck_ok(journal_open(d, &fd, &e), e);
+	ck_ok(journal_add_done(fd, &r, &e), e);
+	journal_done(&j);
+	ck_ok(journal_read(d, &j, &e), e);
+	ck_assert(j.started && j.done);
+}
+END_TEST
+
+static void tests(TCase *t)
+{
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 30);
+	tcase_add_test(t, from_claim_to_release);
+	tcase_add_test(t, one_claim);
+	tcase_add_test(t, restart_before_the_start);
+	tcase_add_test(t, restart_while_it_runs);
+	tcase_add_test(t, restart_after_the_end);
+	tcase_add_loop_test(t, keeper_killed_under_us, 0, 2);
+	tcase_add_test(t, keeper_killed_before_adoption);
+	tcase_add_test(t, another_boot);
+	tcase_add_test(t, cancel_running);
+	tcase_add_test(t, cancel_before_the_start);
+	tcase_add_test(t, concluded);
+	tcase_add_test(t, no_keeper);
+	tcase_add_test(t, unfinished);
+	tcase_add_test(t, torn_journal);
+}
+
+int main(void)
+{
+	return unit_main("exec/box", tests);
+}
