@@ -4,9 +4,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/id.h"
 #include "base/proc.h"
 #include "base/str.h"
 #include "commands.h"
+#include "messaging/message.h"
+#include "messaging/session.h"
+#include "messaging/topology.h"
+
+#define ECHO_TIMEOUT_USEC (10 * USEC_PER_SEC)
 
 static int exec_daemon(const struct cli *c, const char *program, char **words)
 {
@@ -79,6 +85,41 @@ static int run_echo(struct cli *c)
 	return exec_daemon(c, "zr-echo", c->argv + 1);
 }
 
+/* The whole way to whoever listens: exchange, routing, confirm. */
+static int test_echo(struct cli *c)
+{
+	struct message m = { .type = MESSAGE_ECHO };
+	struct publication pub = { .exchange = TOPOLOGY_EXCHANGE };
+	auto_free char *body = NULL;
+	auto_obj(settings) s = NULL;
+	auto_obj(session) session = NULL;
+	char key[MESSAGE_KEY_MAX], id[UUID_LEN + 1];
+	const struct cli_opt opts[] = { { 0 } };
+	struct err e = { 0 };
+	int r;
+
+	if (!cli_parse(c, opts, 1, 1) || !cli_settings(c, &s))
+		return c->status;
+	m.echo.message = c->argv[0];
+	r = message_encode(&m, &body, &pub.n, &e);
+	if (r == 0)
+		r = session_new(s, "zr worker:test:echo", ECHO_TIMEOUT_USEC, &session, &e);
+	if (r == 0) {
+		pub.routing_key = message_key(key, &m);
+		pub.body = body;
+		pub.message_id = id_uuid7(id);
+		r = session_publish(session, &pub, 1, &e);
+	}
+	if (r == -EHOSTUNREACH && e.kind == ERR_INPUT) {
+		cli_say("nobody listens: start 'zr worker:run:echo' first");
+		return CLI_FAILED;
+	}
+	if (r < 0)
+		return cli_fail(c, &e);
+	puts("Message delivered successfully !!");
+	return CLI_DONE;
+}
+
 static const struct command commands[] = {
 	{ "workers", "[--json]", "Show who is alive, where, doing what, since when", "zr workers",
 	  cmd_workers, NULL },
@@ -91,6 +132,8 @@ static const struct command commands[] = {
 	{ "worker:run:echo", "[OPTIONS] [PATTERN...]",
 	  "Run echo task worker (used as debug worker)", "zr worker:run:echo 'event.#'", run_echo,
 	  NULL },
+	{ "worker:test:echo", "MESSAGE", "Send a message to the echo workers",
+	  "zr worker:test:echo 'is anybody there?'", test_echo, NULL },
 	{ 0 },
 };
 

@@ -7,9 +7,9 @@
 #include "base/str.h"
 
 /* An explicit limit, because brokers differ in theirs (none before 4.0, then 20) and what exceeds
- * it should land in the dead queue and not vanish. Poison is counted by the worker; this only stops
- * what no worker survives even reading. */
-#define DELIVERY_LIMIT 50
+ * it should land in the dead queue and not vanish. High, because looking at a queue and every broken
+ * connection count too: poison is counted by the worker. */
+#define DELIVERY_LIMIT 1000
 /* Looking at the dead queue hands its messages out and back: it must never wear them out. */
 #define DEAD_DELIVERY_LIMIT 1000000000
 
