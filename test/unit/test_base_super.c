@@ -174,6 +174,16 @@ static void await(const char *part, size_t n)
 		usleep(2000);
 }
 
+/* The workers' words may still be on their way to the supervisor: what counts is its own. */
+static void await_ready(void)
+{
+	const char *word;
+
+	while (!*(word = unit_heard(manager_fd)))
+		usleep(2000);
+	ck_assert_str_eq(word, "READY=1");
+}
+
 static pid_t pid_of_worker(unsigned number)
 {
 	auto_buf struct buf b = { 0 };
@@ -202,9 +212,8 @@ static int stop_with(int signo)
 START_TEST(ready_when_all_are)
 {
 	start("steady", 3, 0);
-	await(" ready", 3);
+	await_ready();
 	ck_assert_int_eq(stop_with(SIGTERM), 0);
-	ck_assert_str_eq(unit_heard(manager_fd), "READY=1");
 	ck_assert_str_eq(unit_heard(manager_fd), "STOPPING=1");
 	ck_assert_str_eq(unit_heard(manager_fd), "");
 	for (unsigned i = 1; i <= 3; i++) {
@@ -220,11 +229,10 @@ END_TEST
 START_TEST(a_crashed_worker_is_replaced)
 {
 	start("crashes", 2, 0);
-	await(" ready", 2);
+	await_ready();
 	ck_assert_uint_eq(count(" starts"), 3);
 	ck_assert_uint_eq(count("ended with status 3, starting it again in 100 ms"), 1);
 	ck_assert_int_eq(stop_with(SIGTERM), 0);
-	ck_assert_str_eq(unit_heard(manager_fd), "READY=1");
 }
 END_TEST
 
@@ -252,8 +260,8 @@ END_TEST
 /* What a worker said while the supervisor itself was stopped counts. */
 START_TEST(a_supervisor_that_slept_blames_nobody)
 {
-	start("chats", 1, 300 * USEC_PER_MSEC);
-	await("1 ready", 1);
+	start("chats", 5, 300 * USEC_PER_MSEC);
+	await(" ready", 5);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(kill(super_pid, SIGSTOP), 0);
 		usleep(500000);
@@ -262,7 +270,7 @@ START_TEST(a_supervisor_that_slept_blames_nobody)
 	}
 	ck_assert_int_eq(stop_with(SIGTERM), 0);
 	ck_assert_uint_eq(count("silent"), 0);
-	ck_assert_uint_eq(count("1 starts"), 1);
+	ck_assert_uint_eq(count(" starts"), 5);
 }
 END_TEST
 
