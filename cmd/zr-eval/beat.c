@@ -50,6 +50,10 @@ static void read_evaluators(struct beat *b)
 	for (size_t i = 0; i < n; i++)
 		if (list[i].ev)
 			(void)json_array_append_new(b->evaluators, json_string(list[i].name));
+	/* One writer is enough; what discovers this host over SSH reads it. */
+	if (b->ev->number == 1 &&
+	    evaluator_index_write(b->ev->settings->state_dir, list, n, &e) < 0)
+		log_warning("%s, so others cannot discover the evaluators", e.msg);
 	evaluator_list_free(list, n);
 }
 

@@ -6,6 +6,7 @@
 /* clang-format off */
 const struct command_group *const command_groups[] = {
 	&challenge_group,
+	&evaluator_group,
 	&submission_group,
 	&evaluation_group,
 	&leaderboard_group,

@@ -6,6 +6,7 @@
 #include "cli.h"
 
 extern const struct command_group challenge_group;
+extern const struct command_group evaluator_group;
 extern const struct command_group submission_group;
 extern const struct command_group evaluation_group;
 extern const struct command_group leaderboard_group;

@@ -15,6 +15,7 @@
 #include "exec/evalconf.h"
 
 #define CONF_MAX      (256u << 10)
+#define INDEX_MAX     (4u << 20)
 #define ARGS_MAX      256
 #define ARG_BYTES_MAX 65536
 
@@ -295,6 +296,45 @@ json_t *evaluator_json(const struct evaluator *ev)
 			 words_json(ev->allow_args), "gpus", (int)ev->gpus, "arch", ev->arch,
 			 "network", ev->network, "retries", (int)ev->retries, "scores",
 			 ev->scores_file, "scores_required", ev->scores_required);
+}
+
+json_t *evaluator_index(const struct evaluator_entry *list, size_t n)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; a && i < n; i++) {
+		const struct evaluator_entry *x = &list[i];
+		json_t *o = x->ev ? evaluator_json(x->ev)
+				  : json_pack("{s:s, s:o}", "name", x->name, "error",
+					      js_from_bytes(x->error, strlen(x->error)));
+
+		if (json_array_append_new(a, o) == 0)
+			continue;
+		json_decref(a);
+		return NULL;
+	}
+	return a;
+}
+
+static bool is_there(int dir, const char *name, const char *text)
+{
+	auto_buf struct buf b = { 0 };
+
+	return fd_read_file(dir, name, INDEX_MAX, &b, NULL) == 0 && str_eq(b.data, text);
+}
+
+int evaluator_index_write(const char *state_dir, const struct evaluator_entry *list, size_t n,
+			  struct err *e)
+{
+	json_t *a = evaluator_index(list, n);
+	auto_free char *text = a ? js_pretty(a) : NULL;
+	auto_close int dir = -1;
+	int r = text ? fd_open_dir(AT_FDCWD, state_dir, &dir, e) : err_nomem(e);
+
+	json_decref(a);
+	if (r < 0 || is_there(dir, EVALUATOR_INDEX_FILE, text))
+		return r;
+	return fd_write_file(dir, EVALUATOR_INDEX_FILE, text, strlen(text), 0644, false, e);
 }
 
 /* --- from an evaluator and a request to a box -------------------------------------------------- */

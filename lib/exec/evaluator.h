@@ -76,6 +76,14 @@ int evaluator_list(const char *bin_dir, struct evaluator_entry **ret, size_t *re
 		   struct err *e) must_check;
 void evaluator_list_free(struct evaluator_entry *list, size_t n);
 
+/* A list of evaluator_json(), {"name", "error"} for what cannot be loaded. NULL: no memory. */
+json_t *evaluator_index(const struct evaluator_entry *list, size_t n);
+/* Writes it to <state_dir>/evaluators.json, where `zr evaluators:discover HOST` reads it over SSH;
+ * nothing if it is the same already. */
+#define EVALUATOR_INDEX_FILE "evaluators.json"
+int evaluator_index_write(const char *state_dir, const struct evaluator_entry *list, size_t n,
+			  struct err *e) must_check;
+
 /* {"name", "description", "isolation", "phases", "limits", "gpus", …}, the form of the index. */
 json_t *evaluator_json(const struct evaluator *ev);
 
