@@ -25,12 +25,9 @@ static const struct cli_col columns[] = {
 	{ 0 },
 };
 static const struct cli_col host_columns[] = {
-	{ "host", "HOST", COL_TEXT },
-	{ "name", "NAME", COL_TEXT },
-	{ "isolation", "ISOLATION", COL_TEXT },
-	{ "description", "DESCRIPTION", COL_TEXT },
-	{ "seen_at", "SEEN", COL_AGE },
-	{ 0 },
+	{ "host", "HOST", COL_TEXT },           { "name", "NAME", COL_TEXT },
+	{ "isolation", "ISOLATION", COL_TEXT }, { "description", "DESCRIPTION", COL_TEXT },
+	{ "seen_at", "SEEN", COL_AGE },         { 0 },
 };
 
 static int local_index(const struct settings *s, json_t **ret, struct err *e)
@@ -115,7 +112,8 @@ static void say_hints(const struct evaluator *ev)
 	struct err e = { 0 };
 
 	if (!ev->isolation_given)
-		cli_say("%s: no 'isolation': it runs at \"none\", and each result says so", ev->file);
+		cli_say("%s: no 'isolation': it runs at \"none\", and each result says so",
+			ev->file);
 	if (ev->isolation == ISOLATION_NONE && ev->mounts)
 		cli_say("%s: 'mounts' has no effect at isolation \"none\"", ev->file);
 	if (ev->isolation == ISOLATION_NONE && ev->timing)
@@ -190,10 +188,11 @@ static int remote_index(const struct settings *s, const char *host, json_t **ret
 	int r;
 
 	if (!h)
-		return err_set(e, ENOENT, ERR_HOST,
-			       "%s has no section 'host \"%s\"': add one, it says how to reach that "
-			       "host",
-			       s->file, STR_ESC(host));
+		return err_set(
+			e, ENOENT, ERR_HOST,
+			"%s has no section 'host \"%s\"': add one, it says how to reach that "
+			"host",
+			s->file, STR_ESC(host));
 	if (!s->ssh_key)
 		return err_set(e, ENOENT, ERR_HOST, "no key for reaching %s: set ssh_key in %s",
 			       h->name, s->file);
@@ -266,15 +265,18 @@ static int run_discover(struct cli *c)
 static const struct command commands[] = {
 	{ "evaluators", "[--hosts] [--json]", "List the evaluators of this host",
 	  "zr evaluators --json", run_list,
-	  "Reads the bin folder (setting bin_dir). With --hosts: what evaluators:discover --save and\n"
+	  "Reads the bin folder (setting bin_dir). With --hosts: what evaluators:discover --save "
+	  "and\n"
 	  "the workers have told the database." },
-	{ "evaluators:check", "DIR", "Check an evaluator's folder", "zr evaluators:check ./my-evaluator",
-	  run_check,
-	  "Reads DIR/evaluator.conf as a worker does, and shows what would run. Exit status 1 with\n"
+	{ "evaluators:check", "DIR", "Check an evaluator's folder",
+	  "zr evaluators:check ./my-evaluator", run_check,
+	  "Reads DIR/evaluator.conf as a worker does, and shows what would run. Exit status 1 "
+	  "with\n"
 	  "file and line if something is wrong. zr-evaluator(5) explains the keys." },
 	{ "evaluators:discover", "[HOST] [--save] [--json]", "Read which evaluators a host has",
 	  "zr evaluators:discover oberon --save", run_discover,
-	  "Without HOST: this host's bin folder. With HOST: the index that zr-eval keeps there, read\n"
+	  "Without HOST: this host's bin folder. With HOST: the index that zr-eval keeps there, "
+	  "read\n"
 	  "over SSH. --save records them in the database." },
 	{ 0 },
 };

@@ -718,21 +718,17 @@ static int spawn_keeper(struct box *b, const char *keeper, int lock, int sock, s
 	spec.path = keeper ? keeper : program;
 	spec.argv = argv;
 	r = proc_spawn(&spec, &pid, &b->pidfd, e);
-	return r < 0 ? r : loop_child(b->loop, b->pidfd, on_keeper_exit, b, &b->child_src, e);
+	if (r < 0)
+		return r;
+	b->state = BOX_RUNNING;
+	return loop_child(b->loop, b->pidfd, on_keeper_exit, b, &b->child_src, e);
 }
 
-int box_start(struct box *b, struct loop *loop, const char *keeper, const struct box_calls *calls,
-	      void *user, struct err *e)
+static int start_keeper(struct box *b, const char *keeper, struct err *e)
 {
 	auto_close int lock = -1, ours = -1, theirs = -1;
-	int pair[2], r;
+	int pair[2], r = fd_lock(b->dir, "keeper.lock", false, &lock, e);
 
-	if (b->state != BOX_NEW || b->loop)
-		return err_set(e, EINVAL, ERR_HOST, "box %s cannot be started",
-			       b->spec->attempt_id);
-	r = follow(b, loop, calls, user, e);
-	if (r == 0)
-		r = fd_lock(b->dir, "keeper.lock", false, &lock, e);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
@@ -742,10 +738,29 @@ int box_start(struct box *b, struct loop *loop, const char *keeper, const struct
 	r = spawn_keeper(b, keeper, lock, theirs, e);
 	if (r < 0)
 		return r;
-	b->state = BOX_RUNNING;
-	r = watch_socket(b, ours, e);
-	if (r == 0)
+	/* Without the socket it is found by its lock, as by an adopter. */
+	if (watch_socket(b, ours, NULL) == 0)
 		(void)take_fd(ours);
+	else
+		look_again(b, 0);
+	return 0;
+}
+
+int box_start(struct box *b, struct loop *loop, const char *keeper, const struct box_calls *calls,
+	      void *user, struct err *e)
+{
+	int r;
+
+	if (b->state != BOX_NEW || b->loop)
+		return err_set(e, EINVAL, ERR_HOST, "box %s cannot be started",
+			       b->spec->attempt_id);
+	r = follow(b, loop, calls, user, e);
+	if (r == 0)
+		r = start_keeper(b, keeper, e);
+	if (r < 0 && b->state == BOX_NEW) {
+		b->timer = loop_src_free(b->timer);
+		b->loop = NULL; /* so that it can be concluded and attached to */
+	}
 	return r;
 }
 

@@ -77,7 +77,8 @@ const struct box_spec *box_spec(const struct box *b);
 /* For small files of the worker's own (name them "worker.*"); stays the box's. */
 int box_dirfd(const struct box *b);
 
-/* BOX_NEW only: starts the keeper (`keeper` NULL: the zr-box beside this program) and follows it. */
+/* BOX_NEW only: starts the keeper (`keeper` NULL: the zr-box beside this program) and follows it.
+ * After a failure the box is BOX_NEW still and can be concluded. */
 int box_start(struct box *b, struct loop *loop, const char *keeper, const struct box_calls *calls,
 	      void *user, struct err *e) must_check;
 /* Every other state. */

@@ -492,6 +492,11 @@ START_TEST(no_keeper)
 	seen_init(&s);
 	ck_fails(box_start(b, s.loop, "/no/such/zr-box", &calls, &s, &e), ENOENT);
 	ck_assert_int_eq(box_state(b), BOX_NEW);
+	ck_ok(box_conclude(b, BOX_INFRASTRUCTURE, e.msg, &e), e);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_INFRASTRUCTURE);
+	ck_has(s.result.detail, "No such file");
 	box_free(b);
 	seen_done(&s);
 }
