@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: MIT
+"""The main job through the programs a person uses: submit, evaluate, record, collect, rank."""
+import json
+import os
+import signal
+
+import pytest
+
+from lib.wait import wait_for
+
+SCORE = """#!/bin/sh
+set -e
+n=$(wc -c <"$ZR_SUBMISSION/answer")
+echo "reading $ZR_SUBMISSION"
+echo '{"done":1,"total":2,"text":"half"}' >&"$ZR_PROGRESS_FD"
+printf '{"score": %d, "nested": {"ok": true}}' "$n" >"$ZR_OUTPUT/scores.json"
+cp "$ZR_SUBMISSION/answer" "$ZR_OUTPUT/copy"
+"""
+
+# Waits for a file outside of its box: the barrier by which a test holds a job where it wants it.
+HOLD = """#!/bin/sh
+echo "$ZR_ATTEMPT" >>{folder}/runs
+while [ ! -e {folder}/go ]; do sleep 0.05; done
+echo '{{"score": 1}}' >"$ZR_OUTPUT/scores.json"
+"""
+
+
+@pytest.fixture
+def site(sandbox):
+    sandbox.prepare()
+    return sandbox
+
+
+def submit(site, evaluator, content="hello", challenge=None, author="ada"):
+    challenge = challenge or f"c-{evaluator}"
+    if not any(c["label"] == challenge for c in site.zr_json("challenges")):
+        site.zr("challenges:add", challenge, "--evaluator", evaluator)
+    path = os.path.dirname(site.file(f"sub-{author}-{len(content)}/answer", content))
+    return site.zr_id("submissions:create", challenge, path, "--author", author)
+
+
+def hold(site, name="hold"):
+    folder = os.path.join(site.dir, "barrier")
+    os.makedirs(folder, exist_ok=True)
+    site.evaluator(name, HOLD.format(folder=folder))
+    return folder
+
+
+def runs(folder):
+    path = os.path.join(folder, "runs")
+    return open(path).read().split() if os.path.exists(path) else []
+
+
+def sealed(site):
+    path = os.path.join(site.state, "sealed")
+    return os.listdir(path) if os.path.isdir(path) else []
+
+
+def go(folder):
+    open(os.path.join(folder, "go"), "w").close()
+
+
+def test_submission_becomes_scores_results_and_a_rank(site):
+    site.evaluator("length", SCORE)
+    site.eval_worker()
+    site.update_worker()
+    short, long = submit(site, "length", "abc", author="bob"), submit(site, "length", "abcdef")
+    site.zr("leaderboards:create", "-f", site.file("board.json", json.dumps(
+        {"label": "board", "challenge": "c-length", "score": "score", "order": "desc"})))
+    ids = [site.zr_id("submissions:eval", s) for s in (short, long)]
+    for ident, n in zip(ids, (3, 6)):
+        done = site.wait_evaluation(ident, "completed")
+        assert done["reason"] == "ok" and done["exit_code"] == 0 and done["attempt"] == 1
+        assert done["scores"] == {"score": n, "nested": {"ok": True}}
+        assert done["host"] and done["worker"].startswith(done["host"] + "/")
+        assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+
+    def stored():
+        shown = site.evaluation(ids[1])
+        assert shown["results"]["state"] == "stored", shown["results"]
+        return shown["results"]["path"]
+    path = wait_for(stored, 30)
+    assert open(os.path.join(path, "copy")).read() == "abcdef"
+    assert "reading" in open(os.path.join(path, ".zr", "out.log")).read()
+    assert "reading" in site.zr("evaluations:logs", ids[1]).stdout
+
+    def ranked():
+        with open(os.path.join(site.state, "leaderboards", "board.json")) as f:
+            board = json.load(f)
+        assert [d["author_label"] for d in board["data"]] == ["ada", "bob"]
+        return board
+    board = wait_for(lambda: os.path.exists(os.path.join(site.state, "leaderboards", "board.json")) and ranked(), 20)
+    assert "updatedOn" in board and board["data"][0]["index"] == 1
+
+    # Collected: the eval host forgets it.
+    wait_for(lambda: not sealed(site), 20, "sealed results to be released")
+    wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20, "boxes to be removed")
+
+
+@pytest.mark.parametrize("script, reason, code", [
+    ("#!/bin/sh\necho why >&2\nexit 3\n", "exit", 3),
+    ("#!/bin/sh\nkill -SEGV $$\n", "signal", None),
+    ("#!/bin/no-such-interpreter\n", "setup", None),
+    ("#!/bin/sh\necho '{\"a\": NaN}' >$ZR_OUTPUT/scores.json\n", "exit", 0),
+    ("#!/bin/sh\necho '[1]' >$ZR_OUTPUT/scores.json\n", "exit", 0),
+])
+def test_failures_have_a_reason(site, script, reason, code):
+    site.evaluator("bad", script)
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "bad"))
+    done = site.wait_evaluation(ident)
+    assert (done["status"], done["reason"]) == ("failed", reason)
+    assert done["exit_code"] == code and done["scores"] is None
+    assert site.zr("evaluations:why", ident).stdout.strip()
+
+
+def test_unknown_evaluator_fails_with_a_sentence(site):
+    site.evaluator("length", SCORE)
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "length"), "--evaluator", "nobody")
+    done = site.wait_evaluation(ident, "failed")
+    assert done["reason"] == "setup"
+    assert "nobody" in site.zr("evaluations:why", ident).stdout
+
+
+def test_wall_limit_ends_a_job_that_ignores_sigterm(site):
+    site.evaluator("deaf", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n",
+                   'run = "run.sh"\nwall_limit = 1s\n')
+    site.setting("term_grace", "200ms")
+    site.eval_worker()
+    site.update_worker()
+    done = site.wait_evaluation(site.zr_id("submissions:eval", submit(site, "deaf")), "failed")
+    assert done["reason"] == "wall-limit"
+
+
+def test_job_sees_no_secret_and_only_what_it_is_promised(site):
+    site.evaluator("env", '#!/bin/sh\nenv | sort >"$ZR_OUTPUT/env"\nls -l /proc/self/fd >"$ZR_OUTPUT/fd"\n'
+                          'tr "\\0" "\\n" <"/proc/$PPID/environ" >"$ZR_OUTPUT/parent" || :\n')
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "env"))
+    site.wait_evaluation(ident, "completed")
+    path = wait_for(lambda: site.evaluation(ident)["results"]["path"], 20)
+    text = open(os.path.join(path, "env")).read() + open(os.path.join(path, "parent")).read()
+    for word in ("AMQP", "DATABASE", "amqp://", "postgres", "ZR_CONF"):
+        assert word not in text
+    names = {line.split("=")[0] for line in text.splitlines()}
+    assert {"ZR_SUBMISSION", "ZR_OUTPUT", "ZR_PROGRESS_FD", "ZR_EVALUATION_ID", "ZR_ATTEMPT"} <= names
+
+
+def test_cancel_of_a_queued_evaluation_never_starts_it(site):
+    folder = hold(site)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    site.zr("evaluations:cancel", ident)
+    assert site.wait_evaluation(ident)["status"] == "canceled"
+    site.eval_worker()
+    again = site.zr_id("submissions:eval", submit(site, "hold", "other", author="bob"))
+    go(folder)
+    site.wait_evaluation(again, "completed")
+    assert len(runs(folder)) == 1
+    assert site.evaluation(ident)["status"] == "canceled"
+
+
+def test_cancel_of_a_running_evaluation_ends_it(site):
+    folder = hold(site)
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    site.zr("evaluations:cancel", ident)
+    done = site.wait_evaluation(ident, "canceled")
+    assert done["reason"] == "canceled"
+    wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20)
+
+
+def test_killed_worker_is_succeeded_and_the_job_runs_once(site):
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    worker.kill_group()
+    site.eval_worker()
+    go(folder)
+    done = site.wait_evaluation(ident, "completed")
+    assert done["attempt"] == 1 and runs(folder) == ["1"]
+    assert site.query("select count(*) from event where evaluation = %s and kind = 'completed'", int(ident)) == [(1,)]
+
+
+def test_result_that_ends_without_a_worker_is_reported_by_the_next(site):
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    worker.kill_group()
+    go(folder)
+    wait_for(lambda: sealed(site), 20)
+    site.eval_worker()
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1
+    assert runs(folder) == ["1"]
+
+
+def test_sigterm_drains(site):
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    first = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("draining")
+    second = site.zr_id("submissions:eval", submit(site, "hold", "other", author="bob"))
+    go(folder)
+    assert worker.wait(20) == 0
+    site.wait_evaluation(first, "completed")
+    assert site.evaluation(second)["status"] == "queued"
+    site.eval_worker()
+    site.wait_evaluation(second, "completed")
+
+
+def test_second_sigterm_leaves_at_once_and_the_job_goes_on(site):
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("draining")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    go(folder)
+    site.eval_worker()
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1
+    assert runs(folder) == ["1"]
+
+
+def test_bad_messages_go_to_the_dead_queue_and_the_next_is_served(site):
+    site.evaluator("length", SCORE)
+    site.eval_worker()
+    site.update_worker()
+    channel = site.channel()
+    bad = {"malformed": b"{", "bad-utf8": b'{"zr":"1.0","type":"request","id":"\xff"}',
+           "unknown-version": b'{"zr":"9.0","type":"request"}',
+           "too-deep": b"[" * 100000 + b"]" * 100000, "missing-field": b'{"zr":"1.0","type":"request"}'}
+    for body in bad.values():
+        channel.basic_publish("zr", "eval.pool.default", body, mandatory=True)
+    ident = site.zr_id("submissions:eval", submit(site, "length"))
+    site.wait_evaluation(ident, "completed", timeout=20)
+
+    def dead():
+        rows = site.zr_json("queues:dead")
+        assert sorted(r["reason"] for r in rows) == sorted(bad)
+        return rows
+    assert all(r["name"] == "zr.eval.default" for r in wait_for(dead, 20))
+    seen = [channel.basic_get("zr.dead")[2] for _ in bad]
+    assert sorted(seen) == sorted(bad.values())
+
+
+def test_priority_and_host_reach_their_queues(site):
+    site.evaluator("length", SCORE)
+    site.update_worker()
+    host = site.zr_json("settings")[0]["value"]
+    one = submit(site, "length")
+    ids = [site.zr_id("submissions:eval", one, "--priority", "high"),
+           site.zr_id("submissions:eval", one, "--host", host)]
+    site.eval_worker()
+    for ident in ids:
+        assert site.wait_evaluation(ident, "completed")["scores"]["score"] == 5
