@@ -49,7 +49,7 @@ void doctor_broker(struct doctor *d)
 	auto_obj(session) b = NULL;
 	struct err e = { 0 };
 	size_t n = 0;
-	int r = letters_open(d->settings, &b, &e);
+	int r = letters_open(d->settings, "zr doctor", LETTERS_USEC, &b, &e);
 
 	if (r == 0)
 		r = topology_list(d->settings, &items, &n, &e);

@@ -75,7 +75,7 @@ int cmd_evaluations_cancel(struct cli *c)
 			return c->status;
 	if (!cli_db(c, &s, &d))
 		return c->status;
-	if (letters_open(s, &b, &e) < 0)
+	if (letters_open(s, "zr", LETTERS_USEC, &b, &e) < 0)
 		return cli_fail_setup(c, &e);
 	for (int i = 0; i < c->argc; i++) {
 		int one = cli_id(c, "evaluation", c->argv[i], &id) ? cancel_one(c, s, d, b, id)
@@ -151,7 +151,7 @@ int cmd_evaluations_retry(struct cli *c)
 	if (!cli_parse(c, opts, 1, 1) || !cli_id(c, "evaluation", c->argv[0], &id) ||
 	    !cli_db(c, &s, &d))
 		return c->status;
-	r = letters_open(s, &b, &e);
+	r = letters_open(s, "zr", LETTERS_USEC, &b, &e);
 	if (r < 0)
 		return cli_fail_setup(c, &e);
 	r = order_again(s, d, id, &l, &attempt, &e);

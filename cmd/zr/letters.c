@@ -5,10 +5,9 @@
 
 #include "base/str.h"
 #include "messaging/topology.h"
+#include "messaging/url.h"
 #include "transfer/push.h"
 #include "transfer/ssh.h"
-
-#define BROKER_USEC (10 * USEC_PER_SEC)
 
 void letter_done(struct letter *l)
 {
@@ -128,12 +127,22 @@ int letters_source(const struct settings *s, const char *host, int64_t submissio
 	return r < 0 ? err_nomem(e) : 0;
 }
 
-int letters_open(const struct settings *s, struct session **ret, struct err *e)
+int letters_open(const struct settings *s, const char *name, uint64_t timeout_usec,
+		 struct session **ret, struct err *e)
 {
+	auto_done(url) url = { 0 };
+	int r;
+
 	if (!s->amqp_url || !*s->amqp_url)
 		return err_set(e, ENOENT, ERR_HOST,
 			       "no broker is named: set amqp_url in %s, or AMQP_URL", s->file);
-	return session_new(s, "zr", BROKER_USEC, ret, e);
+	r = url_parse(s->amqp_url, &url, e);
+	if (r == 0)
+		r = session_new(s, name, timeout_usec, ret, e);
+	/* What the URL or a certificate lacks is for a person to mend. */
+	if (r < 0 && e->kind == ERR_INPUT)
+		e->kind = ERR_HOST;
+	return r;
 }
 
 int letters_check_queue(struct session *b, const char *pool, const char *host, bool high,

@@ -9,6 +9,7 @@
 
 #include "base/id.h"
 #include "base/settings.h"
+#include "base/time.h"
 #include "messaging/message.h"
 #include "messaging/session.h"
 #include "store/db.h"
@@ -50,7 +51,10 @@ int letters_check_queue(struct session *b, const char *pool, const char *host, b
 int letter_send(struct session *b, struct db *d, const struct letter *l, int64_t outbox_id,
 		struct err *e) must_check;
 
-/* A session for the calls above; its first failure comes with the first call. */
-int letters_open(const struct settings *s, struct session **ret, struct err *e) must_check;
+#define LETTERS_USEC (10 * USEC_PER_SEC)
+/* A session with the broker, `name` as its tools show it; it connects with its first call. ERR_HOST:
+ * no URL, or one that cannot work. */
+int letters_open(const struct settings *s, const char *name, uint64_t timeout_usec,
+		 struct session **ret, struct err *e) must_check;
 
 #endif

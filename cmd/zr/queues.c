@@ -7,7 +7,9 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "commands.h"
+#include "letters.h"
 #include "messaging/topology.h"
+#include "reach.h"
 #include "topology.h"
 
 #define TIMEOUT_USEC  (30 * USEC_PER_SEC)
@@ -38,7 +40,7 @@ static int run_queues(struct cli *c)
 	r = topology_rows(c, false, true, &rows, &bad, &e);
 	if (r > 0)
 		return c->status;
-	return r < 0 ? cli_fail(c, &e) : cli_list(c, rows, columns, json);
+	return r < 0 ? cli_fail_setup(c, &e) : cli_list(c, rows, columns, json);
 }
 
 /* --- the dead queue --- */
@@ -139,12 +141,12 @@ static int run_dead(struct cli *c)
 
 	if (!cli_parse(c, opts, 0, 0) || !cli_settings(c, &s))
 		return c->status;
-	r = rows ? session_new(s, "zr queues:dead", TIMEOUT_USEC, &session, &e) : err_nomem(&e);
+	r = rows ? letters_open(s, "zr queues:dead", TIMEOUT_USEC, &session, &e) : err_nomem(&e);
 	if (r == 0)
 		r = session_get(session, TOPOLOGY_DEAD, limit, list_dead, &list, &e);
 	if (r >= 0 && list.nomem)
 		r = err_nomem(&e);
-	return r < 0 ? cli_fail(c, &e) : cli_list(c, rows, columns, json);
+	return r < 0 ? cli_fail_setup(c, &e) : cli_list(c, rows, columns, json);
 }
 
 /* --- requeue --- */
@@ -296,11 +298,11 @@ static int run_requeue(struct cli *c)
 		return cli_usage(c, "name messages, or give one of --all and --reason");
 	if (!cli_settings(c, &s))
 		return c->status;
-	r = session_new(s, "zr queues:requeue", TIMEOUT_USEC, &session, &e);
+	r = letters_open(s, "zr queues:requeue", TIMEOUT_USEC, &session, &e);
 	if (r == 0)
 		r = requeue_all(&q, session, &e);
 	if (r < 0)
-		return cli_fail(c, &e);
+		return cli_fail_setup(c, &e);
 	printf("%zu sent back\n", q.moved);
 	if (q.moved < (size_t)c->argc)
 		cli_say("%zu of the %d named are not in the dead queue or could not be sent back",

@@ -33,7 +33,7 @@ int cli_fail_setup(const struct cli *c, const struct err *e)
 {
 	int status = cli_fail(c, e);
 
-	return e->kind == ERR_HOST ? CLI_USAGE : status;
+	return e->kind == ERR_HOST || e->code == EACCES ? CLI_USAGE : status;
 }
 
 bool cli_id(struct cli *c, const char *what, const char *text, int64_t *ret)

@@ -10,7 +10,8 @@
 /* Opens the database and checks its schema; like cli_db(), for those who try again. */
 int reach_database(const struct settings *s, struct db **ret, struct err *e) must_check;
 
-/* As cli_fail(), with 2 where a person must change the settings or the set-up (ERR_HOST). */
+/* As cli_fail(), with 2 where a person must change the settings or the set-up: ERR_HOST, and a
+ * login that was refused. */
 int cli_fail_setup(const struct cli *c, const struct err *e);
 
 /* A number as the listings show it. False: c->status is set and the error printed. */

@@ -194,7 +194,7 @@ static int evaluate(struct cli *c, struct eval *v)
 		return c->status;
 	r = fill_in(d, v, &e);
 	if (r == 0)
-		r = letters_open(s, &b, &e);
+		r = letters_open(s, "zr", LETTERS_USEC, &b, &e);
 	if (r == 0)
 		r = look_for_queue(v, b, &e);
 	if (r == 0)

@@ -4,7 +4,9 @@
 
 #include "base/str.h"
 #include "commands.h"
+#include "letters.h"
 #include "messaging/topology.h"
+#include "reach.h"
 #include "topology.h"
 
 #define TIMEOUT_USEC (30 * USEC_PER_SEC)
@@ -66,7 +68,7 @@ int topology_rows(struct cli *c, bool apply, bool queues_only, json_t **ret, int
 		return 1;
 	r = topology_list(s, &items, &n, e);
 	if (r == 0)
-		r = session_new(s, "zr topology", TIMEOUT_USEC, &session, e);
+		r = letters_open(s, "zr topology", TIMEOUT_USEC, &session, e);
 	if (r == 0)
 		r = apply ? topology_apply(session, items, n, on_state, &collect, e)
 			  : topology_check(session, items, n, on_state, &collect, e);
@@ -103,7 +105,7 @@ static int run(struct cli *c, bool apply)
 	if (r > 0)
 		return c->status;
 	if (r < 0)
-		return cli_fail(c, &e);
+		return cli_fail_setup(c, &e);
 	r = cli_list(c, rows, columns, json);
 	return r == CLI_DONE && bad ? CLI_FAILED : r;
 }

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""What tests of zr's verbs share: a challenge, submissions, evaluations as the database and the broker have them."""
+import json
+import os
+
+from lib.services import BUILD
+
+ZR = os.path.join(BUILD, "zr")
+
+
+def with_challenge(box):
+    box.zr("db:migrate")
+    box.zr("challenges:add", "demo", "--evaluator", "hello", "-e", "--fast")
+    return box
+
+
+def submission(box, author="ada"):
+    return box.zr_id("submissions:create", "demo", box.file("kernel.c", "int x;\n"), "--author", author)
+
+
+def evaluation(box, sub, pool="default", host=None):
+    """A queued evaluation, as the database has it when its request was sent."""
+    return box.query("insert into evaluation (submission, challenge, evaluator, pool, host, state, step, queued_at) "
+                     "select %s, challenge, 'hello', %s, %s, 'queued', 1, now() from submission where id = %s returning id",
+                     sub, pool, host, sub)[0][0]
+
+
+ATTEMPT_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+def event(box, evaluation_id, kind, seq, attempt=1, attempt_id=ATTEMPT_ID, **body):
+    """An event, applied as zr-update applies it."""
+    said = {"evaluation": evaluation_id, "attempt": attempt, "attempt_id": attempt_id, "seq": seq, "kind": kind,
+            "at": "2026-11-21T23:00:00Z", "host": "oberon", "worker": "oberon/1", "body": body}
+    box.query("select * from apply_events(%s::jsonb)", json.dumps([said]))
+
+
+def why(box, e):
+    r = box.zr("evaluations:why", e)
+    assert r.stdout.count("\n") == 1 and r.stdout.startswith(f"{e} is ") and not r.stderr
+    shown = box.zr_json("evaluations:why", e)
+    assert set(shown) == {"id", "status", "reason", "why"} and shown["why"] in r.stdout
+    return shown["why"]
+
+
+def get(box, queue):
+    """The next message of a queue as (properties, object), or None."""
+    channel = box.channel()
+    method, properties, body = channel.basic_get(queue, auto_ack=True)
+    return (properties, json.loads(body)) if method else None
