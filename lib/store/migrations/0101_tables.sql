@@ -63,7 +63,8 @@ create table evaluation (
 	step           smallint not null default 0,
 	attempt        int not null default 0,
 	attempt_id     uuid not null default '00000000-0000-0000-0000-000000000000',
-	-- An accepted cancel covers the attempts up to this ordinal; a retry by hand starts above it.
+	-- An accepted cancel covers the attempts up to this ordinal: all, until a retry by hand sets it
+	-- just below its own.
 	cancel_attempt int not null default 0,
 	cancel_at      timestamptz,
 	cancel_by      text check (length(cancel_by) <= 200),

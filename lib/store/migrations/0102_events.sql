@@ -107,7 +107,7 @@ begin
 			when coalesce(changed.attempt_id, known.current) <> said.attempt_id
 				or fresh.end_rank is null and coalesce(changed.step, known.step) = 4 then 2
 			else 3 end,
-		coalesce(changed.step = 4 and fresh.end_rank is not null, false),
+		coalesce(changed.step = 4 and changed.attempt_id = said.attempt_id and fresh.end_rank is not null, false),
 		coalesce(fresh.end_rank is not null and joined.results_state = 'pending', false)
 	from said
 	left join known on known.n = said.n

@@ -164,7 +164,7 @@ begin
 		state = case when v.step = 4 then v.state else 'canceled' end,
 		reason = case when v.step = 4 then v.reason else 'canceled' end,
 		step = 4, cancel_at = now(), cancel_by = p_by,
-		cancel_attempt = greatest(v.attempt, v.max_attempts, v.wanted_attempt), version = version + 1
+		cancel_attempt = 2147483647, version = version + 1
 	where id = p_id;
 	delete from outbox o where o.evaluation = p_id;
 	insert into outbox (exchange, routing_key, message_id, body)
@@ -177,7 +177,8 @@ create function retry_evaluation(p_id bigint, p_attempt int, p_exchange text, p_
 	p_message_id uuid, p_body text, out accepted boolean, out outbox bigint)
 language plpgsql as $$
 begin
-	update evaluation set wanted_attempt = p_attempt, max_attempts = p_attempt, version = version + 1
+	update evaluation set wanted_attempt = p_attempt, max_attempts = p_attempt,
+		cancel_attempt = least(cancel_attempt, p_attempt - 1), version = version + 1
 	where id = p_id and step = 4 and p_attempt = greatest(attempt, max_attempts, wanted_attempt) + 1
 		and (attempt >= wanted_attempt or cancel_attempt >= wanted_attempt);
 	accepted := found;
