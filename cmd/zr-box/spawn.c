@@ -264,9 +264,7 @@ static int make_env(const struct keeper *k, char ***ret)
 	if (r >= 0)
 		r = strv_addf(&env, "ZR_ATTEMPT_ID=%s", s->attempt_id);
 	if (r >= 0)
-		r = strv_addf(&env, "ZR_EVALUATOR=%s", s->evaluator);
-	if (r >= 0)
-		r = strv_addf(&env, "ZR_EVALUATOR_DIR=%s", s->evaluator_dir);
+		r = strv_addf(&env, "ZR_EVALUATOR=%s", s->evaluator_dir);
 	if (r >= 0)
 		r = strv_addf(&env, "ZR_PHASE=%s", phase_name(k->phase));
 	if (r < 0)

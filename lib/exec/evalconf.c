@@ -13,9 +13,9 @@
 #include "exec/progress.h"
 
 /* What the box sets itself: an evaluator's `env` may not. */
-static const char *const own_env[] = { "ZR_SUBMISSION",    "ZR_OUTPUT",        "ZR_PROGRESS_FD",
-				       "ZR_EVALUATION_ID", "ZR_ATTEMPT",       "ZR_ATTEMPT_ID",
-				       "ZR_EVALUATOR",     "ZR_EVALUATOR_DIR", "ZR_PHASE" };
+static const char *const own_env[] = { "ZR_SUBMISSION",    "ZR_OUTPUT",  "ZR_PROGRESS_FD",
+				       "ZR_EVALUATION_ID", "ZR_ATTEMPT", "ZR_ATTEMPT_ID",
+				       "ZR_EVALUATOR",     "ZR_PHASE" };
 
 /* --- one evaluator.conf ----------------------------------------------------------------------- */
 

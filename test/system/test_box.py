@@ -228,7 +228,7 @@ def test_environment(box):
     assert seen == {
         "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": box.dir + "/work", "TMPDIR": box.dir + "/tmp",
         "ZR_SUBMISSION": box.submission, "ZR_OUTPUT": box.dir + "/output", "ZR_PROGRESS_FD": "3", "ZR_EVALUATION_ID": "42",
-        "ZR_ATTEMPT": "1", "ZR_ATTEMPT_ID": box.id, "ZR_EVALUATOR": "ev", "ZR_EVALUATOR_DIR": box.evaluator, "ZR_PHASE": "run"}
+        "ZR_ATTEMPT": "1", "ZR_ATTEMPT_ID": box.id, "ZR_EVALUATOR": box.evaluator, "ZR_PHASE": "run"}
 
 
 def test_evaluator_environment(box):
