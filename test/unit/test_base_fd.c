@@ -274,7 +274,7 @@ END_TEST
 
 START_TEST(rmtree_of_a_wide_tree)
 {
-	char name[32];
+	char name[64];
 
 	ck_assert_int_eq(mkdirat(at, "wide", 0700), 0);
 	for (int i = 0; i < 1500; i++) {
