@@ -14,6 +14,10 @@ O      := build/$(V)
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+# Before the flags: they ask the compiler what it knows.
+ifeq ($(V),fuzz)
+override CC := clang
+endif
 
 # --- programs: the library folders and packages each one links -------------------------------
 
@@ -68,7 +72,6 @@ else ifeq ($(V),asan)
 MODE := -O1 -g $(SAN) -DZR_DEBUG
 LINK_MODE := $(SAN)
 else ifeq ($(V),fuzz)
-override CC := clang
 MODE := -O1 -g $(SAN) -fsanitize=fuzzer-no-link -DZR_DEBUG
 LINK_MODE := $(SAN)
 else
