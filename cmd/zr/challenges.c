@@ -218,11 +218,11 @@ static const struct command commands[] = {
 	{ "challenges", "[-a] [LABEL] [--json]", "List the open challenges, or show one",
 	  "zr challenges -a --json", run_list, NULL },
 	{ "challenges:add", "LABEL --evaluator NAME [-f FILE] [OPTIONS]", "Add a challenge",
-	  "zr challenges:add matmul --evaluator c-kernel --pool hopper -e --task=matmul", run_add,
+	  "zr challenges:add iris --evaluator predictions --end 2027-01-01", run_add,
 	  "FILE holds one JSON object: label, evaluator, pool, host, args, description, url,\n"
 	  "active, start, end. An option wins over the same member of the file." },
 	{ "challenges:set", "LABEL [-f FILE] [OPTIONS]", "Change a challenge",
-	  "zr challenges:set matmul --inactive --description ''", run_set,
+	  "zr challenges:set iris --inactive --description ''", run_set,
 	  "Only what is named changes; an empty value takes a member away." },
 	{ 0 },
 };

@@ -61,11 +61,11 @@ static int run_migrate(struct cli *c)
 }
 
 static const struct command commands[] = {
-	{ "db:migrate", NULL, "create or update the database's schema", "zr db:migrate",
+	{ "db:migrate", NULL, "Create or update the database's schema", "zr db:migrate",
 	  run_migrate,
 	  "Applies what is missing, each step in a transaction of its own, and only ever forward.\n"
 	  "Programs never change the schema by themselves. Safe to run twice, and at the same "
 	  "time." },
 	{ 0 },
 };
-const struct command_group db_group = { "Database", commands };
+const struct command_group db_group = { "database", commands };

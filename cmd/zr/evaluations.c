@@ -28,7 +28,7 @@ static const struct cli_col list_cols[] = {
 	{ 0 },
 };
 
-/* For the table alone: the JSON of an object keeps the keys of the database's side. */
+/* For people alone: the JSON of an object keeps the keys of the database's side. */
 static int add_progress_texts(json_t *rows)
 {
 	json_t *v;
@@ -37,8 +37,9 @@ static int add_progress_texts(json_t *rows)
 	json_array_foreach(rows, i, v)
 	{
 		auto_buf struct buf b = { 0 };
+		bool running = str_eq(json_string_value(json_object_get(v, "status")), "running");
 
-		if (follow_progress(v, &b) < 0 ||
+		if ((running ? follow_progress(v, &b) : buf_str(&b, "")) < 0 ||
 		    json_object_set_new(v, "progress_text", js_from_bytes(b.data, b.len)) < 0)
 			return -ENOMEM;
 	}
@@ -102,6 +103,7 @@ static const struct cli_col show_cols[] = {
 	{ "scores", "scores", COL_TEXT },
 	{ "results.state", "results", COL_TEXT },
 	{ "results.path", "results path", COL_TEXT },
+	{ "used_text", "used", COL_TEXT },
 	{ "host", "host", COL_TEXT },
 	{ "worker", "worker", COL_TEXT },
 	{ "submission", "submission", COL_TEXT },
@@ -129,6 +131,33 @@ static const struct cli_col attempt_cols[] = {
 	{ 0 },
 };
 
+/* "0.058 s of time, 0.015 s of CPU, 12 MiB of memory" of the attempt in force. */
+static int add_used_text(json_t *v)
+{
+	const json_t *a, *attempts = json_object_get(v, "attempts");
+	auto_buf struct buf b = { 0 };
+	char size[32];
+	size_t i;
+	int r = buf_str(&b, "");
+
+	json_array_foreach(attempts, i, a)
+	{
+		const json_t *used = json_object_get(a, "usage");
+		const json_t *memory = json_object_get(used, "memory_peak_bytes");
+
+		if (r < 0 || !json_is_object(used) || !json_is_true(json_object_get(a, "in_force")))
+			continue;
+		r = buf_fmt(&b, "%.3f s of time, %.3f s of CPU",
+			    json_number_value(json_object_get(used, "wall_usec")) / 1e6,
+			    json_number_value(json_object_get(used, "cpu_usec")) / 1e6);
+		if (r == 0 && json_is_integer(memory))
+			r = buf_fmt(&b, ", %s of memory",
+				    str_size_text(size, sizeof(size),
+						  (uint64_t)json_integer_value(memory)));
+	}
+	return r < 0 ? r : json_object_set_new(v, "used_text", js_from_bytes(b.data, b.len));
+}
+
 static int show_for_people(const struct cli *c, json_t *v)
 {
 	const json_t *attempts = json_object_get(v, "attempts");
@@ -136,7 +165,7 @@ static int show_for_people(const struct cli *c, json_t *v)
 	struct err e = { 0 };
 	int status;
 
-	if (!one || add_progress_texts(one) < 0) {
+	if (!one || add_progress_texts(one) < 0 || add_used_text(v) < 0) {
 		err_nomem(&e);
 		return cli_fail(c, &e);
 	}

@@ -224,6 +224,7 @@ static void say_reason(struct words *w, const json_t *v, const json_t *attempt)
 static void why_failed(struct words *w, const json_t *v)
 {
 	const json_t *attempt = attempt_in_force(v);
+	const json_t *log = json_object_get(attempt, "log");
 	const char *detail = text_of(v, "detail");
 	const char *reason = text_of(v, "reason");
 
@@ -233,7 +234,7 @@ static void why_failed(struct words *w, const json_t *v)
 	say(w, "%s", w->b.len && w->b.data[w->b.len - 1] == '.' ? "" : ".");
 	if (str_eq(reason, "infrastructure") || str_eq(reason, "lost"))
 		say(w, " 'zr evaluations:retry %lld' tries again.", int_of(v, "id"));
-	else if (text_of(attempt, "phase"))
+	else if (int_of(log, "out_bytes") + int_of(log, "err_bytes") > 0)
 		say(w, " 'zr evaluations:logs %lld' shows what it wrote.", int_of(v, "id"));
 }
 

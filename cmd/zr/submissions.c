@@ -303,7 +303,7 @@ static const struct command commands[] = {
 	  "Packs PATH into submissions_dir and prints the new number. Nothing is evaluated yet:\n"
 	  "see submissions:eval." },
 	{ "submissions:eval", "ID [OPTIONS]", "Have a submission evaluated",
-	  "zr submissions:eval 7 --priority high -e --task=matmul --wait", cmd_submissions_eval,
+	  "zr submissions:eval 7 --pool hopper --priority high --wait", cmd_submissions_eval,
 	  "Prints the number of the new evaluation. Evaluator, pool or host, and the first\n"
 	  "arguments are those of the challenge unless options say otherwise; -e adds one more\n"
 	  "argument and may be repeated. To a host, the submission is sent at once over SSH.\n"

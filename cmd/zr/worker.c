@@ -8,6 +8,7 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "commands.h"
+#include "letters.h"
 #include "messaging/message.h"
 #include "messaging/session.h"
 #include "messaging/topology.h"
@@ -75,10 +76,19 @@ static int run_update(struct cli *c)
 	return run_workers(c, "zr-update", 512);
 }
 
-/* Options and patterns are zr-echo's own. */
+/* Options and patterns are zr-echo's own; completion knows their names. */
 static int run_echo(struct cli *c)
 {
-	const struct cli_opt opts[] = { { 0 } };
+	static const struct cli_opt opts[] = {
+		{ "queue", 0, CLI_TEXT, NULL, "NAME", "" },
+		{ "consume", 0, CLI_FLAG, NULL, NULL, "" },
+		{ "from", 0, CLI_TEXT, NULL, "OFFSET", "" },
+		{ "count", 0, CLI_TEXT, NULL, "N", "" },
+		{ "json", 0, CLI_FLAG, NULL, NULL, "" },
+		{ "prefetch-count", 0, CLI_TEXT, NULL, "N", "" },
+		{ "number-of-workers", 'w', CLI_TEXT, NULL, "N", "" },
+		{ 0 },
+	};
 
 	if (c->completing)
 		return cli_parse(c, opts, 0, 0) ? CLI_DONE : c->status;
@@ -103,7 +113,7 @@ static int test_echo(struct cli *c)
 	m.echo.message = c->argv[0];
 	r = message_encode(&m, &body, &pub.n, &e);
 	if (r == 0)
-		r = session_new(s, "zr worker:test:echo", ECHO_TIMEOUT_USEC, &session, &e);
+		r = letters_open(s, "zr worker:test:echo", ECHO_TIMEOUT_USEC, &session, &e);
 	if (r == 0) {
 		pub.routing_key = message_key(key, &m);
 		pub.body = body;

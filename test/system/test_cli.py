@@ -52,12 +52,15 @@ def shared(services):
 def test_help_of_every_verb():
     listed = zr("--help").stdout
     for verb in verbs():
-        r = zr(verb, "--help") if verb != "worker:run:echo" else zr("--help")
-        if verb != "worker:run:echo":
-            assert r.stdout.startswith(f"usage: zr {verb}"), verb
-            assert f"example:\n  zr {verb}" in r.stdout.replace("\n  echo", "\n  zr"), verb
-        assert not r.stderr
         assert f"\n  {verb} " in listed
+        r = zr(verb, "--help")
+        if verb == "worker:run:echo":
+            options = re.findall(r"--([a-z-]+)", r.stdout)
+            assert {w.strip("-=") for w in zr("__options__", verb).stdout.split()} == set(options) - {"version", "conf"}
+            continue
+        assert r.stdout.startswith(f"usage: zr {verb}"), verb
+        assert re.search(rf"\nexample:\n  .*zr {verb}", r.stdout), verb
+        assert not r.stderr
 
 
 def test_help_and_version_go_to_stdout():
