@@ -16,6 +16,7 @@
 #define PROGRESS_USEC    (USEC_PER_SEC / 2)
 #define PART_AGE_MAX_SEC 86400
 #define LOCK_POLL_MS     20
+#define TROUBLE_USEC     (30 * USEC_PER_SEC)
 #define DEF_RETRIES      3
 #define DEF_PAUSE        (USEC_PER_SEC / 2)
 
@@ -39,6 +40,7 @@ struct fetch {
 	size_t next; /* chunk */
 	uint64_t fetched, last_progress;
 	unsigned tries;
+	uint64_t trouble; /* when the first of these tries failed */
 	struct err *e;
 };
 
@@ -111,16 +113,25 @@ static int get_session(struct fetch *f)
 	return f->spec->session(f->spec->session_user, &f->ssh, f->e);
 }
 
+/* Room for the entries that are allowed, with long paths; more is not read. */
+static size_t manifest_max(const struct fetch *f)
+{
+	uint64_t n = f->spec->limits.entries ? f->spec->limits.entries : MANIFEST_ENTRIES;
+	uint64_t max =
+		((uint64_t)2 << 20) + 600 * (n < MANIFEST_ENTRIES_MAX ? n : MANIFEST_ENTRIES_MAX);
+
+	return max < MANIFEST_BYTES_MAX ? (size_t)max : MANIFEST_BYTES_MAX;
+}
+
 static int read_manifest_file(struct fetch *f, const char *path)
 {
 	int r;
 
 	f->manifest_bytes.len = 0;
 	if (!f->spec->session)
-		return fd_read_file(AT_FDCWD, path, MANIFEST_BYTES_MAX, &f->manifest_bytes, f->e);
+		return fd_read_file(AT_FDCWD, path, manifest_max(f), &f->manifest_bytes, f->e);
 	r = get_session(f);
-	return r < 0 ? r
-		     : sftp_read_file(f->ssh, path, MANIFEST_BYTES_MAX, &f->manifest_bytes, f->e);
+	return r < 0 ? r : sftp_read_file(f->ssh, path, manifest_max(f), &f->manifest_bytes, f->e);
 }
 
 static int open_pack(struct fetch *f)
@@ -191,8 +202,12 @@ static bool try_again(struct fetch *f, int *r)
 {
 	unsigned max = f->spec->retries ? f->spec->retries : DEF_RETRIES;
 
-	if (*r >= 0 || !f->spec->session || *r == -ECANCELED || f->tries >= max ||
+	if (*r >= 0 || !f->spec->session || *r == -ECANCELED ||
 	    fetch_class(f->e) != FETCH_TRANSIENT)
+		return false;
+	if (f->tries == 0)
+		f->trouble = time_mono_usec();
+	if (f->tries >= max || time_mono_usec() - f->trouble > TROUBLE_USEC)
 		return false;
 	f->tries++;
 	sftp_file_free(f->remote);

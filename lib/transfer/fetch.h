@@ -53,8 +53,9 @@ struct fetch_spec {
 	void *progress_user;
 	int abort_fd;             /* ends the pauses between tries when it hangs up; -1: none */
 	uint64_t keep_after_usec; /* when chunks are begun to be kept; 0: 5 s */
-	unsigned retries;         /* new connections in a row without a chunk gained; 0: 3 */
-	uint64_t pause_usec;      /* before the second of them, growing; 0: 500 ms */
+	/* New connections in a row without a chunk gained, begun within 30 s; 0: 3. */
+	unsigned retries;
+	uint64_t pause_usec; /* before the second of them, growing; 0: 500 ms */
 };
 
 struct fetch_result {

@@ -31,9 +31,12 @@ int ssh_keys_read(const char *key_file, const char *known_hosts_file, struct ssh
 
 	if (!k.known_hosts_file)
 		return err_nomem(e);
-	r = fd_read_file(AT_FDCWD, key_file, KEY_MAX, &k.private_key, e);
+	r = key_file ? fd_read_file(AT_FDCWD, key_file, KEY_MAX, &k.private_key, e) : 0;
 	if (r < 0)
 		return err_wrap(e, "private key");
+	if (key_file && (!k.private_key.data || !strstr(k.private_key.data, "PRIVATE KEY-----")))
+		return err_set(e, EINVAL, ERR_HOST, "private key: %s is not a private key file",
+			       STR_ESC(key_file));
 	r = fd_read_file(AT_FDCWD, known_hosts_file, KNOWN_HOSTS_MAX, &k.known_hosts, e);
 	if (r < 0 && r != -ENOENT)
 		return err_wrap(e, "known hosts");
@@ -361,8 +364,8 @@ static int login(struct ssh *s, struct err *e)
 			"%s: login refused: the host does not take our key for this user (it "
 			"must be ed25519 or ECDSA, and in the user's authorized_keys)",
 			s->label);
-	if (rc == LIBSSH2_ERROR_FILE || rc == LIBSSH2_ERROR_METHOD_NONE ||
-	    rc == LIBSSH2_ERROR_METHOD_NOT_SUPPORTED)
+	if (rc == LIBSSH2_ERROR_FILE || rc == LIBSSH2_ERROR_KEYFILE_AUTH_FAILED ||
+	    rc == LIBSSH2_ERROR_METHOD_NONE || rc == LIBSSH2_ERROR_METHOD_NOT_SUPPORTED)
 		return err_set(e, EKEYEXPIRED, ERR_HOST,
 			       "%s: our private key cannot be used: it must be ed25519 or ECDSA, "
 			       "without a passphrase",
@@ -378,6 +381,8 @@ static int start_sftp(struct ssh *s, struct err *e)
 		s->sftp = libssh2_sftp_init(s->raw);
 		rc = s->sftp ? 0 : libssh2_session_last_errno(s->raw);
 	} while (ssh_again(s, rc, &r, e));
+	if (r == -ETIMEDOUT)
+		return err_wrap(e, "start SFTP (is internal-sftp the account's command?)");
 	if (r < 0)
 		return r;
 	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE || rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED)

@@ -36,7 +36,7 @@ struct ssh_keys {
 	struct buf known_hosts;
 	char *known_hosts_file; /* for the words of errors */
 };
-/* A missing known_hosts file is an empty one: every host is then unknown. */
+/* `key_file` NULL: for ssh_scan(), which needs none. A missing known_hosts file is an empty one: every host is then unknown. */
 int ssh_keys_read(const char *key_file, const char *known_hosts_file, struct ssh_keys *ret,
 		  struct err *e) must_check;
 void ssh_keys_done(struct ssh_keys *k); /* wipes */

@@ -53,9 +53,13 @@ class Sshd:
     def path(self, name):
         return os.path.join(self.dir, name)
 
-    def pin(self, key, port=None):
-        with open(self.known_hosts, "w") as f:
+    def pin(self, key, port=None, mode="w"):
+        with open(self.known_hosts, mode) as f:
             f.write(f"[127.0.0.1]:{port or self.port} {key}\n")
+
+    def trust(self, port):
+        """Another way to this server: its key is pinned for that port too."""
+        self.pin(public(self.host_key), port, "a")
 
     def __enter__(self):
         lines = [
@@ -90,11 +94,11 @@ class Sshd:
 
 
 class Proxy:
-    """Forwards to a port and does harm: `cut_after` bytes from the server the connection is reset, on the first `cuts`
-    connections; `stall_after` bytes it goes silent; `delay` seconds each way; `rate` bytes a second from the server."""
+    """Forwards to a port and does harm: `cut_after` bytes from the server the connection is cut, on the first `cuts`
+    connections, then for good after `then`; `stall_after` bytes it goes silent; `delay` seconds each way; `rate` bytes a second from the server."""
 
-    def __init__(self, port, cut_after=None, cuts=1, stall_after=None, delay=0.0, rate=None):
-        self.target, self.cut_after, self.cuts, self.stall_after, self.delay, self.rate = port, cut_after, cuts, stall_after, delay, rate
+    def __init__(self, port, cut_after=None, cuts=1, then=None, stall_after=None, delay=0.0, rate=None):
+        self.target, self.cut_after, self.cuts, self.then, self.stall_after, self.delay, self.rate = port, cut_after, cuts, then, stall_after, delay, rate
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.connections = 0
@@ -127,7 +131,7 @@ class Proxy:
             return
         self._open |= {client, server}
         threading.Thread(target=self._pump, args=(client, server, None, None), daemon=True).start()
-        self._pump(server, client, self.cut_after if number <= self.cuts else None, self.stall_after)
+        self._pump(server, client, self.cut_after if number <= self.cuts else self.then, self.stall_after)
 
     def _pump(self, src, dst, cut, stall):
         """One direction. Data waits in a queue until it is due."""
@@ -149,8 +153,7 @@ class Proxy:
                     if cut is not None and seen + len(data) > cut:
                         raise OSError
                     seen += len(data)
-                    if cut is not None or stall is not None or src is not None:
-                        self.bytes += len(data)
+                    self.bytes += len(data)
                     dst.sendall(data)
                     if self.rate:
                         time.sleep(len(data) / self.rate)
@@ -158,9 +161,8 @@ class Proxy:
                     dst.shutdown(socket.SHUT_WR)
         except OSError:
             for s in (src, dst):
-                # RST, not FIN: what a dead router or a killed peer looks like.
                 try:
-                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    s.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
                 s.close()
