@@ -181,8 +181,10 @@ bool follow_worth_a_line(struct follow_shown *s, const json_t *evaluation)
 				 json_object_get(evaluation, "attempt"));
 	double f = follow_fraction(evaluation);
 	uint64_t now = time_mono_usec();
+	const char *status = json_string_value(json_object_get(evaluation, "status"));
+	bool running = status && strcmp(status, "running") == 0;
 	bool worth = !json_equal(head, s->head) || f - s->fraction >= LINE_FRACTION ||
-		     now - s->at >= LINE_USEC;
+		     (running && now - s->at >= LINE_USEC);
 
 	follow_shown_done(s);
 	s->head = head;
