@@ -12,6 +12,7 @@
 #include "messaging/message.h"
 #include "messaging/session.h"
 #include "messaging/topology.h"
+#include "reach.h"
 
 #define ECHO_TIMEOUT_USEC (10 * USEC_PER_SEC)
 
@@ -125,7 +126,7 @@ static int test_echo(struct cli *c)
 		return CLI_FAILED;
 	}
 	if (r < 0)
-		return cli_fail(c, &e);
+		return cli_fail_setup(c, &e);
 	puts("Message delivered successfully !!");
 	return CLI_DONE;
 }

@@ -29,6 +29,8 @@ struct session {
 	int (*fn)(void *user, const struct delivery *d);
 	void *fn_user;
 	size_t gets, got;
+	struct delivery_ref *held; /* handed out and not settled, in their order */
+	size_t n_held;
 	bool empty, stopped;
 };
 
@@ -59,6 +61,13 @@ static void on_delivery(void *user, const struct delivery *d)
 {
 	struct session *s = user;
 
+	struct delivery_ref *held = reallocarray(s->held, s->n_held + 1, sizeof(*held));
+
+	/* Without memory it goes back when the connection closes, and perhaps out of order. */
+	if (held) {
+		s->held = held;
+		held[s->n_held++] = d->ref;
+	}
 	if (s->stopped || !s->fn)
 		return;
 	s->got++;
@@ -97,6 +106,13 @@ static void on_closed(void *user)
 	*(bool *)user = true;
 }
 
+/* One by one in their order: all at once, a quorum queue of 3.10 shuffles them. */
+static void give_back(struct session *s, struct broker *b)
+{
+	for (size_t i = 0; i < s->n_held; i++)
+		(void)broker_reject(b, s->held[i], true);
+}
+
 /* Settlements that are still on their way get the time to arrive. */
 static void say_goodbye(struct session *s, struct broker *b)
 {
@@ -114,11 +130,14 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(s->brokers); i++) {
-		if (s->brokers[i] && broker_is_ready(s->brokers[i]))
+		if (s->brokers[i] && broker_is_ready(s->brokers[i])) {
+			give_back(s, s->brokers[i]);
 			say_goodbye(s, s->brokers[i]);
+		}
 		broker_free(s->brokers[i]);
 	}
 	loop_free(s->loop);
+	free(s->held);
 	free(s->name);
 	free(s);
 }
@@ -313,6 +332,13 @@ int session_settle(struct session *s, struct delivery_ref ref, bool ack, struct 
 	struct broker *b = s->brokers[BROKER_CONSUME];
 	int r = !b ? -ESTALE : ack ? broker_ack(b, ref, false) : broker_reject(b, ref, true);
 
+	for (size_t i = 0; i < s->n_held; i++) {
+		if (s->held[i].life == ref.life && s->held[i].tag == ref.tag) {
+			s->n_held--;
+			memmove(&s->held[i], &s->held[i + 1], (s->n_held - i) * sizeof(ref));
+			break;
+		}
+	}
 	if (r < 0)
 		return err_set(e, ESTALE, ERR_TRANSIENT,
 			       "the connection went; the message is back in its queue");

@@ -123,7 +123,10 @@ static int add_fixed(struct list *l)
 static int check_pool(const char *pool, struct err *e)
 {
 	if (!id_valid(pool) || str_ends(pool, ".high"))
-		return err_input(e, "pool '%s': its name cannot be that", STR_ESC(pool));
+		return err_set(e, EINVAL, ERR_HOST,
+			       "pool '%s': want a name of letters, digits, '.', '_' and '-' that "
+			       "does not end in .high",
+			       STR_ESC(pool));
 	return 0;
 }
 

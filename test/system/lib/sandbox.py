@@ -42,8 +42,12 @@ class Sandbox:
         """Sets one more key: a file in conf.d, read after zr.conf."""
         folder = os.path.join(os.path.dirname((self.hosts[host] if host else self.env)["ZR_CONF"]), "conf.d")
         os.makedirs(folder, exist_ok=True)
+        if isinstance(value, (list, tuple)):
+            value = "{" + ", ".join(json.dumps(v) for v in value) + "}"
+        elif isinstance(value, str):
+            value = json.dumps(value)
         with open(os.path.join(folder, f"test-{key}.conf"), "w") as f:
-            f.write(f"{key} = {json.dumps(value) if isinstance(value, str) else value}\n")
+            f.write(f"{key} = {value}\n")
 
     def evaluator(self, name, script, conf=None):
         """An evaluator in the bin folder: a bare executable, or a folder with run.sh and an evaluator.conf."""
