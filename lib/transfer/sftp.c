@@ -38,8 +38,10 @@ static int close_handle(struct ssh *s, LIBSSH2_SFTP_HANDLE *h, const char *path,
 {
 	int rc, r = 0;
 
-	if (s->broken)
-		return 0; /* freed with the session */
+	if (s->broken) {
+		s->stray = h;
+		return 0;
+	}
 	ssh_begin(s);
 	do
 		rc = libssh2_sftp_close_handle(h);

@@ -13,9 +13,10 @@ struct ssh {
 	int fd;
 	LIBSSH2_SESSION *raw;
 	LIBSSH2_SFTP *sftp;
-	bool broken;          /* an error that is about the session has happened */
-	uint64_t deadline;    /* of the handshake; USEC_INFINITY afterwards */
-	uint64_t last_byte;   /* when one came or went, or the call began */
+	LIBSSH2_SFTP_HANDLE *stray; /* a file that was open when the session broke */
+	bool broken;                /* an error that is about the session has happened */
+	uint64_t deadline;          /* of the handshake; USEC_INFINITY afterwards */
+	uint64_t last_byte;         /* when one came or went, or the call began */
 	uint64_t window_usec; /* waited, and bytes moved, since the last look at the floor rate */
 	uint64_t window_bytes;
 	char label[128]; /* "user@address:port" */
