@@ -181,7 +181,7 @@ int db_pipe_new(struct loop *l, const struct db_pipe_conf *conf, struct db_pipe 
 	if (!p->conf.backoff_min)
 		p->conf.backoff_min = 100 * USEC_PER_MSEC;
 	if (!p->conf.backoff_max)
-		p->conf.backoff_max = 15 * USEC_PER_SEC;
+		p->conf.backoff_max = 5 * USEC_PER_SEC;
 	if (!p->conf.statement_usec)
 		p->conf.statement_usec = 20 * USEC_PER_SEC;
 	p->backoff = p->conf.backoff_min;

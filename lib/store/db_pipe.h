@@ -31,7 +31,7 @@ struct db_pipe_conf {
 	const char *url; /* copied */
 	const char *application;
 	uint64_t statement_usec; /* server side statement_timeout; the client's is 1.5 × */
-	uint64_t backoff_min, backoff_max; /* µs; 0: 100 ms, 15 s */
+	uint64_t backoff_min, backoff_max; /* µs; 0: 100 ms, 5 s */
 	void (*on_up)(void *user);         /* a new session: statements may be sent */
 	void (*on_down)(void *user, enum db_class c,
 			const struct err *e);               /* once per loss or failed try */

@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: MIT
+"""zr-update against a real broker, database and SSH server; events are published by hand."""
+import json
+import os
+import random
+import signal
+import time
+import uuid
+
+import pytest
+
+from lib import sealed, store
+from lib.wait import wait_for
+
+
+def prepared(sandbox):
+    sandbox.prepare()
+    store.challenge(sandbox)
+    store.submission(sandbox)
+    return sandbox
+
+
+@pytest.fixture
+def site(sandbox):
+    return prepared(sandbox)
+
+
+def depth(sandbox, queue="zr.update"):
+    """Messages that wait in a queue. What a consumer has not acknowledged counts only after its end."""
+    return sandbox.channel().queue_declare(queue, passive=True).method.message_count
+
+
+def stop(sandbox, daemon):
+    """Ends it properly; everything must have been acknowledged."""
+    daemon.stop()
+    assert depth(sandbox) == 0
+
+
+def wait_outcomes(sandbox, idents, state="completed", timeout=30):
+    def all_there():
+        rows = sandbox.query("select count(*) from evaluation where id = any(%s) and state = %s", list(idents), state)
+        assert rows[0][0] == len(idents), rows
+        return True
+    wait_for(all_there, timeout, f"{len(idents)} evaluations to be {state}", interval=0.05)
+
+
+def parked(sandbox, n=1):
+    def there():
+        rows = sandbox.query("select reason, routing_key, message_id, body, detail from parked_event order by id")
+        assert len(rows) == n, rows
+        return rows
+    return wait_for(there)
+
+
+# --- events ---
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_shuffled_and_repeated_events(site, workers):
+    rng = random.Random(workers)
+    idents = store.evaluations(site, 60)
+    events = [e for i in idents for e in store.history(i, scores={"acc": i})]
+    events += rng.sample(events, 60)
+    rng.shuffle(events)
+    daemon = site.update_worker("-w", workers, "--prefetch-count", 64)
+    store.publish(site.channel(), *events)
+    wait_outcomes(site, idents)
+    assert site.query("select count(*) from event")[0][0] == 180
+    shown = site.evaluation(idents[7])
+    assert (shown["scores"], shown["host"], shown["worker"], shown["exit_code"]) == ({"acc": idents[7]}, "oberon", "oberon/1", 0)
+    assert shown["progress"]["done"] == 5 and shown["settled"]
+    stop(site, daemon)
+    assert len(site.query("select holder from leader")) == 0, "the leader resigned"
+
+
+def test_unknown_evaluations_are_parked(site):
+    daemon = site.update_worker()
+    channel = site.channel()
+    known, = store.evaluations(site)
+    lost = [store.started(99999), store.started("e-4.7")]
+    store.publish(channel, *lost, *store.history(known))
+    wait_outcomes(site, [known])
+    rows = {r[2]: r for r in parked(site, 2)}
+    for m in lost:
+        reason, routing_key, _, body, _ = rows[m["id"]]
+        assert (reason, routing_key, json.loads(bytes(body))) == ("unknown-evaluation", store.key(m), m)
+    stop(site, daemon)
+
+
+BAD = [b"", b"{", b"[]", b"\xff\xfe", b'{"zr":"1.0","type":"event"}', b'{"zr":"2.0","type":"event"}', b"x" * 100000,
+       b'{"zr":"1.0","type":"event","type":"event"}', b"[" * 5000]
+
+
+def test_malformed_messages_go_to_the_dead_queue(site):
+    daemon = site.update_worker()
+    channel = site.channel()
+    known, = store.evaluations(site)
+    nul = store.end(known, 2)
+    nul["body"]["detail"] = "a\0b"
+    bodies = BAD + [json.dumps(nul).encode()]
+    for body in bodies:
+        store.publish(channel, routing_key="event.completed.1", body=body)
+    before = time.monotonic()
+    store.publish(channel, *store.history(known))
+    wait_outcomes(site, [known], timeout=10)
+    assert time.monotonic() - before < 5
+    wait_for(lambda: depth(site, "zr.dead") == len(bodies), interval=0.1)
+    stop(site, daemon)
+    found = []
+    for _ in bodies:
+        method, properties, body = channel.basic_get("zr.dead", auto_ack=True)
+        assert properties.headers["zr-reason"] and properties.headers["zr-detail"]
+        assert properties.headers["zr-queue"] == "zr.update" and properties.headers["zr-routing-key"] == "event.completed.1"
+        found.append(body)
+    assert sorted(found) == sorted(bodies)
+
+
+def test_an_oversized_message_is_not_lost(site):
+    site.update_worker()
+    body = b'{"x":"' + b"a" * (2 << 20) + b'"}'
+    store.publish(site.channel(), routing_key="event.completed.1", body=body)
+    wait_for(lambda: depth(site, "zr.dead") == 1)
+    assert site.channel().basic_get("zr.dead", auto_ack=True)[2] == body
+
+
+def test_data_that_the_database_refuses_is_parked_alone(site):
+    """The fault is in one of many: the others of its transaction are applied."""
+    site.query("""create function refuse() returns trigger language plpgsql as $$ begin
+                  if new.host = 'poison' then raise exception using errcode = '22001', message = 'too long'; end if;
+                  return new; end $$""")
+    site.query("create trigger refuse before insert on event for each row execute function refuse()")
+    idents = store.evaluations(site, 40)
+    bad = store.started(idents[5], 7, host="poison")
+    events = [e for i in idents for e in store.history(i)]
+    channel = site.channel()
+    store.publish(channel, *events[:60], bad, *events[60:])
+    daemon = site.update_worker()
+    wait_outcomes(site, idents)
+    (reason, _, message_id, body, detail), = parked(site)
+    assert (reason, message_id, detail) == ("data", bad["id"], "too long (SQLSTATE 22001)")
+    assert json.loads(bytes(body)) == bad
+    stop(site, daemon)
+
+
+def test_heartbeats_become_the_list_of_workers(site):
+    daemon = site.update_worker()
+
+    def beat(second, state):
+        return {"zr": "1.0", "type": "worker", "id": str(uuid.uuid4()), "kind": "worker", "evaluation": "oberon", "host": "oberon",
+                "worker": "oberon/1", "pid": 4711, "boot_id": str(uuid.uuid4()), "since": store.at(0), "at": store.at(second),
+                "state": state, "evaluators": ["hello"],
+                "jobs": [{"evaluation": "42", "attempt": 1, "phase": "run", "since": store.at(second)}] if state == "busy" else []}
+
+    channel = site.channel()
+    for m in (beat(10, "busy"), beat(5, "idle")):
+        store.publish(channel, m, routing_key="event.worker.oberon")
+    wait_for(lambda: site.zr_json("workers"))
+    stop(site, daemon)
+    worker, = site.zr_json("workers")
+    assert (worker["worker"], worker["state"], worker["pid"]) == ("oberon/1", "busy", 4711)
+    assert worker["jobs"][0]["evaluation"] == "42"
+
+
+def test_nothing_is_acknowledged_before_its_commit(site):
+    """A table is locked while the events come, and the worker is killed while it waits."""
+    daemon = site.update_worker()
+    idents = store.evaluations(site, 20)
+    lock = site.db()
+    lock.autocommit = False
+    lock.cursor().execute("lock table event in exclusive mode")
+    store.publish(site.channel(), *(e for i in idents for e in store.history(i)))
+    wait_for(lambda: site.query("select count(*) > 0 from pg_locks where not granted") == [(True,)])
+    daemon.kill_group()
+    wait_for(lambda: depth(site) == 60)
+    daemon = site.update_worker()
+    lock.rollback()
+    wait_outcomes(site, idents)
+    stop(site, daemon)
+
+
+# --- killed and restarted ---
+
+def test_killed_again_and_again(site):
+    """Between delivery, commit and acknowledgement: every event is in the database exactly once."""
+    rng = random.Random(5)
+    idents = store.evaluations(site, 400)
+    events = [e for i in idents for e in store.history(i, scores={"n": i})]
+    rng.shuffle(events)
+    channel = site.channel()
+    for part in range(6):
+        daemon = site.update_worker("--prefetch-count", 20)
+        store.publish(channel, *events[part * 200:(part + 1) * 200])
+        time.sleep(rng.uniform(0, 0.15))  # anywhere in its work
+        daemon.kill_group()
+    daemon = site.update_worker()
+    wait_outcomes(site, idents)
+    stop(site, daemon)
+    assert site.query("select count(*), count(distinct (evaluation, seq)) from event") == [(1200, 1200)]
+    assert site.query("select count(*) from attempt where ending->'scores'->>'n' = evaluation::text")[0][0] == 400
+
+
+def test_a_second_sigterm_and_a_worker_that_dies(site):
+    daemon = site.update_worker("-w", 2)
+    pid = int(site.run("pgrep", "-P", daemon.pid).stdout.split()[0])
+    os.kill(pid, signal.SIGKILL)
+    idents = store.evaluations(site, 5)
+    store.publish(site.channel(), *(e for i in idents for e in store.history(i)))
+    wait_outcomes(site, idents)
+    daemon.stop()
+
+
+def test_sighup_reads_hosts_again(site):
+    daemon = site.update_worker()
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log("read again from")
+    site.setting("lease", "banana")
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log("settings stay as they are")
+    daemon.stop()
+
+
+# --- servers that go away ---
+
+def test_database_restarted_in_the_middle(make_own_sandbox, own_services):
+    site = prepared(make_own_sandbox())
+    idents = store.evaluations(site, 200)
+    events = [e for i in idents for e in store.history(i)]
+    daemon = site.update_worker("--prefetch-count", 64)
+    channel = site.channel()
+    store.publish(channel, *events[:150])
+    own_services.kill("postgres")
+    store.publish(channel, *events[150:])
+    daemon.wait_log("events wait, trying again")
+    assert depth(site) > 0 and daemon.alive(), "the window is full, the rest stays where it is"
+    own_services.start("postgres")
+    wait_outcomes(site, idents, timeout=60)
+    assert site.query("select count(*) from event")[0][0] == 600
+    stop(site, daemon)
+
+
+def test_broker_restarted_in_the_middle(make_own_sandbox, own_services):
+    site = prepared(make_own_sandbox())
+    idents = store.evaluations(site, 100)
+    daemon = site.update_worker("--prefetch-count", 16)
+    store.publish(site.channel(), *(e for i in idents for e in store.history(i)))
+    own_services.stop("rabbitmq")
+    daemon.wait_log("trying again")
+    own_services.start("rabbitmq")
+    wait_outcomes(site, idents, timeout=60)
+    stop(site, daemon)
+
+
+def test_connections_cut_by_the_database(site):
+    idents = store.evaluations(site, 300)
+    events = [e for i in idents for e in store.history(i)]
+    daemon = site.update_worker("--prefetch-count", 32)
+    channel = site.channel()
+    for i in range(6):
+        store.publish(channel, *events[i * 150:(i + 1) * 150])
+        site.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'zr-update%%'"
+                   " and datname = current_database()")
+    wait_outcomes(site, idents, timeout=60)
+    assert site.query("select count(*) from event")[0][0] == 900
+    daemon.stop()
+
+
+def test_no_schema_ends_with_status_2(sandbox):
+    sandbox.zr("topology:apply")
+    r = sandbox.run("zr-update", check=2)
+    assert "run 'zr db:migrate'" in r.stderr
+
+
+def test_no_queue_is_said_and_mended(sandbox):
+    sandbox.zr("db:migrate")
+    store.challenge(sandbox)
+    store.submission(sandbox)
+    daemon = sandbox.update_worker(ready=False)
+    daemon.wait_log("zr topology:check")
+    sandbox.zr("topology:apply")
+    ident, = store.evaluations(sandbox)
+    store.publish(sandbox.channel(), *store.history(ident))
+    wait_outcomes(sandbox, [ident])
+
+
+# --- results ---
+
+def seal(sandbox, ident, files=None, host="devhost"):
+    folder = sandbox.state if host == "devhost" else os.path.join(sandbox.dir, "hosts", host, "zr")
+    return sealed.seal(os.path.join(folder, "sealed", ident), files or {"out.txt": b"hello", ".zr/out.log": b"log"})
+
+
+def complete(ident, attempt, obj, host="devhost", root=None):
+    return store.end(ident, 2, ident=attempt, root_hash=root or obj.root, host=host, scores={"acc": 1})
+
+
+def releases(sandbox):
+    """A queue that hears what is said to eval hosts."""
+    channel = sandbox.channel()
+    name = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(name, "zr", "control.release")
+
+    def get():
+        body = channel.basic_get(name, auto_ack=True)[2]
+        return json.loads(body) if body else None
+    return get
+
+
+def wait_results(sandbox, ident, state, timeout=30):
+    def there():
+        shown = sandbox.evaluation(ident)
+        assert shown["results"]["state"] == state, shown["results"]
+        return shown
+    return wait_for(there, timeout, interval=0.1)
+
+
+def test_results_are_collected_and_released(site):
+    get = releases(site)
+    ident, = store.evaluations(site)
+    attempt = store.attempt_id()
+    site.update_worker()
+    store.publish(site.channel(), store.started(ident, ident=attempt, host="devhost"), complete(ident, attempt, seal(site, attempt)))
+    shown = wait_results(site, ident, "stored")
+    assert shown["results"]["path"] == f"{site.state}/results/{ident}/1"
+    with open(shown["results"]["path"] + "/out.txt") as f:
+        assert f.read() == "hello"
+    said = wait_for(get)
+    assert (said["kind"], said["evaluation"], said["attempt_id"]) == ("release", str(ident), attempt)
+    wait_for(lambda: site.query("select count(*) from outbox") == [(0,)])
+
+
+def test_a_result_that_is_not_what_was_announced_is_refused(site):
+    get = releases(site)
+    ident, = store.evaluations(site)
+    attempt = store.attempt_id()
+    obj = seal(site, attempt)
+    site.query("insert into leaderboard (label, challenge, definition) values ('b', 1, '{\"label\":\"b\",\"challenge\":\"c1\"}')")
+    site.update_worker()
+    store.publish(site.channel(), complete(ident, attempt, obj, root="sha256:" + "0" * 64))
+    shown = wait_results(site, ident, "refused")
+    assert shown["results"]["path"] is None and shown["results"]["detail"]
+    assert os.path.exists(obj.pack_path) and get() is None
+    # A score whose result cannot be verified ranks nowhere.
+    wait_for(lambda: os.path.exists(site.state + "/leaderboards/b.json") and
+             site.zr_json("leaderboards:show", "b")["data"] == [])
+
+
+def test_two_attempts_of_one_ordinal_have_a_folder_each(site):
+    ident, = store.evaluations(site)
+    a, b = store.attempt_id(), store.attempt_id()
+    site.update_worker()
+    channel = site.channel()
+    for attempt, text in ((a, b"one"), (b, b"two")):
+        store.publish(channel, complete(ident, attempt, seal(site, attempt, {"out.txt": text})))
+    wait_for(lambda: site.query("select count(*) from attempt where results_state = 'stored'") == [(2,)], 30)
+    shown = site.evaluation(ident)
+    paths = {x["attempt_id"]: x["results"]["path"] for x in shown["attempts"]}
+    assert shown["attempt_id"] == b and shown["results"]["path"] == paths[b]
+    for attempt, text in ((a, "one"), (b, "two")):
+        with open(paths[attempt] + "/out.txt") as f:
+            assert f.read() == text
+
+
+def test_a_host_that_is_away_holds_up_nobody(make_sandbox):
+    site = prepared(make_sandbox(hosts=("far", "near")))
+    os.makedirs(os.path.join(site.dir, "conf.d"), exist_ok=True)
+    with open(os.path.join(site.dir, "conf.d/test-away.conf"), "w") as f:
+        f.write('host "away" {\n address = "127.0.0.1"\n port = 1\n user = "nobody"\n state_dir = "/nowhere"\n}\n')
+    idents = store.evaluations(site, 12)
+    daemon = site.update_worker()
+    events, near = [], []
+    for n, ident in enumerate(idents):
+        attempt, host = store.attempt_id(), ("away", "near", "unknown")[n % 3]
+        obj = seal(site, attempt, host="near")
+        events.append(complete(ident, attempt, obj, host=host))
+        near += [ident] if host == "near" else []
+    store.publish(site.channel(), *events)
+    for ident in near:
+        wait_results(site, ident, "stored")
+    daemon.wait_log("results of away wait")
+    daemon.wait_log('no section host "unknown"')
+    wait_outcomes(site, idents)
+    assert site.query("select count(*) from attempt where results_state = 'pending'") == [(8,)]
+
+
+def test_pending_results_are_picked_up_at_the_start(site):
+    idents = store.evaluations(site, 30)
+    daemon = site.update_worker()
+    events = []
+    for ident in idents:
+        attempt = store.attempt_id()
+        events.append(complete(ident, attempt, seal(site, attempt, {"n.txt": b"%d" % ident})))
+    store.publish(site.channel(), *events)
+    wait_outcomes(site, idents)
+    daemon.kill_group()
+    site.update_worker()
+    for ident in idents:
+        path = wait_results(site, ident, "stored", timeout=60)["results"]["path"]
+        with open(path + "/n.txt") as f:
+            assert f.read() == str(ident)
+
+
+# --- leaderboards and the outbox ---
+
+def test_leaderboards_follow_a_burst(site):
+    site.query("""insert into leaderboard (label, challenge, definition)
+                  values ('b1', 1, '{"label":"b1","challenge":"c1","score":"acc","order":"desc","entries":"all"}')""")
+    daemon = site.update_worker()
+    submissions = [store.submission(site, f"author {n}") for n in range(30)]
+    idents = [store.evaluations(site, submission_id=s)[0] for s in submissions]
+    store.publish(site.channel(), *(e for n, i in enumerate(idents) for e in store.history(i, scores={"acc": n})))
+
+    def full():
+        data = site.zr_json("leaderboards:show", "b1")["data"]
+        assert [d["score"]["acc"] for d in data] == list(range(29, -1, -1))
+        return True
+    wait_for(lambda: os.path.exists(site.state + "/leaderboards/b1.json"))
+    wait_for(full, 10, interval=0.2)
+    wait_for(lambda: site.query("select count(*) from leaderboard_dirty") == [(0,)])
+    assert daemon.log().count("leaderboard b1:") <= 5, "bursts are coalesced"
+
+
+def test_a_board_that_cannot_be_written_is_tried_again(site):
+    site.query("""insert into leaderboard (label, challenge, definition)
+                  values ('b1', 1, '{"label":"b1","challenge":"c1","score":"acc"}'), ('b0', 1, '{"label":"b0","challenge":"c1"}')""")
+    boards = site.state + "/leaderboards"
+    os.makedirs(boards + "/b1.json")
+    site.update_worker()
+    ident, = store.evaluations(site)
+    store.publish(site.channel(), *store.history(ident, scores={"acc": 1}))
+    wait_for(lambda: site.query("select error is not null from leaderboard where label = 'b1'") == [(True,)])
+    wait_for(lambda: os.path.exists(boards + "/b0.json"))
+    os.rmdir(boards + "/b1.json")
+    wait_for(lambda: os.path.isfile(boards + "/b1.json"), 20)
+    wait_for(lambda: site.query("select error from leaderboard where label = 'b1'") == [(None,)])
+
+
+def test_what_a_dead_command_left_in_the_outbox_is_published(site):
+    ident = site.query("insert into evaluation (submission, challenge, evaluator) values (1, 1, 'hello') returning id")[0][0]
+    body = json.dumps({"zr": "1.0", "type": "request", "id": str(uuid.uuid4())})
+    site.query("insert into outbox (evaluation, exchange, routing_key, message_id, body, created_at)"
+               " values (%s, 'zr', 'eval.pool.default', gen_random_uuid(), %s, now() - interval '1 minute')", ident, body)
+    # Nothing takes this one: it is kept, with the reason.
+    site.query("insert into outbox (exchange, routing_key, message_id, body, created_at)"
+               " values ('zr', 'nobody.listens', gen_random_uuid(), '{}', now() - interval '1 minute')")
+    site.update_worker()
+    wait_for(lambda: site.query("select state, queued_at is not null from evaluation where id = %s", ident) == [("queued", True)])
+    assert site.channel().basic_get("zr.eval.default", auto_ack=True)[2].decode() == body
+    rows = wait_for(lambda: site.query("select routing_key, tries, error from outbox where tries > 0"))
+    assert rows[0][0] == "nobody.listens" and rows[0][2]
