@@ -292,6 +292,7 @@ void control_events(struct keeper *k, const struct pollfd *p)
 			read_from(k, c);
 	}
 	if (p[0].revents & POLLIN) {
+		/* cppcheck-suppress nullPointer; nobody asks who calls */
 		int fd = accept4(k->control.listener, NULL, NULL, SOCK_CLOEXEC);
 
 		if (fd >= 0)

@@ -46,7 +46,7 @@ struct box {
 	struct loop *loop; /* NULL: not followed */
 	struct box_calls calls;
 	void *user;
-	bool *freed; /* set by box_free() while a callback runs */
+	bool calling, free_asked; /* a callback runs; it called box_free() */
 
 	int sock; /* to the keeper, or -1 */
 	struct loop_src *sock_src;
@@ -100,8 +100,10 @@ void box_free(struct box *b)
 {
 	if (!b)
 		return;
-	if (b->freed)
-		*b->freed = true;
+	if (b->calling) {
+		b->free_asked = true;
+		return;
+	}
 	loop_src_free(b->timer);
 	loop_src_free(b->child_src);
 	loop_src_free(b->sock_src);
@@ -417,15 +419,20 @@ static int conclude_lost(struct box *b, bool all_killed, struct err *e)
 /* Calls `member` of the user's callbacks; true if the box is gone afterwards. */
 #define CALL(b, member, ...)                                                                       \
 	({                                                                                         \
-		bool freed_ = false;                                                               \
-		if ((b)->calls.member) {                                                           \
-			(b)->freed = &freed_;                                                      \
+		(b)->calling = true;                                                               \
+		if ((b)->calls.member)                                                             \
 			(b)->calls.member((b)->user, (b), ##__VA_ARGS__);                          \
-			if (!freed_)                                                               \
-				(b)->freed = NULL;                                                 \
-		}                                                                                  \
-		freed_;                                                                            \
+		called(b);                                                                         \
 	})
+
+static bool called(struct box *b)
+{
+	b->calling = false;
+	if (!b->free_asked)
+		return false;
+	box_free(b);
+	return true;
+}
 
 static void close_socket(struct box *b)
 {
@@ -721,7 +728,12 @@ static int spawn_keeper(struct box *b, const char *keeper, int lock, int sock, s
 	if (r < 0)
 		return r;
 	b->state = BOX_RUNNING;
-	return loop_child(b->loop, b->pidfd, on_keeper_exit, b, &b->child_src, e);
+	if (loop_child(b->loop, b->pidfd, on_keeper_exit, b, &b->child_src, NULL) < 0) {
+		/* Its lock tells the same; only a zombie stays until we end. */
+		close(b->pidfd);
+		b->pidfd = -1;
+	}
+	return 0;
 }
 
 static int start_keeper(struct box *b, const char *keeper, struct err *e)
