@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -221,6 +222,21 @@ def test_sigterm_drains(site):
     site.wait_evaluation(second, "completed")
 
 
+def test_sigterm_to_every_process_drains_too(site):
+    """As Ctrl-C and service managers send it: the workers hear it twice, from there and from the supervisor."""
+    folder = hold(site)
+    worker = site.eval_worker("-w", 2, "--prefetch-count", 1)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    os.killpg(worker.pid, signal.SIGTERM)
+    worker.wait_log("draining: no new work, 1 jobs")
+    go(folder)
+    assert worker.wait(20) == 0
+    assert "told twice" not in worker.log()
+    site.wait_evaluation(ident, "completed")
+
+
 def test_second_sigterm_leaves_at_once_and_the_job_goes_on(site):
     folder = hold(site)
     worker = site.eval_worker()
@@ -229,6 +245,7 @@ def test_second_sigterm_leaves_at_once_and_the_job_goes_on(site):
     wait_for(lambda: runs(folder), 20)
     worker.signal(signal.SIGTERM)
     worker.wait_log("draining")
+    time.sleep(0.6)  # the window in which signals count as one
     worker.signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     go(folder)
