@@ -205,8 +205,15 @@ static void adopt_stdin(struct keeper *k)
 	if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
 		return;
 	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-	if (fd >= 0)
-		add_client(k, fd);
+	if (fd < 0)
+		return;
+	add_client(k, fd);
+	/* A second descriptor of it would hide our end from the worker. */
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		dup2(fd, STDIN_FILENO);
+		close(fd);
+	}
 }
 
 /* The working directory is the box folder, so the name always fits. */

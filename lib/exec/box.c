@@ -600,8 +600,8 @@ static void on_keeper_exit(void *user, unused_arg const siginfo_t *si)
 	b->child_src = loop_src_free(b->child_src);
 	close(b->pidfd);
 	b->pidfd = -1;
-	/* What it said last may still be in the socket. */
-	if (b->sock < 0)
+	/* What it said last may still be in the socket, unless that was the end. */
+	if (b->sock < 0 || b->end_told_usec)
 		check_end(b);
 }
 

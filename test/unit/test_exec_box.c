@@ -7,6 +7,7 @@
 
 #include "base/id.h"
 #include "base/str.h"
+#include "base/time.h"
 #include "exec/box.h"
 #include "exec/journal.h"
 
@@ -249,6 +250,25 @@ START_TEST(from_claim_to_release)
 	ck_assert_int_eq(wait(NULL), -1); /* the keeper was reaped */
 	ck_ok(fd_rmtree(AT_FDCWD, dir, &e), e);
 	ck_assert_int_eq(mkdir(dir, 0700), 0);
+	seen_done(&s);
+}
+END_TEST
+
+/* Files to be removed do not keep the worker waiting. */
+START_TEST(large_work_folder)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b;
+	uint64_t since;
+
+	seen_init(&s);
+	b = prepare("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); : >$i; done");
+	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	run(&s);
+	since = time_wall_usec() - s.result.finished_wall_usec;
+	ck_assert_msg(since < 900000, "told after %llu usec", (unsigned long long)since);
+	ck_ok(box_release(b, true, &e), e);
 	seen_done(&s);
 }
 END_TEST
@@ -548,6 +568,7 @@ static void tests(TCase *t)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 30);
 	tcase_add_test(t, from_claim_to_release);
+	tcase_add_test(t, large_work_folder);
 	tcase_add_test(t, one_claim);
 	tcase_add_test(t, restart_before_the_start);
 	tcase_add_test(t, restart_while_it_runs);
