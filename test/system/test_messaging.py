@@ -5,10 +5,12 @@ import os
 import re
 import time
 
+import jsonschema
 import pika
 import pytest
 
 from lib import liar
+from lib.services import ROOT
 from lib.tls import Authority, Door
 from lib.wait import wait_for
 
@@ -147,7 +149,6 @@ def test_stream_is_read_from_its_start(broker):
     ch = broker.channel()
     for i in range(3):
         ch.basic_publish("zr", f"event.log.{i}", b"{}", PERSISTENT)
-    wait_depth(broker, "zr.events", 3)
     for offset, want in ("first", ["event.log.0", "event.log.1", "event.log.2"]), ("1", ["event.log.1", "event.log.2"]):
         r = broker.run("zr-echo", "--queue", "zr.events", "--from", offset, "--json", "--count", len(want))
         seen = [json.loads(line) for line in r.stdout.splitlines()]
@@ -232,6 +233,49 @@ def test_odd_bodies_are_named(broker):
     seen = [json.loads(line)["bad"] for line in wait_lines(ear, len(HOSTILE_BODIES))]
     assert seen == [b if b != "too-deep" else seen[i] for i, b in enumerate(HOSTILE_BODIES.values())]
     assert seen[2] in ("too-deep", "malformed")
+
+
+def variants(message):
+    """The message with each member in turn missing, null, and of odd values."""
+    for key in list(message):
+        yield {k: v for k, v in message.items() if k != key}
+        for value in (None, 0, -1, 1.5, 7, "", "x", "../x", "a" * 70, [], {}, [1], {"a": 0}, {"a": 1}, True, "1.5", "2.0"):
+            yield {**message, key: value}
+    for key, value in message.items():
+        if isinstance(value, dict):
+            for inner in variants(value):
+                yield {**message, key: inner}
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for inner in variants(value[0]):
+                yield {**message, key: [inner]}
+
+
+def corpus():
+    folder = os.path.join(ROOT, "test/fuzz/corpus/message")
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as f:
+            try:
+                yield name, json.loads(f.read())
+            except ValueError:
+                pass
+
+
+def test_schema_and_programs_agree(broker):
+    """Every message of the corpus and its variants: the published JSON Schema says what the programs say."""
+    with open(os.path.join(ROOT, "conf/zr-message.schema.json")) as f:
+        schema = json.load(f)
+    jsonschema.Draft7Validator.check_schema(schema)
+    validator = jsonschema.Draft7Validator(schema)
+    messages = [m for _, m in corpus() if isinstance(m, dict)]
+    messages += [v for m in list(messages) for v in variants(m)]
+    ear = listen(broker, "--json")
+    ch = broker.amqp().channel()
+    for message in messages:
+        ch.basic_publish("zr", "echo.x", json.dumps(message), PERSISTENT)
+    seen = [json.loads(line) for line in wait_lines(ear, len(messages), 60)]
+    differ = [(m, s["bad"], s["detail"]) for m, s in zip(messages, seen) if validator.is_valid(m) != (s["bad"] is None)]
+    assert not differ, f"{len(differ)} of {len(messages)}: {differ[:3]}"
+    assert sum(s["bad"] is None for s in seen) > 50
 
 
 # --- the dead queue ---
