@@ -10,6 +10,7 @@
 #include "control.h"
 #include "exec/evaluator.h"
 #include "job.h"
+#include "ledger.h"
 #include "report.h"
 
 /* A request that is answered without a box, until the answer is on disk. */
@@ -124,18 +125,8 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 			      ret, e);
 }
 
-/* A copy of a request that this worker has claimed already: the acknowledgement was lost. */
-static bool is_ours(struct eval *ev, const struct message_request *rq)
-{
-	const struct job *j = job_find(ev, rq->evaluation);
-	const char *id = NULL;
-
-	return j && js_opt_str(j->spec->claim, "request", UUID_LEN, &id, NULL) == 1 &&
-	       str_eq(id, rq->id);
-}
-
 void claim_request(struct eval *ev, struct channel_request *token, const struct message *m,
-		   unused_arg bool redelivered)
+		   bool redelivered)
 {
 	const struct message_request *rq = &m->request;
 	const char *by = control_canceled_by(ev->control, rq->evaluation, rq->created_wall_usec);
@@ -146,7 +137,10 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 	struct err e = { 0 };
 	int r;
 
-	if (is_ours(ev, rq)) {
+	if (redelivered && ledger_has(ev->ledger, rq->id)) {
+		log_ctx(&ctx, LOG_NOTICE,
+			"evaluation %s came again after it was claimed here, ignoring",
+			rq->evaluation);
 		(void)channel_ack(ev->channel, token);
 		eval_update_intake(ev);
 		return;
@@ -170,6 +164,9 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 		give_back(ev, token, rq, e.msg);
 		return;
 	}
+	/* Without the note a lost acknowledgement could run it twice, with it nothing else changes. */
+	if (ledger_add(ev->ledger, rq->id, &e) < 0)
+		log_ctx(&ctx, LOG_WARNING, "%s, ignoring", e.msg);
 	(void)channel_ack(ev->channel, token);
 	if (job_take(ev, box, &e) < 0)
 		log_ctx(&ctx, LOG_ERR, "evaluation %s waits for the next start: %s", rq->evaluation,

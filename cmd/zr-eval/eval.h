@@ -29,6 +29,7 @@ struct eval {
 
 	struct cgroup_host cgroup;
 	struct fetcher *fetcher;
+	struct ledger *ledger;
 	struct channel *channel;
 
 	struct job_list jobs;

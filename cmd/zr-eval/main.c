@@ -38,6 +38,7 @@
 #include "control.h"
 #include "eval.h"
 #include "job.h"
+#include "ledger.h"
 #include "report.h"
 
 #define EXIT_USAGE      2
@@ -270,6 +271,8 @@ static int worker_init(struct worker *w, struct err *e)
 	if (r == 0)
 		r = fetcher_new(ev->loop, ev->settings, &ev->fetcher, e);
 	if (r == 0)
+		r = ledger_new(ev->loop, ev->settings->state_dir, &ev->ledger, e);
+	if (r == 0)
 		r = control_new(ev, &ev->control, e);
 	if (r == 0)
 		r = beat_new(ev, &ev->beat, e);
@@ -294,6 +297,7 @@ static void worker_done(struct worker *w)
 	beat_free(ev->beat);
 	control_free(ev->control);
 	fetcher_free(ev->fetcher);
+	ledger_free(ev->ledger);
 	cgroup_host_done(&ev->cgroup);
 	loop_src_free(ev->disk_timer);
 	for (size_t i = 0; i < ARRAY_LEN(w->signals); i++)

@@ -286,3 +286,32 @@ def test_priority_and_host_reach_their_queues(site):
     site.eval_worker()
     for ident in ids:
         assert site.wait_evaluation(ident, "completed")["scores"]["score"] == 5
+
+
+def hand_out(channel, queue):
+    """Takes a message and gives it back: it is redelivered from now on. Returns its body."""
+    def taken():
+        method, _properties, body = channel.basic_get(queue)
+        return (method, body) if method else None
+    method, body = wait_for(taken, 20)
+    channel.basic_nack(method.delivery_tag, requeue=True)
+    return body
+
+
+def test_request_that_comes_again_runs_once(site):
+    """Its acknowledgement was lost: the broker hands it out again, marked as redelivered, to another worker."""
+    folder = hold(site)
+    go(folder)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    channel = site.channel()
+    body = hand_out(channel, "zr.eval.default")
+    worker = site.eval_worker()
+    site.wait_evaluation(ident, "completed")
+    worker.stop()
+    channel.basic_publish("zr", "eval.pool.default", body)
+    hand_out(channel, "zr.eval.default")
+    worker = site.eval_worker()
+    worker.wait_log("came again after it was claimed here")
+    worker.stop()
+    assert runs(folder) == ["1"]
