@@ -21,8 +21,8 @@
  * the end of the supervisor: exit at once, keepers run on. SIGHUP: limits for new jobs are read
  * again; the bin folder is read for every request anyway.
  *
- * The worker is not dumpable: a job at level `none` has our uid and must not read the broker's
- * password from our memory.
+ * Neither process is dumpable: a job at level `none` has our uid and must not read the broker's
+ * password from our memory or environment.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -319,7 +319,6 @@ static int run_worker(const struct options *o, struct settings *s, struct err *e
 	TAILQ_INIT(&w.ev.jobs);
 	TAILQ_INIT(&w.ev.waits);
 	snprintf(w.ev.name, sizeof(w.ev.name), "%s/%u", s->host, o->worker);
-	prctl(PR_SET_DUMPABLE, 0);
 	r = worker_init(&w, e);
 	return r < 0 ? r : loop_run(w.ev.loop, e);
 }
@@ -452,6 +451,8 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
+	/* The passwords in our memory and environment are nobody's business. */
+	prctl(PR_SET_DUMPABLE, 0);
 	log_init("zr-eval", o.verbose ? LOG_DEBUG : LOG_INFO);
 	r = settings_load(o.conf, &s, &e);
 	if (r == 0)

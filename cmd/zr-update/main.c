@@ -338,8 +338,6 @@ static int run_worker(const struct options *o, struct settings *s, struct err *e
 	int r;
 
 	snprintf(w.up.name, sizeof(w.up.name), "%s/%u", s->host, o->worker);
-	/* The passwords in our memory are nobody's business. */
-	prctl(PR_SET_DUMPABLE, 0);
 	r = worker_init(&w, e);
 	return r < 0 ? r : loop_run(w.up.loop, e);
 }
@@ -470,6 +468,8 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
+	/* The passwords in our memory and environment are nobody's business. */
+	prctl(PR_SET_DUMPABLE, 0);
 	log_init("zr-update", o.verbose ? LOG_DEBUG : LOG_INFO);
 	r = settings_load(o.conf, &s, &e);
 	if (r == 0)

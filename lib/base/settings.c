@@ -78,7 +78,7 @@ static const struct key {
 	  "Bytes kept of each log of a job: half from its head, half from its tail." },
 	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), false, NULL,
 	  "Lock files of the GPUs; one folder for all zr roots of a host." },
-	{ "cgroup_parent", KEY_TEXT, NULL, AT(cgroup_parent), false, NULL,
+	{ "cgroup_parent", KEY_TEXT, NULL, AT(cgroup_parent), false, "ZR_CGROUP_PARENT",
 	  "Control group under which jobs get theirs; default: found at start." },
 #undef AT
 };

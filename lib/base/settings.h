@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The settings of a zr host: zr.conf, then conf.d/<name>.conf beside it in order of name, then the
- * environment (AMQP_URL, DATABASE_URL, ZR_BIN). A secret may also be a file named like its key in
- * $CREDENTIALS_DIRECTORY, which wins over zr.conf. ZR_CONF names the file; the default is
- * /etc/zr/zr.conf. zr.conf(5) explains every key. Read once, never written afterwards.
+ * environment (AMQP_URL, DATABASE_URL, ZR_BIN, ZR_CGROUP_PARENT). A secret may also be a file named
+ * like its key in $CREDENTIALS_DIRECTORY, which wins over zr.conf. ZR_CONF names the file; the
+ * default is /etc/zr/zr.conf. zr.conf(5) explains every key. Read once, never written afterwards.
  */
 #ifndef ZR_BASE_SETTINGS_H
 #define ZR_BASE_SETTINGS_H
