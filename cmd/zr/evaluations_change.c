@@ -33,7 +33,7 @@ static int cancel_one(const struct cli *c, const struct settings *s, struct db *
 	struct err e = { 0 };
 	char by[200];
 	const char *status;
-	int64_t outbox_id;
+	int64_t outbox_id = 0;
 	int r = letter_cancel(id, cli_caller(s, by, sizeof(by)), &l, &e);
 
 	if (r == 0)
@@ -144,7 +144,7 @@ int cmd_evaluations_retry(struct cli *c)
 	auto_obj(session) b = NULL;
 	auto_obj(db) d = NULL;
 	struct err e = { 0 };
-	int64_t id, outbox_id;
+	int64_t id, outbox_id = 0;
 	int attempt = 0, r;
 	const struct cli_opt opts[] = { { 0 } };
 
