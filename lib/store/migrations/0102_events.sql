@@ -13,6 +13,7 @@ create function apply_events(p jsonb) returns table (n bigint, answer int, ended
 language plpgsql
 -- Planned once, when the tables may still be empty.
 set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 begin
