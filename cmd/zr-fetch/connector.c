@@ -2,9 +2,11 @@
 /*
  * The connector resolves the name of one host and makes connections to it, so that the fetcher,
  * which reads what the host sends, needs neither. It reads one byte a request from a SEQPACKET
- * socket, and answers with a struct err and, on success, the connected socket.
+ * socket, and answers with a struct err and, on success, a descriptor: a connected socket, or the
+ * standard input and output of an ssh(1) to the same host.
  */
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -42,21 +44,104 @@ static int send_answer(int sock, const struct err *e, int fd)
 	return sendmsg(sock, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int connector_main(const char *address, const char *port)
+enum {
+	ASK_TCP = 'c',
+	ASK_SSH = 's'
+};
+
+#define SSH_PROGRAM "/usr/bin/ssh"
+
+/* The words of our one host: argv of the connector after its mode. */
+struct target {
+	char *address, *port, *user, *key, *known_hosts;
+};
+
+static int ssh_argv(const struct target *t, char ***v)
 {
-	struct ssh_host h = { .address = address };
-	uint64_t v;
+	static const char *const fixed[] = {
+		"ssh",
+		"-F",
+		"none",
+		"-T",
+		"-oBatchMode=yes",
+		"-oStrictHostKeyChecking=yes",
+		"-oGlobalKnownHostsFile=/dev/null",
+		"-oUpdateHostKeys=no",
+		"-oIdentitiesOnly=yes",
+		"-oIdentityAgent=none",
+		"-oPreferredAuthentications=publickey",
+		"-oClearAllForwardings=yes",
+		"-oControlPath=none",
+		"-oCompression=no",
+		"-oConnectTimeout=10",
+		"-oServerAliveInterval=15",
+		"-oCiphers=aes128-gcm@openssh.com,aes128-ctr",
+		"-oKexAlgorithms=curve25519-sha256",
+		"-oHostKeyAlgorithms=ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
+		"ecdsa-sha2-nistp521",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
+		if (strv_add(v, fixed[i]) < 0)
+			return -ENOMEM;
+	if (strv_addf(v, "-oUserKnownHostsFile=\"%s\"", t->known_hosts) < 0 ||
+	    strv_addf(v, "-oIdentityFile=\"%s\"", t->key) < 0 ||
+	    strv_addf(v, "-p%s", t->port) < 0 || strv_addf(v, "-l%s", t->user) < 0 ||
+	    strv_add(v, "-s") < 0 || strv_add(v, "--") < 0 || strv_add(v, t->address) < 0 ||
+	    strv_add(v, "sftp") < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* Host keys and algorithms are OpenSSH's to check, against the same file and by the same rules. */
+static int start_ssh(const struct target *t, int *ret_fd, struct err *e)
+{
+	auto_strv char **argv = NULL;
+	auto_close int theirs = -1, ours = -1, pidfd = -1;
+	int pair[2], r;
+	pid_t pid;
+
+	if (ssh_argv(t, &argv) < 0)
+		return err_nomem(e);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(e, "make a socket pair");
+	ours = pair[0];
+	theirs = pair[1];
+	r = proc_spawn(
+		&(struct proc_spec){ .path = SSH_PROGRAM,
+				     .argv = argv,
+				     .fds = (struct proc_fd[]){ { theirs, 0 }, { theirs, 1 } },
+				     .n_fds = 2 },
+		&pid, &pidfd, e);
+	if (r == 0)
+		*ret_fd = take_fd(ours);
+	return r;
+}
+
+static int start_tcp(const struct target *t, int *ret_fd, struct err *e)
+{
+	struct ssh_host h = { .address = t->address };
+	uint64_t port;
+
+	if (str_u64(t->port, &port) < 0 || port > 65535)
+		return err_input(e, "bad port");
+	h.port = (uint16_t)port;
+	return ssh_tcp_connect(&h, CONNECT_TIMEOUT, ret_fd, e);
+}
+
+int connector_main(char **argv)
+{
+	struct target t = { argv[0], argv[1], argv[2], argv[3], argv[4] };
 	char c;
 
-	if (str_u64(port, &v) < 0 || v > 65535)
-		return EXIT_USAGE;
-	h.port = (uint16_t)v;
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	/* Nobody waits for an ssh: it ends when the fetcher closes it. */
+	signal(SIGCHLD, SIG_IGN);
 	while (read(SERVE_FD, &c, 1) == 1) {
 		struct err e = { .code = 0 };
 		auto_close int fd = -1;
 
-		if (ssh_tcp_connect(&h, CONNECT_TIMEOUT, &fd, &e) == 0)
+		if ((c == ASK_SSH ? start_ssh(&t, &fd, &e) : start_tcp(&t, &fd, &e)) == 0)
 			e.code = 0;
 		if (send_answer(SERVE_FD, &e, fd) < 0)
 			break;
@@ -64,22 +149,22 @@ int connector_main(const char *address, const char *port)
 	return 0;
 }
 
-int connector_start(const char *address, uint16_t port, int *ret_fd, struct err *e)
+int connector_start(const struct args *a, const struct ssh_host *h, int *ret_fd, struct err *e)
 {
-	char text[8], self[] = "zr-fetch", mode[] = "--connector";
-	auto_free char *copy = strdup(address);
+	auto_strv char **argv = NULL;
 	auto_close int theirs = -1, pidfd = -1, ours = -1;
-	char *argv[] = { self, mode, copy, text, NULL };
 	int pair[2], r;
 	pid_t pid;
 
-	if (!copy)
+	if (strv_add(&argv, "zr-fetch") < 0 || strv_add(&argv, "--connector") < 0 ||
+	    strv_add(&argv, h->address) < 0 || strv_addf(&argv, "%u", h->port) < 0 ||
+	    strv_add(&argv, h->user) < 0 || strv_add(&argv, a->ssh_key) < 0 ||
+	    strv_add(&argv, a->known_hosts) < 0)
 		return err_nomem(e);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(e, "make a socket pair");
 	ours = pair[0];
 	theirs = pair[1];
-	snprintf(text, sizeof(text), "%u", port);
 	r = proc_spawn(&(struct proc_spec){ .path = "/proc/self/exe",
 					    .argv = argv,
 					    .fds = (struct proc_fd[]){ { theirs, SERVE_FD } },
@@ -130,13 +215,12 @@ static int take_answer(int sock, struct err *ret, int *ret_fd)
 	return 0;
 }
 
-int connector_ask(void *user, unused_arg const struct ssh_host *h, int *ret_fd, struct err *e)
+static int ask(struct fetcher *f, char what, int *ret_fd, struct err *e)
 {
-	struct fetcher *f = user;
 	struct err answer;
 	int fd = -1, r;
 
-	if (send(f->connector, "c", 1, MSG_NOSIGNAL) != 1)
+	if (send(f->connector, &what, 1, MSG_NOSIGNAL) != 1)
 		return err_sys(e, "ask for a connection");
 	r = wait_answer(f, e);
 	if (r < 0)
@@ -145,11 +229,22 @@ int connector_ask(void *user, unused_arg const struct ssh_host *h, int *ret_fd, 
 	if (r < 0)
 		return err_errno(e, r, "ask for a connection");
 	if (answer.code) {
-		*e = answer;
+		if (e)
+			*e = answer;
 		return -answer.code;
 	}
 	if (fd < 0)
 		return err_set(e, EPIPE, ERR_TRANSIENT, "no connection came");
 	*ret_fd = fd;
 	return 0;
+}
+
+int connector_ask(void *user, unused_arg const struct ssh_host *h, int *ret_fd, struct err *e)
+{
+	return ask(user, ASK_TCP, ret_fd, e);
+}
+
+int connector_ask_bulk(void *user, int *ret_fd, struct err *e)
+{
+	return ask(user, ASK_SSH, ret_fd, e);
 }

@@ -53,10 +53,13 @@ DEFINE_AUTO_DONE(source);
 /* --- connector.c: a process that only makes connections to one host -------------------------- */
 
 /* Its life: serves SERVE_FD until the other end closes. Returns an exit status. */
-int connector_main(const char *address, const char *port);
-int connector_start(const char *address, uint16_t port, int *ret_fd, struct err *e) must_check;
+int connector_main(char **argv);
+int connector_start(const struct args *a, const struct ssh_host *h, int *ret_fd,
+		    struct err *e) must_check;
 /* An ssh_connect_fn; `user` is the struct fetcher. */
 int connector_ask(void *user, const struct ssh_host *h, int *ret_fd, struct err *e);
+/* A fetch_bulk_fn: an ssh(1) of the system, if there is one. */
+int connector_ask_bulk(void *user, int *ret_fd, struct err *e);
 
 /* --- confine.c ------------------------------------------------------------------------------- */
 

@@ -14,6 +14,9 @@
  *	  | "connect"                    ^ a connected socket
  *	  v                              |
  *	connector: resolves and connects to that one host (connector.c)   reads no byte of it
+ *	  | starts, for large packs on short lines
+ *	  v
+ *	ssh(1): the pack's bytes, deciphered, to the fetcher; optional
  *
  * The first command names the host. Then, in this order: the private key and known_hosts are read,
  * the connector is started, the fetcher is confined (limits, no_new_privs, Landlock, seccomp), and
@@ -291,8 +294,8 @@ int main(int argc, char **argv)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
-	if (argc == 4 && str_eq(argv[1], "--connector"))
-		return connector_main(argv[2], argv[3]);
+	if (argc == 7 && str_eq(argv[1], "--connector"))
+		return connector_main(argv + 2);
 	r = parse_args(argc, argv, &a);
 	if (r > 0)
 		return 0;

@@ -79,8 +79,7 @@ static int set_host(struct fetcher *f, const struct ssh_host *h, struct err *e)
 	f->address = strdup(h->address);
 	f->user = strdup(h->user);
 	f->port = h->port;
-	return f->address && f->user ? connector_start(h->address, h->port, &f->connector, e)
-				     : err_nomem(e);
+	return f->address && f->user ? connector_start(f->args, h, &f->connector, e) : err_nomem(e);
 }
 
 /* --- confinement ---------------------------------------------------------------------------- */
@@ -145,6 +144,7 @@ static int run(struct fetcher *f, const struct job *j, struct fetch_result *ret,
 	uint8_t root[HASH_SIZE];
 	struct fetch_spec spec = {
 		.session = j->host ? get_session : NULL,
+		.bulk = j->host ? connector_ask_bulk : NULL,
 		.session_user = f,
 		.dir = j->dir,
 		.name = j->name,

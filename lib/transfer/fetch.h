@@ -35,7 +35,12 @@ const char *fetch_class_name(enum fetch_class c);
 /* Gives a session that works, a new one if the last one broke. It stays the callee's. */
 typedef int (*fetch_session_fn)(void *user, struct ssh **ret, struct err *e);
 
+/* Gives the two ends in one of an ssh(1) that speaks SFTP with the same host as the same user, for
+ * bulk_open(). The caller's to close. */
+typedef int (*fetch_bulk_fn)(void *user, int *ret_fd, struct err *e);
+
 struct fetch_spec {
+	fetch_bulk_fn bulk;       /* for large packs over short lines; NULL: never */
 	fetch_session_fn session; /* NULL: `dir` is a local folder */
 	void *session_user;
 	const char *dir;     /* the sealed folder */

@@ -329,6 +329,56 @@ def test_killed_fetcher_leaves_nothing_visible(site, sshd, big):
     assert os.path.getsize(site.target + "/big") == 30 << 20
 
 
+# --- the second way of reading, an ssh(1) for large packs on short lines ---
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory):
+    return seal(tmp_path_factory.mktemp("huge") / "sealed", {"huge": os.urandom(60 << 20)})
+
+
+def _huge(site, obj):
+    with open(site.target + "/huge", "rb") as f, subprocess.Popen(["zstd", "-dc", obj.pack_path], stdout=subprocess.PIPE) as z:
+        f.seek(0)
+        with tarfile.open(fileobj=z.stdout, mode="r|") as tar:
+            return tar.extractfile(tar.next()).read() == f.read()
+
+
+def test_large_packs_come_through_ssh(site, tmp_path, huge):
+    with Sshd(tmp_path / "sshd") as server:
+        status, answer = site.get(huge, server.url(huge.dir), server)
+        with open(server.path("log")) as f:
+            logins = f.read().count("Accepted publickey")
+    assert (status, logins) == (0, 2), answer
+    assert _huge(site, huge)
+
+
+def test_without_a_second_session(site, sshd, huge):
+    with Proxy(sshd.port) as proxy:
+        proxy.only = 1
+        sshd.trust(proxy.port)
+        status, answer = site.get(huge, sshd.url(huge.dir, proxy.port), sshd)
+    assert status == 0 and proxy.connections == 2, answer
+    assert _huge(site, huge)
+
+
+def test_second_session_is_cut(site, sshd, huge):
+    """The first connection is cut too: both ways of reading go on where they were."""
+    with Proxy(sshd.port, cut_after=13 << 20, cuts=2) as proxy:
+        sshd.trust(proxy.port)
+        status, answer = site.get(huge, sshd.url(huge.dir, proxy.port), sshd)
+    assert status == 0, answer
+    assert _huge(site, huge)
+
+
+def test_flipped_byte_in_a_large_pack(site, sshd, huge, tmp_path):
+    copy = str(tmp_path / "copy")
+    shutil.copytree(huge.dir, copy)
+    _flip(copy + "/result.tar.zst", 50 << 20)
+    status, answer = site.get(huge, sshd.url(copy), sshd)
+    assert (status, answer["class"]) == (1, "changed")
+    site.nothing_visible()
+
+
 # --- keys and logins: each a named, permanent error ---
 
 def _permanent(site, obj, server, words, **kw):

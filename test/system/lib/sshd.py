@@ -102,6 +102,7 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.connections = 0
+        self.only = None  # later connections than this many are closed at once
         self.bytes = 0
         self._open = set()
 
@@ -121,6 +122,9 @@ class Proxy:
             except OSError:
                 return
             self.connections += 1
+            if self.only is not None and self.connections > self.only:
+                client.close()
+                continue
             threading.Thread(target=self._serve, args=(client, self.connections), daemon=True).start()
 
     def _serve(self, client, number):

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+#include "transfer/bulk.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+
+enum {
+	FXP_INIT = 1,
+	FXP_VERSION = 2,
+	FXP_OPEN = 3,
+	FXP_READ = 5,
+	FXP_HANDLE = 102,
+	FXP_DATA = 103,
+};
+
+#define REQUEST    ((size_t)128 << 10)
+#define RING       (2 * BULK_READ_MAX)
+#define HANDLE_MAX 256
+#define REPLY_MAX  4096
+
+struct bulk {
+	int fd, abort_fd;
+	uint64_t wait_usec;
+	char handle[HANDLE_MAX];
+	uint32_t handle_len;
+	uint64_t size;
+	uint64_t asked, got; /* offsets: requested up to, arrived up to */
+	struct buf out;      /* requests being written */
+	char ring[RING];     /* the byte at offset o is at o modulo RING */
+};
+
+/* --- the descriptor ------------------------------------------------------------------------- */
+
+static int wait_for(struct bulk *b, short events, struct err *e)
+{
+	struct pollfd p[2] = { { .fd = b->fd, .events = events }, { .fd = b->abort_fd } };
+	int n;
+
+	do
+		n = poll(p, 2, (int)(b->wait_usec / 1000));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return err_sys(e, "wait for ssh");
+	if (n == 0)
+		return err_set(e, ETIMEDOUT, ERR_TRANSIENT, "ssh: no byte within the time limit");
+	if (p[1].revents)
+		return err_set(e, ECANCELED, ERR_TRANSIENT, "given up by the caller");
+	return 0;
+}
+
+static int recv_all(struct bulk *b, void *data, size_t n, struct err *e)
+{
+	char *p = data;
+
+	while (n) {
+		ssize_t k = recv(b->fd, p, n, MSG_DONTWAIT);
+		int r = 0;
+
+		if (k < 0 && errno == EAGAIN)
+			r = wait_for(b, POLLIN, e);
+		else if (k < 0 && errno != EINTR)
+			r = err_sys(e, "read from ssh");
+		else if (k == 0)
+			r = err_set(e, ECONNRESET, ERR_TRANSIENT, "ssh has ended");
+		if (r < 0)
+			return r;
+		p += k > 0 ? k : 0;
+		n -= k > 0 ? (size_t)k : 0;
+	}
+	return 0;
+}
+
+/* Requests are small; a peer that takes none while it owes us answers is waited for like one that
+ * sends nothing. */
+static int send_out(struct bulk *b, struct err *e)
+{
+	size_t at = 0;
+
+	while (at < b->out.len) {
+		ssize_t k =
+			send(b->fd, b->out.data + at, b->out.len - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		int r = 0;
+
+		if (k < 0 && errno == EAGAIN)
+			r = wait_for(b, POLLOUT, e);
+		else if (k < 0 && errno != EINTR)
+			r = err_sys(e, "write to ssh");
+		if (r < 0)
+			return r;
+		at += k > 0 ? (size_t)k : 0;
+	}
+	b->out.len = 0;
+	return 0;
+}
+
+/* --- packets -------------------------------------------------------------------------------- */
+
+static uint32_t get32(const void *data)
+{
+	const unsigned char *p = data;
+
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static int put32(struct buf *b, uint32_t v)
+{
+	unsigned char p[4] = { (unsigned char)(v >> 24), (unsigned char)(v >> 16),
+			       (unsigned char)(v >> 8), (unsigned char)v };
+
+	return buf_add(b, p, sizeof(p));
+}
+
+static int put_head(struct buf *b, size_t body, unsigned char type)
+{
+	int r = put32(b, (uint32_t)(1 + body));
+
+	return r < 0 ? r : buf_add(b, &type, 1);
+}
+
+static int malformed(struct err *e)
+{
+	return err_set(e, EPROTO, ERR_TRANSIENT, "ssh: an unexpected SFTP answer");
+}
+
+/* A short answer of the wanted type into out[REPLY_MAX]; *ret_n without the type. */
+static int recv_reply(struct bulk *b, unsigned char type, char *out, size_t *ret_n, struct err *e)
+{
+	unsigned char head[5];
+	uint32_t n;
+	int r = recv_all(b, head, sizeof(head), e);
+
+	if (r < 0)
+		return r;
+	n = get32(head);
+	if (n < 1 || n > REPLY_MAX)
+		return malformed(e);
+	r = recv_all(b, out, n - 1, e);
+	if (r < 0)
+		return r;
+	*ret_n = n - 1;
+	return head[4] == type ? 0 : malformed(e);
+}
+
+static int start(struct bulk *b, const char *path, struct err *e)
+{
+	char reply[REPLY_MAX];
+	size_t len = strlen(path), n;
+	int r = put_head(&b->out, 4, FXP_INIT);
+
+	r = r < 0 ? r : put32(&b->out, 3);
+	if (r < 0)
+		return err_nomem(e);
+	r = send_out(b, e);
+	r = r < 0 ? r : recv_reply(b, FXP_VERSION, reply, &n, e);
+	if (r < 0)
+		return r;
+	/* id 0, path, read, no attributes */
+	r = put_head(&b->out, 4 + 4 + len + 4 + 4, FXP_OPEN);
+	r = r < 0 ? r : put32(&b->out, 0);
+	r = r < 0 ? r : put32(&b->out, (uint32_t)len);
+	r = r < 0 ? r : buf_add(&b->out, path, len);
+	r = r < 0 ? r : put32(&b->out, 1);
+	r = r < 0 ? r : put32(&b->out, 0);
+	if (r < 0)
+		return err_nomem(e);
+	r = send_out(b, e);
+	r = r < 0 ? r : recv_reply(b, FXP_HANDLE, reply, &n, e);
+	if (r < 0)
+		return r;
+	if (n < 8 || get32(reply + 4) != n - 8 || n - 8 > HANDLE_MAX)
+		return malformed(e);
+	b->handle_len = (uint32_t)(n - 8);
+	memcpy(b->handle, reply + 8, b->handle_len);
+	return 0;
+}
+
+int bulk_open(int fd, const char *path, uint64_t size, uint64_t wait_usec, int abort_fd,
+	      struct bulk **ret, struct err *e)
+{
+	auto_obj(bulk) b = malloc(sizeof(*b));
+	int r;
+
+	if (!b) {
+		close(fd);
+		return err_nomem(e);
+	}
+	b->fd = fd;
+	b->abort_fd = abort_fd;
+	b->wait_usec = wait_usec;
+	b->size = size;
+	b->asked = b->got = 0;
+	b->out = (struct buf){ 0 };
+	r = start(b, path, e);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(b);
+	return 0;
+}
+
+void bulk_free(struct bulk *b)
+{
+	if (!b)
+		return;
+	close(b->fd);
+	buf_done(&b->out);
+	free(b);
+}
+
+/* --- reading -------------------------------------------------------------------------------- */
+
+static size_t length_at(const struct bulk *b, uint64_t offset)
+{
+	return b->size - offset < REQUEST ? (size_t)(b->size - offset) : REQUEST;
+}
+
+/* The request's number says where its answer belongs. */
+static uint32_t id_of(uint64_t offset)
+{
+	return (uint32_t)(offset / REQUEST + 1);
+}
+
+static int ask(struct bulk *b, uint64_t until, struct err *e)
+{
+	while (b->asked < b->size && b->asked < until) {
+		size_t n = length_at(b, b->asked);
+		int r = put_head(&b->out, 4 + 4 + b->handle_len + 8 + 4, FXP_READ);
+
+		r = r < 0 ? r : put32(&b->out, id_of(b->asked));
+		r = r < 0 ? r : put32(&b->out, b->handle_len);
+		r = r < 0 ? r : buf_add(&b->out, b->handle, b->handle_len);
+		r = r < 0 ? r : put32(&b->out, (uint32_t)(b->asked >> 32));
+		r = r < 0 ? r : put32(&b->out, (uint32_t)b->asked);
+		r = r < 0 ? r : put32(&b->out, (uint32_t)n);
+		if (r < 0)
+			return err_nomem(e);
+		b->asked += n;
+	}
+	return b->out.len ? send_out(b, e) : 0;
+}
+
+/* Answers come in the order of the requests, whole. */
+static int take(struct bulk *b, struct err *e)
+{
+	size_t n = length_at(b, b->got);
+	unsigned char head[13];
+	int r = recv_all(b, head, sizeof(head), e);
+
+	if (r < 0)
+		return r;
+	if (head[4] != FXP_DATA || get32(head) != 9 + n || get32(head + 5) != id_of(b->got) ||
+	    get32(head + 9) != n)
+		return malformed(e);
+	r = recv_all(b, b->ring + b->got % RING, n, e);
+	b->got += n;
+	return r;
+}
+
+int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, size_t *ret_n,
+	      struct err *e)
+{
+	if (offset % BULK_READ_MAX || offset > b->got || offset > b->size || n > BULK_READ_MAX) {
+		/* Begun later than at the start: what lies before is skipped, not fetched. */
+		if (offset % BULK_READ_MAX || b->asked || offset > b->size || n > BULK_READ_MAX)
+			return err_set(e, EINVAL, ERR_TRANSIENT, "ssh: not the next chunk");
+		b->asked = b->got = offset;
+	}
+	if (n > b->size - offset)
+		n = (size_t)(b->size - offset);
+	while (b->got < offset + n) {
+		/* Half a window is asked at once: fewer, larger writes. */
+		int r = b->asked - b->got > BULK_READ_MAX ? 0 : ask(b, offset + RING, e);
+
+		r = r < 0 ? r : take(b, e);
+		if (r < 0)
+			return r;
+	}
+	*ret_data = b->ring + offset % RING;
+	*ret_n = n;
+	return 0;
+}
