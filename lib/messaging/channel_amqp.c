@@ -9,7 +9,8 @@
  * place has just gone is given back.
  *
  *	CLOSED   no place is free, or not connected: nothing is asked for
- *	GETTING  queue by queue; a message starts again at the first
+ *	GETTING  queue by queue; a message starts again at the first. A queue that was empty a moment
+ *	         ago is not asked again: under load it would be asked once per message of the others
  *	WAITING  all queues were empty: consumers
  *
  * The consuming connection never publishes. Refused messages go to the dead exchange through the
@@ -27,6 +28,8 @@
 #include "messaging/topology.h"
 
 #define CONTROL_PREFETCH 200
+/* What comes into an emptied queue of high priority waits at most so long behind others. */
+#define EMPTY_USEC (10 * USEC_PER_MSEC)
 /* A refused message whose publication failed is published again after this. */
 #define DEAD_AGAIN_USEC (2 * USEC_PER_SEC)
 
@@ -48,6 +51,7 @@ struct work_queue {
 	struct amqp *c;
 	char *name;
 	struct broker_consumer *consumer; /* NULL: never needed yet */
+	uint64_t empty_usec;              /* when it was last seen empty */
 };
 
 enum intake {
@@ -326,6 +330,17 @@ static void wait_all(struct amqp *a)
 	}
 }
 
+/* The first queue from `i` on that is worth asking; n_queues: none. */
+static size_t next_queue(const struct amqp *a, size_t i)
+{
+	uint64_t now = time_mono_usec();
+
+	while (i < a->n_queues && a->queues[i].empty_usec &&
+	       now - a->queues[i].empty_usec < EMPTY_USEC)
+		i++;
+	return i;
+}
+
 static void on_got(void *user, const struct broker_reply *r)
 {
 	struct amqp *a = user;
@@ -344,7 +359,9 @@ static void on_got(void *user, const struct broker_reply *r)
 		a->intake = CLOSED;
 		return;
 	}
-	a->getting = r->empty ? a->getting + 1 : 0;
+	if (r->empty)
+		a->queues[a->getting].empty_usec = time_mono_usec();
+	a->getting = next_queue(a, r->empty ? a->getting + 1 : 0);
 	if (a->getting < a->n_queues)
 		get_next(a);
 	else
@@ -367,8 +384,11 @@ static void open_intake(struct amqp *a)
 	if (!a->up || a->intake != CLOSED || a->want == 0 || a->closed || a->get_sent)
 		return;
 	a->intake = GETTING;
-	a->getting = 0;
-	get_next(a);
+	a->getting = next_queue(a, 0);
+	if (a->getting < a->n_queues)
+		get_next(a);
+	else
+		wait_all(a);
 }
 
 static void set_want(struct channel *c, unsigned n)

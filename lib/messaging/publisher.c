@@ -16,7 +16,12 @@
 #define SEGMENT_BYTES (4u << 20)
 /* A publication that the broker refused is tried again after this. */
 #define AGAIN_USEC USEC_PER_SEC
-#define PARKED     "parked"
+/* What no queue takes waits for an operator to make one; it is tried again after this. */
+#define UNROUTED_USEC (10 * USEC_PER_SEC)
+#define PARKED        "parked"
+/* Who starts beside us may hold our folder's lock while it looks whether anybody has it. */
+#define LOCK_TRIES     50
+#define LOCK_WAIT_NSEC 100000000
 
 /* What a cookie means: the number of a record of the spool, or one of these. */
 #define COOKIE_SEND ((uint64_t)1 << 62) /* | number of a struct send */
@@ -41,6 +46,7 @@ struct publisher {
 	uint64_t last_send;
 	struct loop_src *again;
 	bool up;
+	bool unrouted; /* said since the last try */
 };
 
 printf_like(2, 3) static void warn(const struct publisher *p, const char *fmt, ...)
@@ -88,7 +94,7 @@ static bool unpack(const struct buf *b, struct publication *ret)
 
 /* --- sending ------------------------------------------------------------------------------- */
 
-/* What no queue takes, or what was never a record of ours, is kept where an operator finds it. */
+/* What can never be sent is kept where an operator finds it. */
 static void park(struct publisher *p, uint64_t id, const char *why)
 {
 	uint64_t before = id - 1;
@@ -166,6 +172,7 @@ static void on_again(void *user)
 	struct publisher *p = user;
 
 	p->cursor = 0;
+	p->unrouted = false;
 	pump(p);
 }
 
@@ -179,7 +186,11 @@ static void durable_outcome(struct publisher *p, uint64_t id, enum broker_outcom
 			p->ops->on_confirmed(p->user, id);
 		break;
 	case BROKER_RETURNED:
-		park(p, id, why ? why : "no queue takes it");
+		/* An end of an evaluation that nobody can hear yet must not get lost. */
+		if (!p->unrouted)
+			warn(p, "%s; events wait on disk: run 'zr topology:apply'", why);
+		p->unrouted = true;
+		loop_timer_set(p->again, UNROUTED_USEC);
 		break;
 	case BROKER_REFUSED:
 		loop_timer_set(p->again, AGAIN_USEC);
@@ -350,6 +361,21 @@ static int make_parked(const struct publisher *p, struct err *e)
 	return fd_mkdirs(path, 0700, e);
 }
 
+static int open_spool(struct publisher *p, struct loop *l, uint64_t bytes_max, uint64_t *cut,
+		      struct err *e)
+{
+	const struct timespec pause = { .tv_nsec = LOCK_WAIT_NSEC };
+	int r = -EWOULDBLOCK;
+
+	for (int i = 0; i < LOCK_TRIES && r == -EWOULDBLOCK; i++) {
+		if (i)
+			(void)nanosleep(&pause, NULL);
+		r = spool_open(l, p->dir, bytes_max, SEGMENT_BYTES, &spool_calls, p, &p->spool, cut,
+			       e);
+	}
+	return r;
+}
+
 int publisher_new(struct loop *l, const struct broker_conf *conf, const char *dir,
 		  uint64_t bytes_max, const struct publisher_ops *ops, void *user,
 		  struct publisher **ret, struct err *e)
@@ -364,9 +390,7 @@ int publisher_new(struct loop *l, const struct broker_conf *conf, const char *di
 	p->user = user;
 	TAILQ_INIT(&p->sends);
 	p->dir = strdup(dir);
-	r = p->dir ? spool_open(l, dir, bytes_max, SEGMENT_BYTES, &spool_calls, p, &p->spool, &cut,
-				e)
-		   : err_nomem(e);
+	r = p->dir ? open_spool(p, l, bytes_max, &cut, e) : err_nomem(e);
 	if (r == 0)
 		r = make_parked(p, e);
 	if (r == 0)

@@ -3,7 +3,7 @@
  * Events on their way to the broker: a spool and a publish-only connection. Durable events are
  * written and synced first, published in the order of their numbers, published again after a
  * reconnect or restart, and forgotten when the broker has confirmed them. Receivers see an event at
- * least once. Others are sent if the broker is there, and else dropped.
+ * least once. One that no queue takes yet waits on disk and is tried again. Others are sent if the broker is there, and else dropped.
  */
 #ifndef ZR_MESSAGING_PUBLISHER_H
 #define ZR_MESSAGING_PUBLISHER_H
@@ -20,7 +20,7 @@ struct publisher_ops {
 	void (*on_durable)(void *user, uint64_t id);
 	/* The durable event is the broker's. Numbers come in any order. */
 	void (*on_confirmed)(void *user, uint64_t id);
-	/* No queue takes it: moved to the folder "parked" of the spool, or dropped if not durable. */
+	/* It can never be sent (too long, not ours): moved to the folder "parked" of the spool. */
 	void (*on_parked)(void *user, const char *routing_key, const char *why);
 	/* `why` is NULL when up; its kind tells a wrong configuration from a bad moment. */
 	void (*on_state)(void *user, bool up, const struct err *why);

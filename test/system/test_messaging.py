@@ -235,6 +235,26 @@ def test_odd_bodies_are_named(broker):
     assert seen[2] in ("too-deep", "malformed")
 
 
+def test_worker_puts_aside_what_it_cannot_read_and_goes_on(broker):
+    """Original bytes, a reason each, and the message behind them is served at once."""
+    worker = broker.eval_worker()
+    ch = broker.channel()
+    for body in HOSTILE_BODIES:
+        ch.basic_publish("zr", "eval.pool.default", body, pika.BasicProperties(delivery_mode=2, headers={"": {"": 1}}))
+    big = b"y" * ((1 << 20) + 1)
+    ch.basic_publish("zr", "eval.pool.default", big, PERSISTENT)
+    ch.basic_publish("zr", "eval.pool.default", json.dumps(ECHO), PERSISTENT)
+    wait_depth(broker, "zr.dead", len(HOSTILE_BODIES) + 2)
+    rows = broker.zr_json("queues:dead")
+    assert {r["name"] for r in rows} == {"zr.eval.default"} and all(r["detail"] for r in rows if r["reason"] != "too-large")
+    reasons = sorted(r["reason"] for r in rows)
+    assert reasons == sorted([*HOSTILE_BODIES.values(), "too-large", "unknown-type"])
+    dead = [ch.basic_get("zr.dead", auto_ack=True)[2] for _ in rows]
+    assert sorted(dead) == sorted([*HOSTILE_BODIES, big, json.dumps(ECHO).encode()])
+    assert depth(broker, "zr.eval.default") == 0
+    worker.stop()
+
+
 def variants(message):
     """The message with each member in turn missing, null, and of odd values."""
     for key in list(message):
