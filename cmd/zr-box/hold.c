@@ -5,12 +5,14 @@
  * the way, makes the controllers available to the boxes, says READY and sleeps.
  */
 #include <errno.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -23,6 +25,7 @@ static int own_group(char *out, size_t size, struct err *e)
 	auto_buf struct buf b = { 0 };
 	int r = fd_read_file(AT_FDCWD, "/proc/self/cgroup", 1u << 20, &b, e);
 	char *p = b.data;
+	struct statfs fs;
 
 	if (r < 0)
 		return r;
@@ -34,6 +37,10 @@ static int own_group(char *out, size_t size, struct err *e)
 	p[strcspn(p, "\n")] = '\0';
 	if ((size_t)snprintf(out, size, "/sys/fs/cgroup%s", p) >= size)
 		return err_set(e, ENAMETOOLONG, ERR_HOST, "the path of our cgroup is too long");
+	if (statfs(out, &fs) < 0 || fs.f_type != CGROUP2_SUPER_MAGIC)
+		return err_set(
+			e, ENOTSUP, ERR_HOST,
+			"%s is not cgroup version 2: --hold is for hosts that have only that", out);
 	return 0;
 }
 

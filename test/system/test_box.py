@@ -162,6 +162,13 @@ def test_wrong_call(args):
     assert r.returncode in (1, 2) and r.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(boxes._mount("cgroup2") == "/sys/fs/cgroup", reason="would move into a group of this host")
+def test_hold_wants_version_2():
+    r = subprocess.run([boxes.KEEPER, "--hold"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    assert r.returncode == 1 and "cgroup version 2" in r.stderr
+    assert not os.path.exists("/sys/fs/cgroup/holder")
+
+
 # --- scores ---
 
 def test_scores_missing(box):
@@ -364,7 +371,7 @@ def test_a_gigabyte_of_output(box):
     largest = 0
     while box.process.poll() is None:
         largest = max(largest, sum(os.lstat(os.path.join(box.dir, f)).st_size for f in ("out.log", "err.log") if box.has(f)))
-        assert memory_peak(box.process.pid) < 8 << 20
+        assert memory_peak(box.process.pid) < (8 << 20 if "asan" not in boxes.KEEPER else 200 << 20)
         time.sleep(0.01)
     r = box.result()
     total = 14 + 1000000000 + 12
