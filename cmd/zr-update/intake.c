@@ -158,12 +158,22 @@ static void batch_refused(struct batch *b, const struct db_outcome *o)
 	for (size_t i = 0; i < b->n; i++) {
 		struct item *it = b->items[i];
 
-		if (it->alone && !it->park) {
+		if (it->alone && it->park)
+			it->state = ITEM_DEAD; /* not even that */
+		else if (it->alone) {
 			it->park = "data";
 			snprintf(it->detail, sizeof(it->detail), "%s", o->err.msg);
 		}
 		it->alone = true;
 	}
+}
+
+static void give_up(struct intake *in, struct item *it, const struct err *why)
+{
+	log_err("message %s cannot even be parked, to the dead queue with it: %s",
+		STR_ESC(it->routing_key), why->msg);
+	(void)broker_reject(in->broker, it->ref, false);
+	forget(in, it);
 }
 
 /* Nothing was committed, or nobody knows: everything is applied again. */
@@ -200,7 +210,10 @@ static void batch_failed(struct intake *in, struct batch *b, const struct db_out
 		break;
 	}
 	for (size_t i = 0; i < b->n; i++)
-		wait_turn(in, b->items[i]);
+		if (b->items[i]->state == ITEM_DEAD)
+			give_up(in, b->items[i], &o->err);
+		else
+			wait_turn(in, b->items[i]);
 }
 
 static void on_batch(void *user, const struct db_outcome *o)

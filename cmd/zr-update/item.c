@@ -68,12 +68,22 @@ static int fill(struct item *it, enum message_bad *ret_bad, struct err *why)
 	return 0;
 }
 
+/* Names come from strangers too, and the database takes only text. */
+static char *copy_name(const char *name)
+{
+	char text[800];
+
+	if (str_utf8_valid(name, strlen(name)))
+		return strdup(name);
+	return strdup(str_escape(text, sizeof(text), name, strlen(name)));
+}
+
 static int copy(struct item *it, const struct delivery *d)
 {
 	it->ref = d->ref;
 	it->size = d->too_large ? 0 : d->size;
-	it->routing_key = strdup(d->routing_key);
-	it->message_id = strdup(d->message_id);
+	it->routing_key = copy_name(d->routing_key);
+	it->message_id = copy_name(d->message_id);
 	it->body = malloc(it->size + 1);
 	if (!it->routing_key || !it->message_id || !it->body)
 		return -ENOMEM;

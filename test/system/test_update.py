@@ -7,6 +7,7 @@ import signal
 import time
 import uuid
 
+import pika
 import pytest
 
 from lib import sealed, store
@@ -84,6 +85,14 @@ def test_unknown_evaluations_are_parked(site):
         reason, routing_key, _, body, _ = rows[m["id"]]
         assert (reason, routing_key, json.loads(bytes(body))) == ("unknown-evaluation", store.key(m), m)
     stop(site, daemon)
+
+
+def test_names_that_are_not_text_are_parked_too(site):
+    site.update_worker()
+    m = store.started(99999)
+    properties = pika.BasicProperties(message_id=b"\xff\xfe", delivery_mode=2)
+    site.channel().basic_publish("zr", b"event.started.\xff", json.dumps(m), properties)
+    assert parked(site)[0][:2] == ("unknown-evaluation", r"event.started.\xff")
 
 
 BAD = [b"", b"{", b"[]", b"\xff\xfe", b'{"zr":"1.0","type":"event"}', b'{"zr":"2.0","type":"event"}', b"x" * 100000,
