@@ -154,7 +154,7 @@ static int add_work(const json_t *v, int width, struct buf *b)
 		r = buf_str(b, width ? " " : ": ");
 	if (r == 0 && json_is_object(p))
 		r = follow_progress(v, b);
-	return r == 0 && text && *text ? buf_fmt(b, " %s", STR_ESC(text)) : r;
+	return r == 0 && text && *text ? buf_fmt(b, ", %s", STR_ESC(text)) : r;
 }
 
 int follow_text(const json_t *evaluation, int width, struct buf *b)

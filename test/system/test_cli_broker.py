@@ -10,21 +10,27 @@ import uuid
 
 import pytest
 
-from lib.cli import ATTEMPT_ID, ZR, evaluation, event, get, submission, why, with_challenge
+from lib.cli import ATTEMPT_ID, ZR, add_challenge, evaluation, event, fresh, get, submission, why
+from lib.sandbox import Sandbox
 from lib.wait import wait_for
 
 
-@pytest.fixture
-def db(sandbox):
-    """A sandbox with a schema and a challenge."""
-    return with_challenge(sandbox)
+@pytest.fixture(scope="module")
+def shared(services):
+    box = Sandbox(services, f"cli-broker-{os.getpid()}")
+    box.zr("db:migrate")
+    box.zr("topology:apply")
+    yield box
+    box.close()
 
 
 @pytest.fixture
-def site(db):
-    """With the broker's exchanges and queues."""
-    db.zr("topology:apply")
-    return db
+def site(shared):
+    """A sandbox with schema, challenge, exchanges and queues, and nothing else in it."""
+    channel = shared.channel()
+    for queue in ("zr.dead", "zr.update", "zr.eval.default", "zr.eval.default.high", "zr.host.devhost"):
+        channel.queue_purge(queue)
+    return fresh(shared)
 
 
 # --- what goes to the broker ---
@@ -32,17 +38,18 @@ def site(db):
 def test_eval_sends_a_request(site):
     sub = submission(site)
     r = site.zr("submissions:eval", sub, "-e", "--more", "-e", "a b")
-    assert r.stdout == "evaluation 1\n" and not r.stderr
+    assert re.fullmatch(r"evaluation \d+\n", r.stdout) and not r.stderr
+    e = r.stdout.split()[-1]
     properties, m = get(site, "zr.eval.default")
     assert properties.delivery_mode == 2 and properties.content_type == "application/json" and properties.app_id == "zr"
     assert properties.message_id == m["id"] and uuid.UUID(m["id"]).version == 7
-    assert (m["zr"], m["type"], m["evaluation"], m["attempt"], m["evaluator"]) == ("1.0", "request", "1", 1, "hello")
+    assert (m["zr"], m["type"], m["evaluation"], m["attempt"], m["evaluator"]) == ("1.0", "request", e, 1, "hello")
     assert m["args"] == ["--fast", "--more", "a b"] and m["priority"] == "normal"
     s = site.zr_json("submissions:status", sub)
     assert m["submission"]["id"] == sub and m["submission"]["digest"] == s["digest"]
     assert m["submission"]["source"] == f"ssh://devhost{site.state}/submissions/{sub}"
     assert s["status"] == "queued" and site.query("select count(*) from outbox")[0][0] == 0
-    v = site.zr_json("evaluations:show", 1)
+    v = site.zr_json("evaluations:show", e)
     assert (v["status"], v["pool"], v["challenge"], v["submission"]) == ("queued", "default", "demo", int(sub))
 
 
@@ -72,21 +79,24 @@ def test_eval_refuses_what_cannot_work_before_it_records_anything(site):
     assert site.zr_json("evaluations") == [] and site.query("select count(*) from outbox")[0][0] == 0
 
 
-def test_eval_before_topology_apply(db):
-    r = db.zr("submissions:eval", submission(db), check=1)
-    assert "topology:apply" in r.stderr and db.zr_json("evaluations") == []
+def test_eval_before_topology_apply(sandbox):
+    sandbox.zr("db:migrate")
+    add_challenge(sandbox)
+    r = sandbox.zr("submissions:eval", submission(sandbox), check=1)
+    assert "topology:apply" in r.stderr and sandbox.zr_json("evaluations") == []
 
 
 def test_broker_away_loses_nothing(site):
     sub = submission(site)
     r = site.zr("submissions:eval", sub, env={"AMQP_URL": "amqp://u:s3cret@127.0.0.1:1/"})
-    assert r.stdout == "evaluation 1\n" and "zr-update will send it" in r.stderr and r.stderr.count("\n") == 1
+    e = int(r.stdout.split()[-1])
+    assert r.stdout == f"evaluation {e}\n" and "zr-update will send it" in r.stderr and r.stderr.count("\n") == 1
     assert "s3cret" not in r.stderr
-    v = site.zr_json("evaluations:show", 1)
+    v = site.zr_json("evaluations:show", e)
     assert v["status"] == "created" and v["outbox"]["tries"] == 0
-    assert "has not reached the broker yet" in why(site, 1)
-    assert site.query("select routing_key, body::json->>'evaluation' from outbox") == [("eval.pool.default", "1")]
-    assert site.zr("evaluations:cancel", 1, env={"AMQP_URL": "amqp://127.0.0.1:1/"}).stdout == "canceled 1\n"
+    assert "has not reached the broker yet" in why(site, e)
+    assert site.query("select routing_key, body::json->>'evaluation' from outbox") == [("eval.pool.default", str(e))]
+    assert site.zr("evaluations:cancel", e, env={"AMQP_URL": "amqp://127.0.0.1:1/"}).stdout == f"canceled {e}\n"
     # A request that never left is taken back.
     assert [r[0] for r in site.query("select routing_key from outbox")] == ["control.cancel"]
 
@@ -128,8 +138,10 @@ def test_cancel(site):
     channel.basic_qos(prefetch_count=10)
     seen = []
     for method, _, body in channel.consume("zr.control", arguments={"x-stream-offset": "first"}, inactivity_timeout=10):
-        seen.append(json.loads(body))
+        if method is None:
+            break
         channel.basic_ack(method.delivery_tag)
+        seen += [m for m in [json.loads(body)] if m["evaluation"] in ids]
         if len(seen) == 2:
             break
     assert [(m["type"], m["kind"], m["evaluation"]) for m in seen] == [("control", "cancel", i) for i in ids[:2]]
@@ -190,28 +202,28 @@ def raw(box, *args):
     return r.returncode, r.stdout, r.stderr
 
 
-def test_logs_of_a_stored_result(db):
-    e = evaluation(db, submission(db))
-    event(db, e, "completed", 0, reason="ok", exit_code=0, root_hash="sha256:" + "0" * 64)
+def test_logs_of_a_stored_result(site):
+    e = evaluation(site, submission(site))
+    event(site, e, "completed", 0, reason="ok", exit_code=0, root_hash="sha256:" + "0" * 64)
     noise = bytes(range(256)) * 300
-    path = stored(db, e, out=noise, err=b"oops\n")
-    assert raw(db, "evaluations:logs", e)[:2] == (0, noise + b"oops\n")
-    assert raw(db, "evaluations:logs", e, "--stream", "err") == (0, b"oops\n", b"")
-    assert raw(db, "evaluations:logs", e, "-f", "--stream", "out") == (0, noise, b"")
-    assert db.zr_json("evaluations:show", e)["results"] == {"state": "stored", "path": path, "detail": None}
-    assert "has no attempt 7" in db.zr("evaluations:logs", e, "--attempt", 7, check=2).stderr
+    path = stored(site, e, out=noise, err=b"oops\n")
+    assert raw(site, "evaluations:logs", e)[:2] == (0, noise + b"oops\n")
+    assert raw(site, "evaluations:logs", e, "--stream", "err") == (0, b"oops\n", b"")
+    assert raw(site, "evaluations:logs", e, "-f", "--stream", "out") == (0, noise, b"")
+    assert site.zr_json("evaluations:show", e)["results"] == {"state": "stored", "path": path, "detail": None}
+    assert "has no attempt 7" in site.zr("evaluations:logs", e, "--attempt", 7, check=2).stderr
     os.unlink(os.path.join(path, ".zr", "out.log"))
     os.symlink("/etc/passwd", os.path.join(path, ".zr", "out.log"))
-    status, out, err = raw(db, "evaluations:logs", e)
+    status, out, err = raw(site, "evaluations:logs", e)
     assert status == 1 and b"root:" not in out and b"out.log" in err
 
 
-def test_logs_on_a_terminal_are_harmless(db):
-    e = evaluation(db, submission(db))
-    event(db, e, "completed", 0, reason="ok", exit_code=0, root_hash="sha256:" + "0" * 64)
-    stored(db, e, out=b"plain \xc3\xbc\n\x1b[31mred\x9b\x07\n" + b"long" * 300 + b"\nover\rwritten\r\nend\n")
+def test_logs_on_a_terminal_are_harmless(site):
+    e = evaluation(site, submission(site))
+    event(site, e, "completed", 0, reason="ok", exit_code=0, root_hash="sha256:" + "0" * 64)
+    stored(site, e, out=b"plain \xc3\xbc\n\x1b[31mred\x9b\x07\n" + b"long" * 300 + b"\nover\rwritten\r\nend\n")
     master, slave = pty.openpty()
-    p = subprocess.Popen([ZR, "evaluations:logs", str(e)], env=db.env, stdin=slave, stdout=slave, stderr=slave)
+    p = subprocess.Popen([ZR, "evaluations:logs", str(e)], env=site.env, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     seen = b""
     try:
@@ -237,7 +249,7 @@ def test_logs_from_the_stream(site):
     event(site, e, "started", 0)
     channel = site.channel()
     say(channel, e, "out", 0, "one\n", 1)
-    say(channel, e + 1, "out", 0, "of another\n", 1)
+    say(channel, e + 1_000_000, "out", 0, "of another\n", 1)
     say(channel, e, "out", 0, "one\n", 1)
     say(channel, e, "out", 2, "e\ntwo\n", 2)
     say(channel, e, "err", 0, "warning\n", 3)
@@ -273,8 +285,7 @@ def test_logs_of_what_never_ran(site):
 # --- pushing to a host ---
 
 def test_push_to_a_host(make_sandbox):
-    box = with_challenge(make_sandbox(hosts=["oberon"]))
-    box.zr("topology:apply")
+    box = add_challenge(make_sandbox(hosts=["oberon"]).prepare())
     sub = submission(box)
     box.zr("submissions:eval", sub, "--host", "oberon")
     m = get(box, "zr.host.oberon")[1]
@@ -290,8 +301,7 @@ def test_push_to_a_host(make_sandbox):
 
 
 def test_unknown_host_key_is_refused(make_sandbox):
-    box = with_challenge(make_sandbox(hosts=["oberon"]))
-    box.zr("topology:apply")
+    box = add_challenge(make_sandbox(hosts=["oberon"]).prepare())
     sub = submission(box)
     box.setting("ssh_known_hosts", box.file("no_known_hosts"))
     r = box.zr("submissions:eval", sub, "--host", "oberon", check=2)
