@@ -118,7 +118,7 @@ static void next_challenge(struct boards *b)
 {
 	struct db_args a = { 0 };
 
-	if (b->at == b->n || !leader_is_me(b->update->leader)) {
+	if (!b->marks || b->at == b->n || !leader_is_me(b->update->leader)) {
 		round_over(b);
 		return;
 	}

@@ -76,7 +76,7 @@ static struct pull *pull_new(const struct result_due *d)
 	if (!p)
 		return NULL;
 	for (size_t i = 0; i < ARRAY_LEN(p->texts); i++)
-		if (!(p->texts[i] = strdup(texts[i])))
+		if (!texts[i] || !(p->texts[i] = strdup(texts[i])))
 			return NULL;
 	p->due = *d;
 	p->due.attempt_id = p->texts[0];
