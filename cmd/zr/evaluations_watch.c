@@ -23,17 +23,24 @@ struct watch {
 	struct shown {
 		json_int_t id;
 		struct follow_shown shown;
+		struct buf text; /* the line last printed */
 	} * shown;
 	size_t n_shown;
 	int drawn; /* lines on the terminal that the next drawing replaces */
 };
+
+static void shown_done(struct shown *s)
+{
+	follow_shown_done(&s->shown);
+	buf_done(&s->text);
+}
 
 static void watch_done(struct watch *w)
 {
 	follow_done(&w->follow);
 	json_decref(w->seen);
 	for (size_t i = 0; i < w->n_shown; i++)
-		follow_shown_done(&w->shown[i].shown);
+		shown_done(&w->shown[i]);
 	free(w->shown);
 }
 DEFINE_AUTO_DONE(watch);
@@ -88,31 +95,35 @@ static int print_changes(struct watch *w, const json_t *v)
 	return 0;
 }
 
-static struct follow_shown *find_shown(struct watch *w, json_int_t id)
+static struct shown *find_shown(struct watch *w, json_int_t id)
 {
 	struct shown *more;
 
 	for (size_t i = 0; i < w->n_shown; i++)
 		if (w->shown[i].id == id)
-			return &w->shown[i].shown;
+			return &w->shown[i];
 	more = reallocarray(w->shown, w->n_shown + 1, sizeof(*more));
 	if (!more)
 		return NULL;
 	w->shown = more;
 	more[w->n_shown] = (struct shown){ .id = id, .shown = { .fraction = -1 } };
-	return &more[w->n_shown++].shown;
+	return &more[w->n_shown++];
 }
 
 static int print_line(struct watch *w, const json_t *v)
 {
 	json_int_t id = json_integer_value(json_object_get(v, "id"));
-	struct follow_shown *shown = find_shown(w, id);
+	struct shown *shown = find_shown(w, id);
 	auto_buf struct buf b = { 0 };
 
 	if (!shown || follow_text(v, 0, &b) < 0)
 		return -ENOMEM;
-	if (follow_worth_a_line(shown, v))
-		printf("%lld %s\n", (long long)id, b.data);
+	if (str_eq(shown->text.data, b.data) || !follow_worth_a_line(&shown->shown, v))
+		return 0;
+	printf("%lld %s\n", (long long)id, b.data);
+	buf_done(&shown->text);
+	shown->text = b;
+	b = (struct buf){ 0 };
 	return 0;
 }
 
