@@ -150,10 +150,12 @@ void finish(struct keeper *k)
 		/* A job of which nothing was executed has nothing to seal. */
 		if (k->result.started_wall_usec)
 			collect(k);
-		cgroup_remove(&k->cg, NULL);
 	}
 	conclude(k);
 	control_close(k);
+	/* Nobody waits for this. */
+	if (!k->stuck)
+		cgroup_remove(&k->cg, NULL);
 	if (k->result.root_hash && !k->stuck)
 		clean_up(k);
 }

@@ -496,10 +496,11 @@ static int remove_below(const char *parent, const char *name, struct err *e)
 	for (unsigned i = 0; unlinkat(fd, name, AT_REMOVEDIR) < 0; i++) {
 		if (errno == ENOENT)
 			return 0;
-		/* The last process is dead but may not be off the books yet. */
-		if (errno != EBUSY || i >= 50)
+		/* The last process is dead but may not be off the books yet: on a busy host that
+		 * takes its time. Two seconds in all. */
+		if (errno != EBUSY || i >= 20)
 			return err_sys(e, "remove %s/%s", parent, name);
-		usleep(1000);
+		usleep(1000u << (i < 7 ? i : 7));
 	}
 	return 0;
 }

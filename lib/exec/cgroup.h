@@ -61,7 +61,7 @@ int cgroup_join(const struct cgroup_box *c, bool in_v2) must_check;
 int cgroup_signal(const struct cgroup_box *c, int signo);
 /* -ENOENT without any directory. */
 int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
-/* Removes the directories, which must be empty; waits a few milliseconds for the kernel. */
+/* Removes the directories, which must be empty; waits for the kernel, two seconds at most. */
 int cgroup_remove(const struct cgroup_box *c, struct err *e);
 
 /* Counters; -ENOENT where there is none. */
