@@ -140,6 +140,8 @@ void loop_timer_set(struct loop_src *s, uint64_t after_usec)
 		(void)sd_event_source_set_enabled(s->src, SD_EVENT_OFF);
 		return;
 	}
+	/* 1 ms of accuracy coalesces; what is wanted at once is not put off by it. */
+	(void)sd_event_source_set_time_accuracy(s->src, after_usec ? 1000 : 1);
 	(void)sd_event_source_set_time(s->src, now + after_usec);
 	(void)sd_event_source_set_enabled(s->src, SD_EVENT_ONESHOT);
 }
@@ -153,7 +155,6 @@ int loop_timer(struct loop *l, uint64_t after_usec, loop_timer_fn fn, void *user
 	if (!s)
 		return err_nomem(e);
 	s->on_timer = fn;
-	/* 1 ms of accuracy: enough to coalesce, little enough for a 10 ms goal. */
 	r = src_ready(s,
 		      sd_event_add_time(l->ev, &s->src, CLOCK_MONOTONIC, UINT64_MAX / 2, 1000,
 					call_timer, s),

@@ -137,7 +137,7 @@ int journal_open(int box_dirfd, int *ret_fd, struct err *e)
 }
 
 /* Takes the record, which may be NULL for want of memory. */
-static int add(int fd, json_t *record, bool sync, struct err *e)
+static int add(int fd, json_t *record, struct err *e)
 {
 	auto_free char *text = record ? js_text(record) : NULL;
 	auto_free char *line = NULL;
@@ -147,16 +147,14 @@ static int add(int fd, json_t *record, bool sync, struct err *e)
 	if (n < 0)
 		return err_nomem(e);
 	r = fd_write_all(fd, line, (size_t)n);
-	if (r < 0)
-		return err_errno(e, r, "write " JOURNAL_FILE);
-	if (sync && fdatasync(fd) < 0)
-		return err_sys(e, "sync " JOURNAL_FILE);
-	return 0;
+	return r < 0 ? err_errno(e, r, "write " JOURNAL_FILE) : 0;
 }
 
 /*
- * Not synced: the page cache outlives every crash but the host's own, and after that the boot id in
- * spec.json tells that whatever ran is gone, whether it had started or not.
+ * Nothing here is synced: the page cache outlives every crash but the host's own, and after that the
+ * boot id in spec.json tells that whatever ran is gone. A box whose `done` was torn off then counts
+ * as lost; if its worker had said more before, that was synced in the worker's spool, goes out first
+ * and has the same key, so that `lost` changes nothing.
  */
 int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
 			struct err *e)
@@ -166,16 +164,15 @@ int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *
 	return add(fd,
 		   json_pack("{s:s, s:s, s:s, s:O}", "t", "started", "at", time_text(at, wall_usec),
 			     "phase", phase_name(p), "isolation", isolation),
-		   false, e);
+		   e);
 }
 
 int journal_add_phase(int fd, enum phase p, struct err *e)
 {
-	return add(fd, json_pack("{s:s, s:s}", "t", "phase", "phase", phase_name(p)), false, e);
+	return add(fd, json_pack("{s:s, s:s}", "t", "phase", "phase", phase_name(p)), e);
 }
 
-/* Synced: the worker publishes this, and a host that restarts must not then call the box lost. */
 int journal_add_done(int fd, const struct box_result *r, struct err *e)
 {
-	return add(fd, json_pack("{s:s, s:o}", "t", "done", "result", box_result_json(r)), true, e);
+	return add(fd, json_pack("{s:s, s:o}", "t", "done", "result", box_result_json(r)), e);
 }

@@ -2,7 +2,7 @@
 /*
  * A segment file is a sequence of records: magic, length, eight bytes of SHA-256 over length and
  * payload, payload. Appending writes at once; the deferred sync at the end of a loop turn, or the
- * timer when turns do not end, makes all of it durable with one fdatasync(). After a failed sync the
+ * timer under load, makes all of it durable with one fdatasync(). After a failed sync the
  * kernel may have dropped the pages, so what is not durable yet is kept in memory and written again
  * to a new segment.
  */
@@ -22,8 +22,10 @@
 #define HEADER_SIZE 16
 #define SUM_SIZE    8
 #define DROPPED     0x80000000u
-/* Appending without a break must not put off the sync for longer. */
+/* Under load a sync waits so long for company: it costs the disk the same for many records as for one.
+ * A record that comes alone is synced at the end of the loop's turn. */
 #define SYNC_LATEST_USEC (5 * USEC_PER_MSEC)
+#define LOAD_USEC        (20 * USEC_PER_MSEC)
 #define RETRY_USEC       USEC_PER_SEC
 
 struct header {
@@ -57,6 +59,7 @@ struct spool {
 	struct segment *reading; /* whose descriptor is kept open in read_fd */
 	int read_fd;
 	struct loop_src *defer, *timer;
+	uint64_t synced_usec;
 	bool armed;
 };
 
@@ -184,7 +187,8 @@ static int open_active(struct spool *s, uint64_t first_id, struct err *e)
 
 static void arm(struct spool *s, uint64_t latest_usec)
 {
-	loop_defer_arm(s->defer);
+	if (time_mono_usec() - s->synced_usec > LOAD_USEC)
+		loop_defer_arm(s->defer);
 	if (!s->armed)
 		loop_timer_set(s->timer, latest_usec);
 	s->armed = true;
@@ -319,6 +323,7 @@ int spool_sync(struct spool *s, struct err *e)
 	}
 	s->pending.len = 0;
 	s->durable_id = s->last_id;
+	s->synced_usec = time_mono_usec();
 	retire_active(s);
 	if (s->ops->on_durable)
 		s->ops->on_durable(s->user, s->durable_id);
