@@ -29,9 +29,11 @@ struct bulk {
 	char handle[HANDLE_MAX];
 	uint32_t handle_len;
 	uint64_t size;
-	uint64_t asked, got; /* offsets: requested up to, arrived up to */
-	struct buf out;      /* requests being written */
-	char ring[RING];     /* the byte at offset o is at o modulo RING */
+	uint64_t asked, got;    /* offsets: requested up to, arrived up to */
+	unsigned char head[13]; /* of the answer that is coming in: length, type, id, length */
+	size_t part;            /* bytes of it, head included, that are here */
+	struct buf out;         /* requests being written */
+	char ring[RING];        /* the byte at offset o is at o modulo RING */
 };
 
 /* --- the descriptor ------------------------------------------------------------------------- */
@@ -193,7 +195,7 @@ int bulk_open(int fd, const char *path, uint64_t size, uint64_t wait_usec, int a
 	b->abort_fd = abort_fd;
 	b->wait_usec = wait_usec;
 	b->size = size;
-	b->asked = b->got = 0;
+	b->asked = b->got = b->part = 0;
 	b->out = (struct buf){ 0 };
 	r = start(b, path, e);
 	if (r < 0)
@@ -243,21 +245,47 @@ static int ask(struct bulk *b, uint64_t until, struct err *e)
 	return b->out.len ? send_out(b, e) : 0;
 }
 
-/* Answers come in the order of the requests, whole. */
-static int take(struct bulk *b, struct err *e)
+static int check_head(const struct bulk *b, size_t n, struct err *e)
+{
+	const unsigned char *h = b->head;
+
+	if (h[4] != FXP_DATA || get32(h) != 9 + n || get32(h + 5) != id_of(b->got) ||
+	    get32(h + 9) != n)
+		return malformed(e);
+	return 0;
+}
+
+/* One recv() of the next answer, which come in the order of the requests, whole. 1: bytes came.
+ * 0: none are there. */
+static int step(struct bulk *b, struct err *e)
 {
 	size_t n = length_at(b, b->got);
-	unsigned char head[13];
-	int r = recv_all(b, head, sizeof(head), e);
+	bool in_head = b->part < sizeof(b->head);
+	char *to = in_head ? (char *)b->head + b->part
+			   : b->ring + b->got % RING + (b->part - sizeof(b->head));
+	size_t want = (in_head ? sizeof(b->head) : sizeof(b->head) + n) - b->part;
+	ssize_t k = recv(b->fd, to, want, MSG_DONTWAIT);
 
-	if (r < 0)
-		return r;
-	if (head[4] != FXP_DATA || get32(head) != 9 + n || get32(head + 5) != id_of(b->got) ||
-	    get32(head + 9) != n)
-		return malformed(e);
-	r = recv_all(b, b->ring + b->got % RING, n, e);
-	b->got += n;
-	return r;
+	if (k < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (k < 0)
+		return err_sys(e, "read from ssh");
+	if (k == 0)
+		return err_set(e, ECONNRESET, ERR_TRANSIENT, "ssh has ended");
+	b->part += (size_t)k;
+	if (b->part == sizeof(b->head) && check_head(b, n, e) < 0)
+		return -EPROTO;
+	if (b->part == sizeof(b->head) + n) {
+		b->got += n;
+		b->part = 0;
+	}
+	return 1;
+}
+
+void bulk_pump(struct bulk *b)
+{
+	while (b->got < b->asked && step(b, NULL) > 0)
+		continue;
 }
 
 int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, size_t *ret_n,
@@ -275,7 +303,9 @@ int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, 
 		/* Half a window is asked at once: fewer, larger writes. */
 		int r = b->asked - b->got > BULK_READ_MAX ? 0 : ask(b, offset + RING, e);
 
-		r = r < 0 ? r : take(b, e);
+		r = r < 0 ? r : step(b, e);
+		if (r == 0)
+			r = wait_for(b, POLLIN, e);
 		if (r < 0)
 			return r;
 	}

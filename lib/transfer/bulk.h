@@ -24,4 +24,8 @@ DEFINE_AUTO(bulk);
 int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, size_t *ret_n,
 	      struct err *e) must_check;
 
+/* Takes in what is there without waiting, so that the other end goes on while we work on a chunk.
+ * An error shows at the next read. */
+void bulk_pump(struct bulk *b);
+
 #endif

@@ -17,6 +17,7 @@
 #define BULK_RTT2_USEC   (12 * USEC_PER_MSEC)
 #define BULK_WAIT_USEC   (10 * USEC_PER_SEC)
 #define DEF_KEEP_AFTER   (5 * USEC_PER_SEC)
+#define PIECE            ((size_t)256 << 10)
 #define PROGRESS_USEC    (USEC_PER_SEC / 2)
 #define PART_AGE_MAX_SEC 86400
 #define LOCK_POLL_MS     20
@@ -43,7 +44,9 @@ struct fetch {
 	int part;
 	uint64_t part_end; /* its size when it was opened: what an earlier try kept */
 	uint64_t started;
-	size_t next; /* chunk */
+	size_t next;       /* chunk */
+	const void *chunk; /* what of the last one is still to be given */
+	size_t chunk_left;
 	uint64_t fetched, last_progress;
 	unsigned tries;
 	uint64_t trouble; /* when the first of these tries failed */
@@ -288,13 +291,25 @@ static int load_manifest(struct fetch *f)
 
 /* --- chunks --------------------------------------------------------------------------------- */
 
+/* Work on a chunk is done in pieces; in between the next chunk is taken in. */
+static void pump(const struct fetch *f)
+{
+	if (f->bulk)
+		bulk_pump(f->bulk);
+}
+
 static bool chunk_right(const struct fetch *f, const void *data, size_t n)
 {
 	uint8_t sum[HASH_SIZE];
+	const char *p = data;
 	struct hash h;
 
 	hash_init(&h);
-	hash_add(&h, data, n);
+	for (size_t k; n; p += k, n -= k) {
+		k = n < PIECE ? n : PIECE;
+		hash_add(&h, p, k);
+		pump(f);
+	}
 	hash_end(&h, sum);
 	return memcmp(sum, f->m.chunks[f->next], HASH_SIZE) == 0;
 }
@@ -394,9 +409,8 @@ static void tell_progress(struct fetch *f, uint64_t bytes)
 	f->spec->progress(f->spec->progress_user, bytes, f->m.pack_size);
 }
 
-static int next_chunk(void *user, const void **ret_data, size_t *ret_n, struct err *e)
+static int next_chunk(struct fetch *f, const void **ret_data, size_t *ret_n)
 {
-	struct fetch *f = user;
 	uint64_t offset = f->next * MANIFEST_CHUNK, left = f->m.pack_size - offset;
 	size_t n = left < MANIFEST_CHUNK ? (size_t)left : (size_t)MANIFEST_CHUNK;
 	int r = 0;
@@ -404,7 +418,6 @@ static int next_chunk(void *user, const void **ret_data, size_t *ret_n, struct e
 	*ret_n = 0;
 	if (f->next == f->m.n_chunks)
 		return 0;
-	f->e = e;
 	if (chunk_from_part(f, offset, n))
 		*ret_data = f->data;
 	else
@@ -414,6 +427,26 @@ static int next_chunk(void *user, const void **ret_data, size_t *ret_n, struct e
 	f->next++;
 	*ret_n = n;
 	tell_progress(f, offset + n);
+	return 0;
+}
+
+/* An extract_read_fn. */
+static int next_piece(void *user, const void **ret_data, size_t *ret_n, struct err *e)
+{
+	struct fetch *f = user;
+	int r;
+
+	f->e = e;
+	if (f->chunk_left == 0) {
+		r = next_chunk(f, &f->chunk, &f->chunk_left);
+		if (r < 0)
+			return r;
+	}
+	pump(f);
+	*ret_data = f->chunk;
+	*ret_n = f->chunk_left < PIECE ? f->chunk_left : PIECE;
+	f->chunk = (const char *)f->chunk + *ret_n;
+	f->chunk_left -= *ret_n;
 	return 0;
 }
 
@@ -507,7 +540,7 @@ static int transfer(struct fetch *f, bool *ret_already)
 	r = r < 0 ? r : open_part(f, 0);
 	f->started = time_mono_usec();
 	r = r < 0 ? r : open_stage(f, &stage);
-	r = r < 0 ? r : extract_tree(&f->m, next_chunk, f, stage, f->e);
+	r = r < 0 ? r : extract_tree(&f->m, next_piece, f, stage, f->e);
 	r = r < 0 ? r : write_kept_manifest(f, stage);
 	return r < 0 ? r : publish(f, ret_already);
 }
