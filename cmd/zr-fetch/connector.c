@@ -77,8 +77,8 @@ static int ssh_argv(const struct target *t, char ***v)
 		"-oServerAliveInterval=15",
 		"-oCiphers=aes128-gcm@openssh.com,aes128-ctr",
 		"-oKexAlgorithms=curve25519-sha256",
-		"-oHostKeyAlgorithms=ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
-		"ecdsa-sha2-nistp521",
+		("-oHostKeyAlgorithms=ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
+		 "ecdsa-sha2-nistp521"),
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(fixed); i++)

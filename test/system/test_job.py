@@ -2,6 +2,7 @@
 """The main job through the programs a person uses: submit, evaluate, record, collect, rank."""
 import json
 import os
+import re
 import signal
 import time
 
@@ -315,3 +316,33 @@ def test_request_that_comes_again_runs_once(site):
     worker.wait_log("came again after it was claimed here")
     worker.stop()
     assert runs(folder) == ["1"]
+
+
+def test_low_disk_stops_the_intake_until_there_is_space(site):
+    folder = hold(site)
+    go(folder)
+    site.setting("spool_reserve", "900T")
+    worker = site.eval_worker()
+    worker.wait_log("less than spool_reserve is free")
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    assert site.evaluation(ident)["status"] == "queued" and not runs(folder)
+    site.setting("spool_reserve", "1M")
+    worker.signal(signal.SIGHUP)
+    worker.wait_log("read again from")
+    site.wait_evaluation(ident, "completed")
+
+
+def test_wrong_broker_password_ends_the_worker_with_one_sentence(site):
+    url = re.sub(r"://([^:]+):[^@]+@", r"://\1:not-it@", site.env["AMQP_URL"])
+    worker = site.start("zr", "worker:run:eval", ready=False, env={"AMQP_URL": url})
+    assert worker.wait(30) == 2
+    assert "not-it" not in worker.log()
+    assert re.search(r"password|login|refused", worker.log(), re.I), worker.log()
+
+
+def test_missing_queues_end_the_worker_with_the_cure(sandbox):
+    sandbox.zr("db:migrate")
+    worker = sandbox.start("zr", "worker:run:eval", ready=False)
+    assert worker.wait(30) == 2
+    assert "zr topology:apply" in worker.log()
