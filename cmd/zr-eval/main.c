@@ -24,11 +24,10 @@
  * Neither process is dumpable: a job at level `none` has our uid and must not read the broker's
  * password from our memory or environment.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 
+#include "base/daemon.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -47,12 +46,6 @@
 #define TWICE_USEC (500 * USEC_PER_MSEC)
 /* Events that wait for the broker: hours of them. */
 #define EVENT_SPOOL_MAX ((uint64_t)1 << 30)
-
-struct options {
-	char *conf;
-	unsigned workers, prefetch, worker;
-	bool check, verbose;
-};
 
 /* --- one worker ---------------------------------------------------------------------------- */
 
@@ -307,7 +300,7 @@ static void worker_done(struct worker *w)
 }
 DEFINE_AUTO_DONE(worker);
 
-static int run_worker(const struct options *o, struct settings *s, struct err *e)
+static int run_worker(const struct daemon_options *o, struct settings *s, struct err *e)
 {
 	auto_done(worker) w = { .ev = { .settings = s,
 					.conf = o->conf,
@@ -323,118 +316,6 @@ static int run_worker(const struct options *o, struct settings *s, struct err *e
 	return r < 0 ? r : loop_run(w.ev.loop, e);
 }
 
-/* --- the supervisor ------------------------------------------------------------------------ */
-
-static void on_super_report(int level, const char *text)
-{
-	log_ctx(NULL, level, "%s", text);
-}
-
-static int run_supervisor(const struct options *o, struct err *e)
-{
-	auto_strv char **argv = NULL;
-
-	if (strv_add(&argv, "zr-eval") < 0 ||
-	    (o->conf && strv_addf(&argv, "--conf=%s", o->conf) < 0) ||
-	    strv_addf(&argv, "--prefetch-count=%u", o->prefetch) < 0 ||
-	    (o->verbose && strv_add(&argv, "--verbose") < 0))
-		return err_nomem(e);
-	return super_run(&(struct super_spec){ .workers = o->workers,
-					       .argv = argv,
-					       .report = on_super_report },
-			 e);
-}
-
-static void print_help(void)
-{
-	puts("usage: zr-eval [OPTIONS]\n\n"
-	     "Takes evaluation requests from the broker and runs them.\n\n"
-	     "  -w, --number-of-workers NB_WORKERS\n"
-	     "                                Number of processes to allow for workers\n"
-	     "      --prefetch-count PREFETCH_COUNT\n"
-	     "                                Number of simultaneous messages allowed to be pulled "
-	     "by one process\n"
-	     "  -f, --conf FILE               settings, instead of $ZR_CONF or /etc/zr/zr.conf\n"
-	     "  -n, --check                   check the settings, then exit\n"
-	     "  -v, --verbose                 say more\n"
-	     "  -h, --help                    this text\n"
-	     "      --version                 version\n\n"
-	     "Manual: zr-eval(8).");
-}
-
-static int bad_count(const char *name, const char *value, unsigned max)
-{
-	fprintf(stderr, "zr-eval: bad value for --%s: '%s' (want 1 to %u)\n", name, STR_ESC(value),
-		max);
-	return EXIT_USAGE;
-}
-
-static bool count(const char *value, unsigned max, unsigned *ret)
-{
-	uint64_t v;
-
-	if (str_u64(value, &v) < 0 || v < 1 || v > max)
-		return false;
-	*ret = (unsigned)v;
-	return true;
-}
-
-/* Returns -1 to go on, else the exit status. */
-static int parse_options(int argc, char **argv, struct options *o)
-{
-	static const struct option longs[] = {
-		{ "number-of-workers", required_argument, NULL, 'w' },
-		{ "prefetch-count", required_argument, NULL, 'P' },
-		{ "worker", required_argument, NULL, 'W' },
-		{ "conf", required_argument, NULL, 'f' },
-		{ "check", no_argument, NULL, 'n' },
-		{ "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ 0 },
-	};
-	int key;
-
-	while ((key = getopt_long(argc, argv, "w:f:nvh", longs, NULL)) != -1) {
-		switch (key) {
-		case 'w':
-			if (!count(optarg, 256, &o->workers))
-				return bad_count("number-of-workers", optarg, 256);
-			break;
-		case 'P':
-			if (!count(optarg, 1024, &o->prefetch))
-				return bad_count("prefetch-count", optarg, 1024);
-			break;
-		case 'W':
-			if (!count(optarg, 256, &o->worker))
-				return bad_count("worker", optarg, 256);
-			break;
-		case 'f':
-			o->conf = optarg;
-			break;
-		case 'n':
-			o->check = true;
-			break;
-		case 'v':
-			o->verbose = true;
-			break;
-		case 'h':
-			print_help();
-			return 0;
-		case 'V':
-			puts("zr-eval " ZR_VERSION);
-			return 0;
-		default:
-			return EXIT_USAGE;
-		}
-	}
-	if (optind == argc)
-		return -1;
-	fprintf(stderr, "zr-eval: unexpected argument '%s'; see zr-eval --help\n",
-		STR_ESC(argv[optind]));
-	return EXIT_USAGE;
-}
-
 static int check_settings(const struct settings *s, struct err *e)
 {
 	if (!s->amqp_url)
@@ -444,28 +325,14 @@ static int check_settings(const struct settings *s, struct err *e)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .workers = 1, .prefetch = 1 };
-	auto_obj(settings) s = NULL;
-	struct err e = { 0 };
-	int r = parse_options(argc, argv, &o);
+	static const struct daemon_spec spec = {
+		.name = "zr-eval",
+		.purpose = "Takes evaluation requests from the broker and runs them.",
+		.prefetch = 1,
+		.prefetch_max = 1024,
+		.check = check_settings,
+		.run = run_worker,
+	};
 
-	if (r >= 0)
-		return r;
-	/* The passwords in our memory and environment are nobody's business. */
-	prctl(PR_SET_DUMPABLE, 0);
-	log_init("zr-eval", o.verbose ? LOG_DEBUG : LOG_INFO);
-	r = settings_load(o.conf, &s, &e);
-	if (r == 0)
-		r = check_settings(s, &e);
-	if (r < 0) {
-		log_err("%s", e.msg);
-		return EXIT_USAGE;
-	}
-	if (o.check)
-		return 0;
-	r = o.worker ? run_worker(&o, s, &e) : run_supervisor(&o, &e);
-	if (r >= 0)
-		return r;
-	log_err("%s", e.msg);
-	return e.kind == ERR_INPUT ? EXIT_USAGE : 1;
+	return daemon_main(argc, argv, &spec);
 }

@@ -27,12 +27,10 @@
  * begun anew later from where they were. A second SIGTERM: exit at once. SIGHUP: the settings of
  * hosts and transfers are read again.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 
-#include "base/fd.h"
+#include "base/daemon.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/super.h"
@@ -50,12 +48,6 @@
 #define DRAIN_USEC   (10 * USEC_PER_SEC)
 #define TWICE_USEC   (500 * USEC_PER_MSEC)
 #define DRAIN_LOOK   (20 * USEC_PER_MSEC)
-
-struct options {
-	char *conf;
-	unsigned workers, prefetch, worker;
-	bool check, verbose;
-};
 
 /* --- one worker ------------------------------------------------------------------------------ */
 
@@ -329,7 +321,7 @@ static void worker_done(struct worker *w)
 }
 DEFINE_AUTO_DONE(worker);
 
-static int run_worker(const struct options *o, struct settings *s, struct err *e)
+static int run_worker(const struct daemon_options *o, struct settings *s, struct err *e)
 {
 	auto_done(worker) w = { .up = { .settings = s,
 					.conf = o->conf,
@@ -340,114 +332,6 @@ static int run_worker(const struct options *o, struct settings *s, struct err *e
 	snprintf(w.up.name, sizeof(w.up.name), "%s/%u", s->host, o->worker);
 	r = worker_init(&w, e);
 	return r < 0 ? r : loop_run(w.up.loop, e);
-}
-
-/* --- the supervisor -------------------------------------------------------------------------- */
-
-static void on_super_report(int level, const char *text)
-{
-	log_ctx(NULL, level, "%s", text);
-}
-
-static int run_supervisor(const struct options *o, struct err *e)
-{
-	auto_strv char **argv = NULL;
-
-	if (strv_add(&argv, "zr-update") < 0 ||
-	    (o->conf && strv_addf(&argv, "--conf=%s", o->conf) < 0) ||
-	    strv_addf(&argv, "--prefetch-count=%u", o->prefetch) < 0 ||
-	    (o->verbose && strv_add(&argv, "--verbose") < 0))
-		return err_nomem(e);
-	return super_run(&(struct super_spec){ .workers = o->workers,
-					       .argv = argv,
-					       .report = on_super_report },
-			 e);
-}
-
-static void print_help(void)
-{
-	puts("usage: zr-update [OPTIONS]\n\n"
-	     "Applies events to the database, has results collected, rebuilds leaderboards.\n\n"
-	     "  -w, --number-of-workers NB_WORKERS\n"
-	     "                                Number of processes to allow for workers\n"
-	     "      --prefetch-count PREFETCH_COUNT\n"
-	     "                                Number of simultaneous messages allowed to be pulled "
-	     "by one process\n"
-	     "  -f, --conf FILE               settings, instead of $ZR_CONF or /etc/zr/zr.conf\n"
-	     "  -n, --check                   check the settings, then exit\n"
-	     "  -v, --verbose                 say more\n"
-	     "  -h, --help                    this text\n"
-	     "      --version                 version\n\n"
-	     "Manual: zr-update(8).");
-}
-
-static bool count(const char *name, const char *value, unsigned max, unsigned *ret)
-{
-	uint64_t v;
-
-	if (str_u64(value, &v) < 0 || v < 1 || v > max) {
-		fprintf(stderr, "zr-update: bad value for --%s: '%s' (want 1 to %u)\n", name,
-			STR_ESC(value), max);
-		return false;
-	}
-	*ret = (unsigned)v;
-	return true;
-}
-
-static const struct option longs[] = {
-	{ "number-of-workers", required_argument, NULL, 'w' },
-	{ "prefetch-count", required_argument, NULL, 'P' },
-	{ "worker", required_argument, NULL, 'W' },
-	{ "conf", required_argument, NULL, 'f' },
-	{ "check", no_argument, NULL, 'n' },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ 0 },
-};
-
-/* -1: go on; else the exit status. */
-static int take_option(int key, struct options *o)
-{
-	switch (key) {
-	case 'w':
-		return count("number-of-workers", optarg, 256, &o->workers) ? -1 : EXIT_USAGE;
-	case 'P':
-		return count("prefetch-count", optarg, PREFETCH_MAX, &o->prefetch) ? -1
-										   : EXIT_USAGE;
-	case 'W':
-		return count("worker", optarg, 256, &o->worker) ? -1 : EXIT_USAGE;
-	case 'f':
-		o->conf = optarg;
-		return -1;
-	case 'n':
-		o->check = true;
-		return -1;
-	case 'v':
-		o->verbose = true;
-		return -1;
-	case 'h':
-		print_help();
-		return 0;
-	case 'V':
-		puts("zr-update " ZR_VERSION);
-		return 0;
-	default:
-		return EXIT_USAGE;
-	}
-}
-
-static int parse_options(int argc, char **argv, struct options *o)
-{
-	int key, r = -1;
-
-	while (r < 0 && (key = getopt_long(argc, argv, "w:f:nvh", longs, NULL)) != -1)
-		r = take_option(key, o);
-	if (r >= 0 || optind == argc)
-		return r;
-	fprintf(stderr, "zr-update: unexpected argument '%s'; see zr-update --help\n",
-		STR_ESC(argv[optind]));
-	return EXIT_USAGE;
 }
 
 static int check_settings(const struct settings *s, struct err *e)
@@ -461,28 +345,15 @@ static int check_settings(const struct settings *s, struct err *e)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .workers = 1, .prefetch = PREFETCH };
-	auto_obj(settings) s = NULL;
-	struct err e = { 0 };
-	int r = parse_options(argc, argv, &o);
+	static const struct daemon_spec spec = {
+		.name = "zr-update",
+		.purpose = "Applies events to the database, has results collected, rebuilds "
+			   "leaderboards.",
+		.prefetch = PREFETCH,
+		.prefetch_max = PREFETCH_MAX,
+		.check = check_settings,
+		.run = run_worker,
+	};
 
-	if (r >= 0)
-		return r;
-	/* The passwords in our memory and environment are nobody's business. */
-	prctl(PR_SET_DUMPABLE, 0);
-	log_init("zr-update", o.verbose ? LOG_DEBUG : LOG_INFO);
-	r = settings_load(o.conf, &s, &e);
-	if (r == 0)
-		r = check_settings(s, &e);
-	if (r < 0) {
-		log_err("%s", e.msg);
-		return EXIT_USAGE;
-	}
-	if (o.check)
-		return 0;
-	r = o.worker ? run_worker(&o, s, &e) : run_supervisor(&o, &e);
-	if (r >= 0)
-		return r;
-	log_err("%s", e.msg);
-	return e.kind == ERR_TRANSIENT ? 1 : EXIT_USAGE;
+	return daemon_main(argc, argv, &spec);
 }

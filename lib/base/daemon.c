@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/daemon.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/super.h"
+
+#define EXIT_USAGE  2
+#define WORKERS_MAX 256
+
+static void on_report(int level, const char *text)
+{
+	log_ctx(NULL, level, "%s", text);
+}
+
+static int run_supervisor(const struct daemon_spec *d, const struct daemon_options *o,
+			  struct err *e)
+{
+	auto_strv char **argv = NULL;
+
+	if (strv_add(&argv, d->name) < 0 ||
+	    (o->conf && strv_addf(&argv, "--conf=%s", o->conf) < 0) ||
+	    strv_addf(&argv, "--prefetch-count=%u", o->prefetch) < 0 ||
+	    (o->verbose && strv_add(&argv, "--verbose") < 0))
+		return err_nomem(e);
+	return super_run(
+		&(struct super_spec){ .workers = o->workers, .argv = argv, .report = on_report },
+		e);
+}
+
+static void print_help(const struct daemon_spec *d)
+{
+	printf("usage: %s [OPTIONS]\n\n%s\n\n", d->name, d->purpose);
+	puts("  -w, --number-of-workers NB_WORKERS\n"
+	     "                                Number of processes to allow for workers\n"
+	     "      --prefetch-count PREFETCH_COUNT\n"
+	     "                                Number of simultaneous messages allowed to be pulled "
+	     "by one process\n"
+	     "  -f, --conf FILE               settings, instead of $ZR_CONF or /etc/zr/zr.conf\n"
+	     "  -n, --check                   check the settings, then exit\n"
+	     "  -v, --verbose                 say more\n"
+	     "  -h, --help                    this text\n"
+	     "      --version                 version\n");
+	printf("Manual: %s(8).\n", d->name);
+}
+
+/* -1: go on; else the exit status, as everywhere below. */
+static int take_count(const struct daemon_spec *d, const char *option, unsigned max, unsigned *ret)
+{
+	uint64_t v;
+
+	if (str_u64(optarg, &v) < 0 || v < 1 || v > max) {
+		fprintf(stderr, "%s: bad value for --%s: '%s' (want 1 to %u)\n", d->name, option,
+			STR_ESC(optarg), max);
+		return EXIT_USAGE;
+	}
+	*ret = (unsigned)v;
+	return -1;
+}
+
+static int take_option(const struct daemon_spec *d, int key, struct daemon_options *o)
+{
+	switch (key) {
+	case 'w':
+		return take_count(d, "number-of-workers", WORKERS_MAX, &o->workers);
+	case 'P':
+		return take_count(d, "prefetch-count", d->prefetch_max, &o->prefetch);
+	case 'W':
+		return take_count(d, "worker", WORKERS_MAX, &o->worker);
+	case 'f':
+		o->conf = optarg;
+		return -1;
+	case 'n':
+		o->check = true;
+		return -1;
+	case 'v':
+		o->verbose = true;
+		return -1;
+	case 'h':
+		print_help(d);
+		return 0;
+	case 'V':
+		printf("%s " ZR_VERSION "\n", d->name);
+		return 0;
+	default:
+		return EXIT_USAGE;
+	}
+}
+
+static int parse_options(const struct daemon_spec *d, int argc, char **argv,
+			 struct daemon_options *o)
+{
+	static const struct option longs[] = {
+		{ "number-of-workers", required_argument, NULL, 'w' },
+		{ "prefetch-count", required_argument, NULL, 'P' },
+		{ "worker", required_argument, NULL, 'W' },
+		{ "conf", required_argument, NULL, 'f' },
+		{ "check", no_argument, NULL, 'n' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ 0 },
+	};
+	int key, r = -1;
+
+	while (r < 0 && (key = getopt_long(argc, argv, "w:f:nvh", longs, NULL)) != -1)
+		r = take_option(d, key, o);
+	if (r >= 0 || optind == argc)
+		return r;
+	fprintf(stderr, "%s: unexpected argument '%s'; see %s --help\n", d->name,
+		STR_ESC(argv[optind]), d->name);
+	return EXIT_USAGE;
+}
+
+int daemon_main(int argc, char **argv, const struct daemon_spec *d)
+{
+	struct daemon_options o = { .workers = 1, .prefetch = d->prefetch };
+	auto_obj(settings) s = NULL;
+	struct err e = { 0 };
+	int r = parse_options(d, argc, argv, &o);
+
+	if (r >= 0)
+		return r;
+	/* The passwords in our memory and environment are nobody's business. */
+	prctl(PR_SET_DUMPABLE, 0);
+	log_init(d->name, o.verbose ? LOG_DEBUG : LOG_INFO);
+	r = settings_load(o.conf, &s, &e);
+	if (r == 0)
+		r = d->check(s, &e);
+	if (r < 0) {
+		log_err("%s", e.msg);
+		return EXIT_USAGE;
+	}
+	if (o.check)
+		return 0;
+	r = o.worker ? d->run(&o, s, &e) : run_supervisor(d, &o, &e);
+	if (r >= 0)
+		return r;
+	log_err("%s", e.msg);
+	return e.kind == ERR_INPUT ? EXIT_USAGE : 1;
+}

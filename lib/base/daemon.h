@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main() of a daemon of equal workers: options, settings, log, then the supervisor, or with --worker
+ * one of its workers. The one place of lib/ that speaks to a person.
+ */
+#ifndef ZR_BASE_DAEMON_H
+#define ZR_BASE_DAEMON_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/settings.h"
+
+struct daemon_options {
+	char *conf; /* --conf, or NULL */
+	unsigned workers, prefetch;
+	unsigned worker; /* 0: the supervisor */
+	bool check, verbose;
+};
+
+struct daemon_spec {
+	const char *name;    /* "zr-eval" */
+	const char *purpose; /* a sentence for --help */
+	unsigned prefetch, prefetch_max;
+	/* ERR_INPUT: a setting that this daemon needs is missing. */
+	int (*check)(const struct settings *s, struct err *e);
+	/* Runs one worker; returns its exit status, or -errno. */
+	int (*run)(const struct daemon_options *o, struct settings *s, struct err *e);
+};
+
+/* Returns the exit status: 2 for a wrong call or settings that cannot work. */
+int daemon_main(int argc, char **argv, const struct daemon_spec *spec);
+
+#endif
