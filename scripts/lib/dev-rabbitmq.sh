@@ -131,9 +131,20 @@ rabbitmq_kill() { rabbitmq_end KILL 10; }
 rabbitmq_discard() { rabbitmq_end KILL 10; }
 
 # Evaluates Erlang in the node: some 10 ms, where rabbitmqctl takes two seconds.
+# Calls at the same time need names of their own (-r), and a busy node may refuse one: nothing was evaluated then.
+rabbitmq_call() { # rabbitmq_call EXPRESSIONS
+	local try
+	rabbitmq_environment
+	for try in 1 2 3 4 5; do
+		erl_call -r -sname "$RABBITMQ_NODENAME" -e <<<"$1" && return 0
+		sleep "0.$try"
+	done
+	return 1
+}
+
 rabbitmq_eval() { # rabbitmq_eval EXPRESSIONS, ended with a full stop
 	local out
-	out=$(rabbitmq_environment && erl_call -sname "$RABBITMQ_NODENAME" -e <<<"$1") || return 1
+	out=$(rabbitmq_call "$1") || return 1
 	[[ $out == '{ok, '* ]] || {
 		say "rabbitmq: $out"
 		return 1

@@ -537,7 +537,7 @@ def test_tls_client_certificate(broker, tls):
 
 @pytest.mark.parametrize("end", ("stop", "kill"))
 def test_listening_goes_on_after_a_broker_restart(own_sandbox, own_services, end):
-    own_sandbox.zr("topology:apply")
+    own_sandbox.prepare()
     ear = listen(own_sandbox, "echo.#")
     own_sandbox.zr("worker:test:echo", "before")
     getattr(own_services, end)("rabbitmq")
@@ -555,7 +555,7 @@ def test_listening_goes_on_after_a_broker_restart(own_sandbox, own_services, end
 
 def test_alarm_stops_publishing_and_not_settling(own_sandbox, own_services):
     """The reason for two connections: what only consumes can still acknowledge."""
-    own_sandbox.zr("topology:apply")
+    own_sandbox.prepare()
     own_sandbox.channel().basic_publish("zr", "eval.pool.default", b"x", PERSISTENT)
     ear = listen(own_sandbox, "echo.#")
     own_services.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
