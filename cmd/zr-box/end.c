@@ -59,26 +59,33 @@ static pid_t parent_of(const char *pid)
 	return p && strlen(p) > 4 ? (pid_t)atol(p + 4) : -1;
 }
 
-static void signal_by_scan(int signo)
+/* `told`: a process group that has had the signal already, or 0. */
+static void signal_child(pid_t pid, int signo, pid_t told)
+{
+	if (!told || getpgid(pid) != told)
+		(void)kill(pid, signo);
+}
+
+static void signal_by_scan(int signo, pid_t told)
 {
 	DIR *d = opendir("/proc");
 	pid_t self = getpid();
 
 	for (struct dirent *de; d && (de = readdir(d));)
 		if (de->d_name[0] >= '1' && de->d_name[0] <= '9' && parent_of(de->d_name) == self)
-			(void)kill((pid_t)atol(de->d_name), signo);
+			signal_child((pid_t)atol(de->d_name), signo, told);
 	if (d)
 		closedir(d);
 }
 
 /* They cannot be mistaken for strangers: a child's id is its own until we reap it. */
-static void signal_children(int signo)
+static void signal_children(int signo, pid_t told)
 {
 	auto_buf struct buf b = { 0 };
 	auto_close int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fd_read_all(fd, "children", 16u << 20, &b, NULL) < 0) {
-		signal_by_scan(signo);
+		signal_by_scan(signo, told);
 		return;
 	}
 	for (char *p = b.data, *after; p && *p; p = after) {
@@ -87,7 +94,7 @@ static void signal_children(int signo)
 		if (after == p)
 			break;
 		if (pid > 1)
-			(void)kill((pid_t)pid, signo);
+			signal_child((pid_t)pid, signo, told);
 		after += strspn(after, " ");
 	}
 }
@@ -96,9 +103,10 @@ void end_signal(struct keeper *k, int signo)
 {
 	if (cgroup_signal(&k->cg, signo) >= 0)
 		return;
+	/* Once each: a script whose trap says goodbye says it once. */
 	if (!k->leader_ended)
 		(void)kill(-k->leader, signo);
-	signal_children(signo);
+	signal_children(signo, k->leader_ended ? 0 : k->leader);
 }
 
 /* --- killing ---------------------------------------------------------------------------------- */
@@ -115,7 +123,7 @@ static void kill_round(struct keeper *k)
 {
 	(void)cgroup_signal(&k->cg, SIGKILL);
 	/* Also with a group: a process that is just being started is ours, but not yet in v1's. */
-	signal_children(SIGKILL);
+	signal_children(SIGKILL, 0);
 }
 
 /* True: empty. */

@@ -29,6 +29,6 @@ struct daemon_spec {
 };
 
 /* Returns the exit status: 2 for a wrong call or settings that cannot work. */
-int daemon_main(int argc, char **argv, const struct daemon_spec *spec);
+int daemon_main(int argc, char **argv, const struct daemon_spec *d);
 
 #endif
