@@ -203,7 +203,8 @@ begin
 	return query select a.evaluation, a.attempt, a.attempt_id, a.host, a.ending->>'root_hash',
 		a.ending->>'result_bytes', a.results_path
 	from attempt a
-	where a.results_state = 'pending' and not exists (
+	-- One that became pending since the statement above has no path yet: it is for the next call.
+	where a.results_state = 'pending' and a.results_path is not null and not exists (
 		select from jsonb_array_elements_text(p_skip) as skip (name) where skip.name = a.host)
 	order by a.evaluation, a.attempt limit p_limit;
 end $$;
