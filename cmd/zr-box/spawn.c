@@ -125,19 +125,16 @@ static int set_rlimits(const struct keeper *k)
 	return r;
 }
 
-/* Not an error where it is refused: it only says whom the kernel kills first. */
-static void prefer_to_die(void)
+/* Not an error where it is refused: it only says whom the kernel kills first. For a user other than
+ * root the file belongs to root until the job is executed; spawn_seen() does it then. */
+static void prefer_to_die(const char *path)
 {
-	int fd;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
-	/* The keeper is not dumpable and neither are we until execve(), so for a user other than
-	 * root our own file in /proc would belong to root. */
-	prctl(PR_SET_DUMPABLE, 1);
-	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, "1000", 4) == 4)
-		prctl(PR_SET_DUMPABLE, 0);
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return;
+	(void)!write(fd, "1000", 4);
+	close(fd);
 }
 
 /* By the system call: libc refuses the two signals it keeps for itself, but a process that was
@@ -208,7 +205,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 		fail(error, STEP_CGROUP, r);
 	if (setsid() < 0)
 		fail(error, STEP_SESSION, -errno);
-	prefer_to_die();
+	prefer_to_die("/proc/self/oom_score_adj");
 	r = set_rlimits(p->k);
 	if (r < 0)
 		fail(error, STEP_RLIMITS, r);
@@ -280,33 +277,74 @@ static int make_env(const struct keeper *k, char ***ret)
 	return 0;
 }
 
-/* Straight into the group: no process of the job is ever outside it. */
-static pid_t clone_into(int cgroup_fd)
-{
-	struct clone_args args = {
-		.flags = CLONE_INTO_CGROUP,
-		.exit_signal = SIGCHLD,
-		.cgroup = (uint64_t)cgroup_fd,
-	};
+/*
+ * Like vfork(): the child runs in our memory while we wait for its execve(), which saves the copying
+ * of page tables, the larger part of a fork. So between the two it writes nothing but its own stack,
+ * below ours. The kernel returns twice from one place: that place must not be in a function that has
+ * returned before the child has gone, so it is here, and the call must be no function of libc's.
+ */
+#if (defined(__x86_64__) || defined(__aarch64__)) && !SANITIZED
+#define CHILD_FLAGS (CLONE_VM | CLONE_VFORK)
+#else
+#define CHILD_FLAGS 0
+#endif
 
-	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+static inline __attribute__((always_inline)) long clone3_here(struct clone_args *args)
+{
+#if defined(__x86_64__)
+	long r = SYS_clone3;
+
+	__asm__ volatile("syscall"
+			 : "+a"(r)
+			 : "D"(args), "S"(sizeof(*args))
+			 : "rcx", "r11", "memory");
+	return r;
+#elif defined(__aarch64__)
+	register long r __asm__("x0") = (long)args;
+	register long size __asm__("x1") = sizeof(*args);
+	register long nr __asm__("x8") = SYS_clone3;
+
+	__asm__ volatile("svc 0" : "+r"(r) : "r"(size), "r"(nr) : "memory");
+	return r;
+#else
+	long r = syscall(SYS_clone3, args, sizeof(*args));
+
+	return r < 0 ? -errno : r;
+#endif
 }
 
+/* Returns once, in the keeper: the child's id or -errno. */
+static __attribute__((noinline)) long clone_child(const struct plan *p, struct clone_args *args)
+{
+	long r = clone3_here(args);
+
+	if (r == 0)
+		child_main(p);
+	return r;
+}
+
+/* Straight into the group: no process of the job is ever outside it. */
 static pid_t start_child(struct plan *p)
 {
-	pid_t pid = -1;
+	struct clone_args args = { .flags = CHILD_FLAGS, .exit_signal = SIGCHLD };
+	long pid;
 
 	p->in_v2 = p->k->cg.v2 >= 0;
-	if (p->in_v2)
-		pid = clone_into(p->k->cg.v2);
-	/* Before Linux 5.7, or under a filter that hides clone3(): the child joins by itself. */
-	if (!p->in_v2 || (pid < 0 && (errno == ENOSYS || errno == E2BIG || errno == EINVAL))) {
-		p->in_v2 = false;
-		pid = fork();
+	if (p->in_v2) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)p->k->cg.v2;
 	}
+	pid = clone_child(p, &args);
+	if (pid >= 0 || (pid != -ENOSYS && pid != -E2BIG && pid != -EINVAL)) {
+		errno = pid < 0 ? (int)-pid : 0;
+		return pid < 0 ? -1 : (pid_t)pid;
+	}
+	/* Before Linux 5.7, or under a filter that hides clone3(): the child joins by itself. */
+	p->in_v2 = false;
+	pid = fork();
 	if (pid == 0)
 		child_main(p);
-	return pid;
+	return (pid_t)pid;
 }
 
 static void close_all(int (*fd)[IN_N])
@@ -372,6 +410,17 @@ static void exec_failed(struct keeper *k, int error)
 		verdict(k, BOX_SETUP, "%s: cannot execute %s: %s", phase, path, strerror(error));
 }
 
+static void executed(struct keeper *k)
+{
+	char path[48];
+
+	k->exec_usec = time_mono_usec();
+	if (geteuid() == 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)k->leader);
+	prefer_to_die(path);
+}
+
 void spawn_seen(struct keeper *k)
 {
 	struct failure f;
@@ -382,7 +431,7 @@ void spawn_seen(struct keeper *k)
 	close(k->in[IN_EXEC]);
 	k->in[IN_EXEC] = -1;
 	if (n == 0)
-		k->exec_usec = time_mono_usec();
+		executed(k);
 	else if (n != sizeof(f) || f.step < 0 || f.step >= (int)ARRAY_LEN(step_names))
 		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the job said nonsense");
 	else if (f.step == STEP_EXEC)

@@ -14,17 +14,6 @@
 #include "base/fd.h"
 #include "fetcher.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 static void say(const struct confine_spec *c, const char *what)
 {
 	if (c->verbose)

@@ -16,6 +16,18 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
+/* Built with the address sanitizer, which some system calls and tricks do not go with. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* Declares auto_obj(name): a `struct name *` that name_free() releases at the end of its scope. */
 #define DEFINE_AUTO(name)                                                                          \
 	static inline void name##_auto_(struct name **p)                                           \

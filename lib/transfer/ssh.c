@@ -13,7 +13,7 @@
 #include "base/time.h"
 #include "transfer/ssh_impl.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if SANITIZED
 /* Known leaks of libssh2 1.10: at each change of keys, and at logins with an ECDSA key. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
