@@ -9,29 +9,37 @@
  *	{"t":"progress","phase":"run","progress":{…}} at most 4 times a second, the last one always
  *	{"t":"end"}                                   the journal has the result; so does a hang-up
  *
- * A client says {"t":"cancel"}. A new client is first told all that is still true.
+ * A client says {"t":"cancel"}. A new client is first told all that is still true. Adopters and people
+ * come through the listener; the worker that is served has a socket of its own, which keeps messages
+ * apart, and stays from one job to the next (serve.c).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "exec/keepers.h"
 #include "keeper.h"
 
 #define LOG_PAUSE      (100 * USEC_PER_MSEC)
 #define PROGRESS_PAUSE (250 * USEC_PER_MSEC)
 
-void control_init(struct control *c)
+void control_init(struct control *c, int serve)
 {
-	c->listener = -1;
+	*c = (struct control){ .listener = -1, .folder = -1 };
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		c->client[i].fd = -1;
+	c->client[0].fd = serve;
 }
 
 static void drop(struct client *c)
@@ -153,7 +161,8 @@ uint64_t control_tick(struct keeper *k, uint64_t now)
 	return log_due < progress_due ? log_due : progress_due;
 }
 
-void control_flush(struct keeper *k)
+/* All that is waiting, whatever its rate. */
+static void flush(struct keeper *k)
 {
 	unsigned bits = k->control.waiting;
 
@@ -180,11 +189,9 @@ void control_progress(struct keeper *k, const struct progress *p)
 	control_tell(k, TELL_PROGRESS);
 }
 
-/* --- listening -------------------------------------------------------------------------------- */
-
 static void add_client(struct keeper *k, int fd)
 {
-	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+	for (size_t i = 1; i < CLIENTS_MAX; i++) {
 		struct client *c = &k->control.client[i];
 
 		if (c->fd >= 0)
@@ -196,45 +203,103 @@ static void add_client(struct keeper *k, int fd)
 	close(fd);
 }
 
-/* Descriptor 0 is the worker's socket if it is a socket at all. */
-static void adopt_stdin(struct keeper *k)
-{
-	int type, fd;
-	socklen_t len = sizeof(type);
+/* --- from job to job -------------------------------------------------------------------------- */
 
-	if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
-		return;
-	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-	if (fd < 0)
-		return;
-	add_client(k, fd);
-	/* A second descriptor of it would hide our end from the worker. */
-	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		dup2(fd, STDIN_FILENO);
-		close(fd);
-	}
-}
+#define BESIDE "../../" KEEPERS_DIR
 
-/* The working directory is the box folder, so the name always fits. */
-int control_open(struct keeper *k, struct err *e)
+/* Under a name of our own. The working directory is a box, so the path fits. */
+static int listen_beside(struct control *c, struct err *e)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "control" };
-	struct control *c = &k->control;
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int r;
+	auto_close int folder = -1;
 
-	if (fd < 0)
+	if (mkdir(BESIDE, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "make the folder of the keepers");
+	folder = open(BESIDE, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || folder < 0)
 		return err_sys(e, "make a socket");
-	r = bind(fd, (struct sockaddr *)&a, sizeof(a));
-	if (r < 0 && errno == EADDRINUSE && unlinkat(k->dir, a.sun_path, 0) == 0)
-		r = bind(fd, (struct sockaddr *)&a, sizeof(a));
-	if (r < 0 || listen(fd, CLIENTS_MAX) < 0)
+	snprintf(a.sun_path, sizeof(a.sun_path), BESIDE "/%s", id_uuid7(c->name));
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, CLIENTS_MAX) < 0)
 		return err_sys(e, "listen on the control socket");
 	c->listener = take_fd(fd);
-	adopt_stdin(k);
+	c->folder = take_fd(folder);
 	return 0;
 }
+
+static void close_listener(struct control *c)
+{
+	if (c->listener < 0)
+		return;
+	(void)unlinkat(c->folder, c->name, 0);
+	close(c->listener);
+	close(c->folder);
+	c->listener = c->folder = -1;
+}
+
+/* One socket for all jobs: a link costs less than a socket each time. */
+static int link_socket(const struct keeper *k)
+{
+	static const char name[] = "control";
+	const struct control *c = &k->control;
+	int r = linkat(c->folder, c->name, k->dir, name, 0);
+
+	if (r < 0 && errno == EEXIST && unlinkat(k->dir, name, 0) == 0)
+		r = linkat(c->folder, c->name, k->dir, name, 0);
+	return r < 0 ? -errno : 0;
+}
+
+int control_enter(struct keeper *k, struct err *e)
+{
+	struct control *c = &k->control;
+	int r = c->listener < 0 ? -ENOENT : link_socket(k);
+
+	c->known = c->waiting = 0;
+	c->client[0].dirty = 0;
+	c->log_usec = c->progress_usec = 0;
+	if (r == 0)
+		return 0;
+	/* The first job, or a folder elsewhere, or somebody has removed it. */
+	close_listener(c);
+	r = listen_beside(c, e);
+	if (r < 0)
+		return r;
+	r = link_socket(k);
+	return r < 0 ? err_errno(e, r, "link the control socket") : 0;
+}
+
+void control_leave(struct keeper *k)
+{
+	struct control *c = &k->control;
+
+	flush(k);
+	tell_all(k, TELL_END);
+	for (size_t i = 1; i < CLIENTS_MAX; i++)
+		if (c->client[i].fd >= 0)
+			drop(&c->client[i]);
+	free(c->started);
+	c->started = NULL;
+}
+
+void control_ready(struct keeper *k)
+{
+	static const char text[] = "{\"t\":\"ready\"}\n";
+	struct client *c = &k->control.client[0];
+
+	/* Whoever does not even take `end` finds it out by the hang-up. */
+	if (c->fd >= 0 && (c->dirty || c->out_sent < c->out_len ||
+			   send(c->fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0))
+		drop(c);
+}
+
+void control_close(struct keeper *k)
+{
+	close_listener(&k->control);
+	if (k->control.client[0].fd >= 0)
+		drop(&k->control.client[0]);
+}
+
+/* --- listening -------------------------------------------------------------------------------- */
 
 size_t control_poll(const struct keeper *k, struct pollfd *p)
 {
@@ -305,22 +370,4 @@ void control_events(struct keeper *k, const struct pollfd *p)
 		if (fd >= 0)
 			add_client(k, fd);
 	}
-}
-
-void control_close(struct keeper *k)
-{
-	struct control *c = &k->control;
-
-	control_flush(k);
-	tell_all(k, TELL_END);
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (c->client[i].fd >= 0)
-			drop(&c->client[i]);
-	if (c->listener < 0)
-		return;
-	close(c->listener);
-	c->listener = -1;
-	/* The socket is left to whoever removes the box: another file less to sync. */
-	free(c->started);
-	c->started = NULL;
 }

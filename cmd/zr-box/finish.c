@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +11,8 @@
 #include "exec/journal.h"
 #include "keeper.h"
 #include "transfer/seal.h"
+
+static const char *const job_folders[] = { "work", "tmp", "output" };
 
 /* Only a job that ended well has scores; without the file it may still be fine. */
 static void judge_scores(struct keeper *k)
@@ -122,24 +124,21 @@ static void conclude(struct keeper *k)
 	(void)!journal_add_done(k->journal, r, &e);
 }
 
-/*
- * What was sealed is not needed twice, and what was not is of no use to anybody. Large trees are
- * removed by a process of their own: the worker waits for our exit, not for theirs.
- */
-static void clean_up(struct keeper *k)
+/* True: they were empty, as those of a job without output are. */
+static bool remove_folders(const struct keeper *k)
 {
-	static const char *const names[] = { "work", "tmp", "output" };
-	bool left = false;
+	bool gone = true;
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		left |= unlinkat(k->dir, names[i], AT_REMOVEDIR) < 0 && errno != ENOENT;
-	if (!left || fork() != 0)
-		return;
-	close(k->lock);
-	(void)setpriority(PRIO_PROCESS, 0, 10);
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		(void)!fd_rmtree(k->dir, names[i], NULL);
-	_exit(0);
+	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
+		gone &= unlinkat(k->dir, job_folders[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
+	return gone;
+}
+
+void finish_cleaning(struct keeper *k)
+{
+	if (k->clean)
+		for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
+			(void)!fd_rmtree(k->dir, job_folders[i], NULL);
 }
 
 void finish(struct keeper *k)
@@ -152,10 +151,11 @@ void finish(struct keeper *k)
 			collect(k);
 	}
 	conclude(k);
-	control_close(k);
-	/* Nobody waits for this. */
-	if (!k->stuck)
-		cgroup_remove(&k->cg, NULL);
-	if (k->result.root_hash && !k->stuck)
-		clean_up(k);
+	if (k->stuck)
+		return;
+	cgroup_remove(&k->cg, NULL);
+	/* What was sealed is not needed twice, and what was not is of no use to anybody. */
+	k->clean = k->result.root_hash && !remove_folders(k);
+	close(k->journal);
+	k->journal = -1;
 }

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/id.h"
 #include "exec/cgroup.h"
 #include "exec/logfile.h"
 #include "exec/progress.h"
@@ -51,28 +52,33 @@ enum {
 
 struct control {
 	int listener;
-	struct client client[CLIENTS_MAX];
-	unsigned known;         /* bits that a new client gets too */
-	unsigned waiting;       /* bits held back by their rate: log and progress */
-	uint64_t log_usec;      /* when they were last told */
-	uint64_t progress_usec; /* */
-	char *started;          /* the message, kept for later clients */
+	int folder;                        /* with our socket in it */
+	char name[UUID_LEN + 1];           /* of the socket there */
+	struct client client[CLIENTS_MAX]; /* [0]: the worker that we serve */
+	unsigned known;                    /* bits that a new client gets too */
+	unsigned waiting;                  /* bits held back by their rate: log and progress */
+	uint64_t log_usec;                 /* when they were last told */
+	uint64_t progress_usec;            /* */
+	char *started;                     /* the message, kept for later clients */
 	struct progress progress;
 };
 
 struct keeper {
-	/* The box. */
-	struct box_spec *spec;
-	int dir;    /* its folder, also the working directory */
-	char *path; /* absolute */
-	int lock, journal;
-	struct cgroup_box cg;
-	bool landlock; /* signals and abstract sockets of the job stay inside it */
-	json_t *isolation;
+	/* What stays from one job to the next. */
 	struct control control;
+	bool landlock; /* signals and abstract sockets of a job stay inside it */
+
+	/* The box; from here on everything is new with each job. */
+	struct box_spec *spec;
+	int dir;     /* its folder, also the working directory */
+	char *path;  /* absolute */
+	int journal; /* locked as long as the job is ours */
+	struct cgroup_box cg;
+	json_t *isolation;
 	struct logfile log[2];
 	struct box_result result;
 	bool stuck; /* something of the job will not die */
+	bool clean; /* its folders have something in them that nobody needs */
 
 	/* The phase that runs. Times are monotonic, 0: not yet. */
 	enum phase phase;
@@ -133,8 +139,10 @@ void end_wait_forever(struct keeper *k);
 enum {
 	POLL_CONTROL = 1 + CLIENTS_MAX,
 };
-void control_init(struct control *c);
-int control_open(struct keeper *k, struct err *e) must_check;
+/* `serve`: the worker's socket, or -1. */
+void control_init(struct control *c, int serve);
+/* A new job: its folder gets the socket, and nothing is known of it. */
+int control_enter(struct keeper *k, struct err *e) must_check;
 size_t control_poll(const struct keeper *k, struct pollfd *p);
 void control_events(struct keeper *k, const struct pollfd *p);
 /* Something is worth telling; log and progress go out at their rate. */
@@ -143,15 +151,19 @@ void control_tell(struct keeper *k, unsigned bits);
 uint64_t control_tick(struct keeper *k, uint64_t now);
 void control_started(struct keeper *k);
 void control_progress(struct keeper *k, const struct progress *p);
-/* All that is waiting, whatever its rate. */
-void control_flush(struct keeper *k);
+/* The job is over: `end`, and adopters are let go. */
+void control_leave(struct keeper *k);
+/* To the worker: another job may come. */
+void control_ready(struct keeper *k);
 void control_close(struct keeper *k);
 
 /* isolation.c: what the result says about this box's walls. */
 json_t *isolation_describe(const struct keeper *k);
 
-/* finish.c: scores, sealed result, `done`. */
+/* finish.c: scores, sealed result, `done`; then the lock is let go, unless the box is stuck. */
 void finish(struct keeper *k);
+/* What is left in the job's folders, which may take a while. */
+void finish_cleaning(struct keeper *k);
 /* scores.c: fills result.scores or scores_error. */
 enum scores_state {
 	SCORES_GOOD,
@@ -160,10 +172,16 @@ enum scores_state {
 };
 enum scores_state scores_read(struct keeper *k);
 
+/* job.c: one job, in a folder; returns the program's status if that was the only one. */
+void job_init(struct keeper *k);
+int job_keep(struct keeper *k, int dir, int journal);
+/* serve.c: jobs one after another, from the worker at descriptor 0. */
+int serve(struct keeper *k, int sock);
+
 /* hold.c: `zr-box --hold`, see zr-box(8). */
 int hold(void);
 
-/* Signals that came since the last look; main.c. */
+/* Asked to end since the last look; main.c. */
 bool signals_take_stop(void);
 /* Waits for descriptors, a signal or `until` (monotonic). */
 int signals_poll(struct pollfd *p, size_t n, uint64_t until);

@@ -28,6 +28,7 @@ struct eval {
 	uint64_t since_usec; /* wall clock */
 
 	struct cgroup_host cgroup;
+	struct keepers *keepers;
 	struct fetcher *fetcher;
 	struct ledger *ledger;
 	struct channel *channel;

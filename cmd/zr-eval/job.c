@@ -183,7 +183,7 @@ static void start_box(struct job *j)
 {
 	struct err e = { 0 };
 
-	if (box_start(j->box, j->ev->loop, NULL, &calls, j, &e) < 0) {
+	if (box_start(j->box, j->ev->loop, j->ev->keepers, &calls, j, &e) < 0) {
 		conclude(j, BOX_INFRASTRUCTURE, e.msg);
 		return;
 	}

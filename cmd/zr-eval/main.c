@@ -262,6 +262,8 @@ static int worker_init(struct worker *w, struct err *e)
 	if (r == 0)
 		r = cgroup_probe(ev->settings->cgroup_parent, &ev->cgroup, e);
 	if (r == 0)
+		r = keepers_new(ev->loop, NULL, &ev->keepers, e);
+	if (r == 0)
 		r = fetcher_new(ev->loop, ev->settings, &ev->fetcher, e);
 	if (r == 0)
 		r = ledger_new(ev->loop, ev->settings->state_dir, &ev->ledger, e);
@@ -273,10 +275,13 @@ static int worker_init(struct worker *w, struct err *e)
 		r = loop_timer(ev->loop, 0, on_disk_timer, ev, &ev->disk_timer, e);
 	if (r == 0)
 		r = open_channel(w, e);
+	if (r < 0)
+		return r;
 	/* Not waiting for the broker: what ended is written to the spool. */
-	if (r == 0)
-		job_adopt_all(ev);
-	return r;
+	job_adopt_all(ev);
+	keepers_sweep(ev->settings->state_dir);
+	keepers_warm(ev->keepers);
+	return 0;
 }
 
 static void worker_done(struct worker *w)
@@ -284,6 +289,7 @@ static void worker_done(struct worker *w)
 	struct eval *ev = &w->ev;
 
 	job_free_all(ev);
+	keepers_free(ev->keepers);
 	report_done(ev);
 	channel_free(ev->channel);
 	ev->channel = NULL;

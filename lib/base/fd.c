@@ -5,9 +5,11 @@
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 int fd_read_all(int fd, const char *what, size_t max, struct buf *b, struct err *e)
 {
@@ -340,6 +342,18 @@ int fd_lock(int dirfd, const char *name, bool wait, int *ret_fd, struct err *e)
 			return err_sys(e, "lock %s", STR_ESC(name));
 	*ret_fd = take_fd(fd);
 	return 0;
+}
+
+/* The path goes through a descriptor: sun_path has 108 bytes, a folder's path may have more. */
+int fd_connect_unix(int dirfd, const char *name)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int n = snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/%s", dirfd, name);
+
+	if (fd < 0 || n >= (int)sizeof(a.sun_path))
+		return fd < 0 ? -errno : -ENAMETOOLONG;
+	return connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : take_fd(fd);
 }
 
 int fd_free_bytes(const char *path, uint64_t *ret, struct err *e)

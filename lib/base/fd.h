@@ -52,6 +52,10 @@ int fd_set_nonblock(int fd, bool on) must_check;
 /* Exclusive flock(); -EWOULDBLOCK without `wait` if another holds it. The file is never unlinked. */
 int fd_lock(int dirfd, const char *name, bool wait, int *ret_fd, struct err *e) must_check;
 
+/* A non-blocking stream connected to the socket `name`; the descriptor or -errno. The length of the
+ * folder's path does not matter. */
+int fd_connect_unix(int dirfd, const char *name) must_check;
+
 /* Bytes free for us on the file system of `path`. */
 int fd_free_bytes(const char *path, uint64_t *ret, struct err *e) must_check;
 

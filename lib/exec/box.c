@@ -3,15 +3,15 @@
  * Theory of operation
  *
  * A box folder is in one of four states, found from three things: is there a result in its journal,
- * is keeper.lock held, is there a journal at all. What a worker does is a function of that state
+ * is the journal locked, is there anything in it. What a worker does is a function of that state
  * alone, so that it does not matter which worker made the folder.
  *
- * Following a box: the socket says that there is news. When it closes, or the keeper ends, the
- * journal and the lock are looked at again, and that look decides (check_end()). Nothing is
+ * Following a box: the socket says that there is news. When it closes, or the keeper says `end`, the
+ * journal and its lock are looked at again, and that look decides (check_end()). Nothing is
  * concluded from the socket or from an exit status.
  *
- * Names in <state_dir>/spool/boxes: <attempt_id>, and ".<attempt_id>.new" and ".<attempt_id>.gone"
- * for a folder that is being made or removed. So a folder under its own name is always whole.
+ * Names in <state_dir>/spool/boxes: <attempt_id>, and ".<attempt_id>.gone" for a folder that is being
+ * removed. A folder becomes a box when its locked spec.json appears in it, by rename.
  */
 #include "exec/box.h"
 
@@ -20,25 +20,25 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/json.h"
-#include "base/proc.h"
 #include "base/str.h"
 #include "exec/journal.h"
 #include "exec/leftover.h"
 
-#define MESSAGE_MAX   16384
-#define RETRY_USEC    (10 * USEC_PER_MSEC)
-#define RETRY_MAX     (500 * USEC_PER_MSEC)
-#define STUCK_USEC    (1 * USEC_PER_SEC)
-#define LEFTOVER_USEC (10 * USEC_PER_SEC)
-#define STALE_SEC     60
+#define MESSAGE_MAX    16384
+#define READS_PER_TURN 16
+#define RETRY_USEC     (10 * USEC_PER_MSEC)
+#define RETRY_MAX      (500 * USEC_PER_MSEC)
+#define STUCK_USEC     (1 * USEC_PER_SEC)
+#define LEFTOVER_USEC  (10 * USEC_PER_SEC)
+#define STALE_SEC      60
 
 struct box {
 	struct box_spec *spec;
+	char *text;      /* of spec.json, of a box that was claimed here */
 	char *boxes_dir; /* the folder that ours is in */
 	int dir, owner;
 	enum box_state state;
@@ -48,13 +48,11 @@ struct box {
 	void *user;
 	bool calling, free_asked; /* a callback runs; it called box_free() */
 
-	int sock; /* to the keeper, or -1 */
+	struct keeper_ref *keeper; /* our own, or NULL: an adopted box */
+	int sock;                  /* to the keeper, or -1; the keeper_ref's if there is one */
 	struct loop_src *sock_src;
 	struct buf in;
 	bool cancel; /* asked for, not yet sent */
-
-	int pidfd; /* of the keeper while it is our child, or -1 */
-	struct loop_src *child_src;
 
 	struct loop_src *timer; /* the next look at journal and lock */
 	uint64_t retry_usec;
@@ -89,11 +87,19 @@ static int read_boot_id(char out[UUID_LEN + 1])
 	return id_is_uuid(out) ? 0 : -EIO;
 }
 
-static bool lock_is_free(int dir, const char *name)
+/* Lets go of the keeper: with `over` it may have another job, else it goes on alone. */
+static void close_socket(struct box *b, bool over)
 {
-	auto_close int fd = -1;
-
-	return fd_lock(dir, name, false, &fd, NULL) == 0;
+	b->sock_src = loop_src_free(b->sock_src);
+	if (b->keeper && over)
+		keeper_return(b->keeper);
+	else if (b->keeper)
+		keeper_abandon(b->keeper);
+	else if (b->sock >= 0)
+		close(b->sock);
+	b->keeper = NULL;
+	b->sock = -1;
+	b->in.len = 0;
 }
 
 void box_free(struct box *b)
@@ -105,18 +111,14 @@ void box_free(struct box *b)
 		return;
 	}
 	loop_src_free(b->timer);
-	loop_src_free(b->child_src);
-	loop_src_free(b->sock_src);
-	if (b->sock >= 0)
-		close(b->sock);
-	if (b->pidfd >= 0)
-		close(b->pidfd);
+	close_socket(b, b->ended);
 	if (b->owner >= 0)
 		close(b->owner);
 	if (b->dir >= 0)
 		close(b->dir);
 	buf_done(&b->in);
 	spec_free(b->spec);
+	free(b->text);
 	free(b->boxes_dir);
 	free(b);
 }
@@ -126,23 +128,31 @@ static struct box *new_box(void)
 	struct box *b = calloc(1, sizeof(*b));
 
 	if (b)
-		b->dir = b->owner = b->sock = b->pidfd = -1;
+		b->dir = b->owner = b->sock = -1;
 	return b;
 }
 
 /* --- the claim -------------------------------------------------------------------------------- */
 
-static int write_spec(int dir, const char *text, struct err *e)
+#define SPEC_NEW ".spec.new"
+
+/* Whoever sees spec.json sees all of it, and finds it locked. */
+static int write_spec(struct box *b, const char *text, size_t n, struct err *e)
 {
-	auto_close int fd = openat(dir, SPEC_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r;
 
-	if (fd < 0)
+	b->owner =
+		openat(b->dir, SPEC_NEW, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (b->owner < 0)
 		return err_sys(e, "make " SPEC_FILE);
-	r = fd_write_all(fd, text, strlen(text));
+	if (flock(b->owner, LOCK_EX | LOCK_NB) < 0)
+		return err_sys(e, "lock " SPEC_FILE);
+	r = fd_write_all(b->owner, text, n);
 	if (r < 0)
 		return err_errno(e, r, "write " SPEC_FILE);
-	return fsync(fd) < 0 ? err_sys(e, "sync " SPEC_FILE) : 0;
+	if (renameat(b->dir, SPEC_NEW, b->dir, SPEC_FILE) < 0)
+		return err_sys(e, "name " SPEC_FILE);
+	return 0;
 }
 
 /* The worker's claim in JSON, completed by the boot it was made in. */
@@ -159,52 +169,38 @@ static int spec_with_boot(const struct box_spec *spec, char **ret, struct err *e
 	return spec_text(&with, ret, e);
 }
 
-/*
- * Two syncs: of the file's content, and of the folder that gives the claim its name. The name inside
- * the new folder needs none of its own: on journaling file systems the sync of a new file carries
- * the folder entries that lead to it.
- */
-static int make_claim(struct box *b, int boxes, const char *id, const char *text, struct err *e)
+static int make_claim(struct box *b, int boxes, const char *id, struct err *e)
 {
-	char temp[UUID_LEN + 8];
 	int r;
 
-	snprintf(temp, sizeof(temp), ".%s.new", id);
-	if (mkdirat(boxes, temp, 0711) < 0)
-		return err_sys(e, "make the box folder %s", temp);
-	r = fd_open_dir(boxes, temp, &b->dir, e);
+	if (mkdirat(boxes, id, 0711) < 0)
+		return err_sys(e, "make the box folder %s", id);
+	r = fd_open_dir(boxes, id, &b->dir, e);
 	if (r == 0)
-		r = fd_lock(b->dir, "owner.lock", false, &b->owner, e);
-	if (r == 0)
-		r = write_spec(b->dir, text, e);
-	if (r == 0 && renameat2(boxes, temp, boxes, id, RENAME_NOREPLACE) < 0)
-		r = err_sys(e, "name the box folder %s", id);
-	if (r < 0) {
-		(void)!fd_rmtree(boxes, temp, NULL);
-		return r;
-	}
-	return fsync(boxes) < 0 ? err_sys(e, "sync the boxes folder") : 0;
+		r = write_spec(b, b->text, strlen(b->text), e);
+	if (r < 0)
+		(void)!fd_rmtree(boxes, id, NULL);
+	return r;
 }
 
 int box_prepare(const char *state_dir, const struct box_spec *spec, struct box **ret, struct err *e)
 {
 	auto_obj(box) b = new_box();
-	auto_free char *text = NULL;
 	auto_close int boxes = -1;
 	int r;
 
 	if (!b)
 		return err_nomem(e);
-	r = spec_with_boot(spec, &text, e);
+	r = spec_with_boot(spec, &b->text, e);
 	/* Read back as the keeper will: a spec that it would refuse is found here. */
 	if (r == 0)
-		r = spec_parse(text, strlen(text), &b->spec, e);
+		r = spec_parse(b->text, strlen(b->text), &b->spec, e);
 	if (r == 0)
 		r = boxes_path(state_dir, &b->boxes_dir, e);
 	if (r == 0)
 		r = open_boxes(b->boxes_dir, &boxes, e);
 	if (r == 0)
-		r = make_claim(b, boxes, spec->attempt_id, text, e);
+		r = make_claim(b, boxes, spec->attempt_id, e);
 	if (r < 0)
 		return r;
 	b->state = BOX_NEW;
@@ -214,19 +210,61 @@ int box_prepare(const char *state_dir, const struct box_spec *spec, struct box *
 
 /* --- finding and adopting --------------------------------------------------------------------- */
 
-/* A folder under a temporary name whose maker or remover has gone. */
-static void sweep_temporary(int boxes, const char *name)
+const char *box_claim_text(const struct box *b)
+{
+	return b->text;
+}
+
+/* A whole spec.json in the folder: the box is there. */
+static bool is_whole(int boxes, const char *id)
 {
 	auto_close int dir = -1;
+	auto_spec spec = NULL;
+
+	return fd_open_dir(boxes, id, &dir, NULL) == 0 && spec_read(dir, &spec, NULL) == 0;
+}
+
+int box_restore(const char *state_dir, const char *text, size_t n, struct err *e)
+{
+	auto_obj(box) b = new_box();
+	auto_close int boxes = -1;
+	int r;
+
+	if (!b)
+		return err_nomem(e);
+	r = spec_parse(text, n, &b->spec, e);
+	if (r == 0)
+		r = boxes_path(state_dir, &b->boxes_dir, e);
+	if (r == 0)
+		r = open_boxes(b->boxes_dir, &boxes, e);
+	if (r < 0 || is_whole(boxes, b->spec->attempt_id))
+		return r;
+	if (mkdirat(boxes, b->spec->attempt_id, 0711) < 0 && errno != EEXIST)
+		return err_sys(e, "make the box folder %s", b->spec->attempt_id);
+	r = fd_open_dir(boxes, b->spec->attempt_id, &b->dir, e);
+	return r < 0 ? r : write_spec(b, text, n, e);
+}
+
+static bool is_old(int boxes, const char *name)
+{
 	struct stat st;
 
-	if (fstatat(boxes, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fd_open_dir(boxes, name, &dir, NULL) < 0)
-		return;
-	/* A moment ago it may have been made and not yet locked. */
-	if (str_ends(name, ".new") && time(NULL) - st.st_mtime < STALE_SEC)
-		return;
-	if (lock_is_free(dir, "owner.lock"))
+	return fstatat(boxes, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       time(NULL) - st.st_mtime >= STALE_SEC;
+}
+
+/* A folder without spec.json: its maker was killed before it was a box. */
+static bool is_unfinished(int boxes, const char *id)
+{
+	auto_close int dir = -1;
+
+	return fd_open_dir(boxes, id, &dir, NULL) == 0 &&
+	       faccessat(dir, SPEC_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
+static void sweep(int boxes, const char *name)
+{
+	if (id_is_uuid(name) ? is_old(boxes, name) : str_ends(name, ".gone"))
 		(void)!fd_rmtree(boxes, name, NULL);
 }
 
@@ -248,10 +286,10 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 	for (int i = 0; i < n; i++) {
 		const char *name = names[i]->d_name;
 
-		if (id_is_uuid(name) && strv_add(&ids, name) < 0)
+		if (!id_is_uuid(name) || is_unfinished(boxes, name))
+			sweep(boxes, name);
+		else if (strv_add(&ids, name) < 0)
 			r = err_nomem(e);
-		else if (name[0] == '.' && (str_ends(name, ".new") || str_ends(name, ".gone")))
-			sweep_temporary(boxes, name);
 		free(names[i]);
 	}
 	free(names);
@@ -263,10 +301,9 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 /* The order matters: a keeper writes its result before it lets go of its lock. */
 static int find_state(struct box *b, struct err *e)
 {
-	bool busy = !lock_is_free(b->dir, "keeper.lock");
+	bool busy = !journal_is_free(b->dir);
 	auto_done(journal) j = { .phase = PHASE_RUN };
 	char boot[UUID_LEN + 1];
-	struct stat st;
 	int r = journal_read(b->dir, &j, e);
 
 	if (r < 0)
@@ -275,12 +312,20 @@ static int find_state(struct box *b, struct err *e)
 		b->state = BOX_ENDED;
 	else if (busy)
 		b->state = BOX_RUNNING;
-	else if (fstatat(b->dir, JOURNAL_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	else if (!journal_is_empty(b->dir) ||
 		 (read_boot_id(boot) == 0 && b->spec->boot_id && !str_eq(boot, b->spec->boot_id)))
 		b->state = BOX_DEAD;
 	else
 		b->state = BOX_NEW;
 	return 0;
+}
+
+static int own(struct box *b, struct err *e)
+{
+	b->owner = openat(b->dir, SPEC_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (b->owner < 0)
+		return err_sys(e, "open " SPEC_FILE);
+	return flock(b->owner, LOCK_EX | LOCK_NB) < 0 ? err_sys(e, "lock " SPEC_FILE) : 0;
 }
 
 int box_open(const char *state_dir, const char *attempt_id, struct box **ret, struct err *e)
@@ -299,7 +344,7 @@ int box_open(const char *state_dir, const char *attempt_id, struct box **ret, st
 	if (r == 0)
 		r = fd_open_dir(boxes, attempt_id, &b->dir, e);
 	if (r == 0)
-		r = fd_lock(b->dir, "owner.lock", false, &b->owner, e);
+		r = own(b, e);
 	if (r == 0)
 		r = spec_read(b->dir, &b->spec, e);
 	if (r == 0)
@@ -434,15 +479,6 @@ static bool called(struct box *b)
 	return true;
 }
 
-static void close_socket(struct box *b)
-{
-	b->sock_src = loop_src_free(b->sock_src);
-	if (b->sock >= 0)
-		close(b->sock);
-	b->sock = -1;
-	b->in.len = 0;
-}
-
 static void send_cancel(struct box *b)
 {
 	static const char text[] = "{\"t\":\"cancel\"}\n";
@@ -536,23 +572,25 @@ static bool tell_lines(struct box *b)
 	return false;
 }
 
+/* Our own keeper's socket keeps messages apart, so what comes after `end` stays for the pool. */
 static void on_socket(void *user, int fd, unused_arg uint32_t events)
 {
 	struct box *b = user;
-	ssize_t n;
 
-	if (buf_reserve(&b->in, 4096) < 0)
-		return;
-	n = recv(fd, b->in.data + b->in.len, 4096, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n > 0) {
-		b->in.len += (size_t)n;
-		if (tell_lines(b))
+	for (int i = 0; i < READS_PER_TURN && b->sock >= 0 && !b->end_told_usec; i++) {
+		ssize_t n;
+
+		if (buf_reserve(&b->in, MESSAGE_MAX) < 0)
 			return;
+		n = recv(fd, b->in.data + b->in.len, MESSAGE_MAX, MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		b->in.len += n > 0 ? (size_t)n : 0;
+		if (n > 0 && tell_lines(b))
+			return;
+		if (n <= 0 || b->in.len > MESSAGE_MAX)
+			close_socket(b, false);
 	}
-	if (n <= 0 || b->in.len > MESSAGE_MAX)
-		close_socket(b);
 	if (b->sock < 0 || b->end_told_usec)
 		check_end(b);
 }
@@ -569,15 +607,11 @@ static int watch_socket(struct box *b, int sock, struct err *e)
 	return 0;
 }
 
-/* The socket's path goes through our descriptor: sun_path has 108 bytes, state_dir may have more. */
 static bool connect_keeper(struct box *b)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	auto_close int fd = fd_connect_unix(b->dir, "control");
 
-	snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/control", b->dir);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    watch_socket(b, fd, NULL) < 0)
+	if (fd < 0 || watch_socket(b, fd, NULL) < 0)
 		return false;
 	(void)take_fd(fd);
 	return true;
@@ -593,18 +627,6 @@ static void look_again(struct box *b, uint64_t after_usec)
 	loop_timer_set(b->timer, after_usec);
 }
 
-static void on_keeper_exit(void *user, unused_arg const siginfo_t *si)
-{
-	struct box *b = user;
-
-	b->child_src = loop_src_free(b->child_src);
-	close(b->pidfd);
-	b->pidfd = -1;
-	/* What it said last may still be in the socket, unless that was the end. */
-	if (b->sock < 0 || b->end_told_usec)
-		check_end(b);
-}
-
 static void deliver(struct box *b)
 {
 	auto_done(box_result) r;
@@ -617,7 +639,7 @@ static void deliver(struct box *b)
 	}
 	b->state = BOX_ENDED;
 	b->ended = true;
-	close_socket(b);
+	close_socket(b, true);
 	look_again(b, USEC_INFINITY);
 	(void)CALL(b, on_end, &r);
 }
@@ -660,7 +682,7 @@ static void check_end(struct box *b)
 
 	if (b->ended)
 		return;
-	gone = b->pidfd < 0 && lock_is_free(b->dir, "keeper.lock");
+	gone = journal_is_free(b->dir);
 	told = b->end_told_usec && time_mono_usec() - b->end_told_usec >= STUCK_USEC;
 	if ((gone || told) && has_result(b)) {
 		deliver(b);
@@ -704,62 +726,28 @@ int box_attach(struct box *b, struct loop *loop, const struct box_calls *calls, 
 	return r;
 }
 
-/* keeper.lock is handed to the keeper locked, so that there is no moment in which an adopter would
- * find it free and take the box for dead. */
-static int spawn_keeper(struct box *b, const char *keeper, int lock, int sock, struct err *e)
+/* The journal is handed over with its lock, so that there is no moment in which an adopter would find
+ * it free and take the box for dead. */
+static int hand_over(struct box *b, struct keepers *keepers, struct err *e)
 {
-	auto_free char *path = NULL, *program = NULL;
-	const struct proc_fd fds[] = { { sock, 0 }, { lock, 3 } };
-	struct proc_spec spec = { .fds = fds, .n_fds = ARRAY_LEN(fds), .new_session = true };
-	char name[] = "zr-box", *argv[] = { name, NULL, NULL };
-	pid_t pid;
-	int r = 0;
+	auto_close int journal = -1;
+	int r = journal_lock(b->dir, &journal, e);
 
-	if (!keeper)
-		r = proc_sister("zr-box", &program, e);
-	if (r < 0)
-		return r;
-	if (str_fmt(&path, "%s/%s", b->boxes_dir, b->spec->attempt_id) < 0)
-		return err_nomem(e);
-	argv[1] = path;
-	spec.path = keeper ? keeper : program;
-	spec.argv = argv;
-	r = proc_spawn(&spec, &pid, &b->pidfd, e);
+	if (r == 0)
+		r = keepers_hand(keepers, b->dir, journal, &b->keeper, e);
 	if (r < 0)
 		return r;
 	b->state = BOX_RUNNING;
-	if (loop_child(b->loop, b->pidfd, on_keeper_exit, b, &b->child_src, NULL) < 0) {
-		/* Its lock tells the same; only a zombie stays until we end. */
-		close(b->pidfd);
-		b->pidfd = -1;
+	if (watch_socket(b, keeper_socket(b->keeper), NULL) < 0) {
+		/* It is found by its lock then, as by an adopter. */
+		close_socket(b, false);
+		look_again(b, 0);
 	}
 	return 0;
 }
 
-static int start_keeper(struct box *b, const char *keeper, struct err *e)
-{
-	auto_close int lock = -1, ours = -1, theirs = -1;
-	int pair[2], r = fd_lock(b->dir, "keeper.lock", false, &lock, e);
-
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-		return err_sys(e, "make a socket pair");
-	ours = pair[0];
-	theirs = pair[1];
-	r = spawn_keeper(b, keeper, lock, theirs, e);
-	if (r < 0)
-		return r;
-	/* Without the socket it is found by its lock, as by an adopter. */
-	if (watch_socket(b, ours, NULL) == 0)
-		(void)take_fd(ours);
-	else
-		look_again(b, 0);
-	return 0;
-}
-
-int box_start(struct box *b, struct loop *loop, const char *keeper, const struct box_calls *calls,
-	      void *user, struct err *e)
+int box_start(struct box *b, struct loop *loop, struct keepers *keepers,
+	      const struct box_calls *calls, void *user, struct err *e)
 {
 	int r;
 
@@ -768,7 +756,7 @@ int box_start(struct box *b, struct loop *loop, const char *keeper, const struct
 			       b->spec->attempt_id);
 	r = follow(b, loop, calls, user, e);
 	if (r == 0)
-		r = start_keeper(b, keeper, e);
+		r = hand_over(b, keepers, e);
 	if (r < 0 && b->state == BOX_NEW) {
 		b->timer = loop_src_free(b->timer);
 		b->loop = NULL; /* so that it can be concluded and attached to */
@@ -823,7 +811,7 @@ int box_release(struct box *b, bool sealed, struct err *e)
 	auto_free char *path = NULL;
 	int r;
 
-	if (b->pidfd >= 0 || !lock_is_free(b->dir, "keeper.lock"))
+	if (!journal_is_free(b->dir))
 		return err_set(e, EBUSY, ERR_TRANSIENT, "the keeper of box %s is still there",
 			       b->spec->attempt_id);
 	if (sealed) {

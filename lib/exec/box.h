@@ -2,8 +2,8 @@
 /*
  * The worker's side of a box: claim, start, follow, adopt, release. The keeper (zr-box) outlives
  * its worker; what joins them is the box folder <state_dir>/spool/boxes/<attempt_id>/ and a socket.
- * No process id decides anything: keeper.lock is held as long as the keeper lives, owner.lock by
- * the worker that reports for the box.
+ * No process id decides anything: the journal is locked as long as a keeper has the job, spec.json
+ * by the worker that reports for the box.
  *
  * The usual way:  box_prepare() [ack the delivery]  box_start()  … on_end()  box_release()
  * After a restart: box_list(), box_open() for each, then box_start() if it is BOX_NEW, else
@@ -18,6 +18,7 @@
 #include "base/attr.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "exec/keepers.h"
 #include "exec/progress.h"
 #include "exec/result.h"
 #include "exec/spec.h"
@@ -55,11 +56,18 @@ struct box_calls {
 };
 
 /*
- * The claim: makes the box folder with spec.json in it, synced when this returns, and takes
- * owner.lock. -EEXIST: there is such a box. Blocks for two fsync().
+ * The claim: makes the box folder with a locked spec.json in it. -EEXIST: there is such a box.
+ * Nothing is synced: the folder outlives every crash but the host's own. Whoever must not lose it
+ * then keeps box_claim_text() in a safe place and gives it to box_restore() afterwards.
  */
 int box_prepare(const char *state_dir, const struct box_spec *spec, struct box **ret,
 		struct err *e) must_check;
+
+/* What spec.json says; stays the box's. */
+const char *box_claim_text(const struct box *b);
+/* Makes a box folder from such a text unless there is a whole one. The box then counts as one whose
+ * keeper died: whether it had begun, and what came of it, nobody knows. */
+int box_restore(const char *state_dir, const char *text, size_t n, struct err *e) must_check;
 
 /* The attempt_ids of all boxes, NULL-terminated, sorted. Unfinished claims are removed. */
 int box_list(const char *state_dir, char ***ret_ids, struct err *e) must_check;
@@ -77,10 +85,10 @@ const struct box_spec *box_spec(const struct box *b);
 /* For small files of the worker's own (name them "worker.*"); stays the box's. */
 int box_dirfd(const struct box *b);
 
-/* BOX_NEW only: starts the keeper (`keeper` NULL: the zr-box beside this program) and follows it.
- * After a failure the box is BOX_NEW still and can be concluded. */
-int box_start(struct box *b, struct loop *loop, const char *keeper, const struct box_calls *calls,
-	      void *user, struct err *e) must_check;
+/* BOX_NEW only: hands the box to a keeper and follows it. After a failure the box is BOX_NEW still
+ * and can be concluded. */
+int box_start(struct box *b, struct loop *loop, struct keepers *keepers,
+	      const struct box_calls *calls, void *user, struct err *e) must_check;
 /* Every other state. */
 int box_attach(struct box *b, struct loop *loop, const struct box_calls *calls, void *user,
 	       struct err *e) must_check;

@@ -2,6 +2,8 @@
 #include "exec/journal.h"
 
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/json.h"
@@ -69,7 +71,10 @@ static int read_line(const char *line, size_t n, struct journal *j, struct err *
 	if (r < 0)
 		return r;
 	r = js_str(o, "t", 32, &type, e);
-	if (r == 0 && str_eq(type, "started"))
+	j->begun = true;
+	if (r == 0 && str_eq(type, "begun"))
+		r = 0;
+	else if (r == 0 && str_eq(type, "started"))
 		r = read_started(o, j, e);
 	else if (r == 0 && str_eq(type, "phase"))
 		r = read_phase(o, &j->phase, e);
@@ -113,10 +118,16 @@ int journal_read(int box_dirfd, struct journal *ret, struct err *e)
 static int cut_torn_line(int fd, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
-	int r = fd_read_all(fd, JOURNAL_FILE, JOURNAL_FILE_MAX, &b, e);
-	const char *nl = r == 0 && b.len ? memrchr(b.data, '\n', b.len) : NULL;
-	size_t whole = nl ? (size_t)(nl - b.data) + 1 : 0;
+	struct stat st;
+	const char *nl;
+	size_t whole;
+	int r;
 
+	if (fstat(fd, &st) == 0 && st.st_size == 0)
+		return 0;
+	r = fd_read_all(fd, JOURNAL_FILE, JOURNAL_FILE_MAX, &b, e);
+	nl = r == 0 && b.len ? memrchr(b.data, '\n', b.len) : NULL;
+	whole = nl ? (size_t)(nl - b.data) + 1 : 0;
 	if (r == 0 && whole < b.len && ftruncate(fd, (off_t)whole) < 0)
 		r = err_sys(e, "shorten " JOURNAL_FILE);
 	return r;
@@ -134,6 +145,36 @@ int journal_open(int box_dirfd, int *ret_fd, struct err *e)
 	if (r == 0)
 		*ret_fd = take_fd(fd);
 	return r;
+}
+
+int journal_lock(int box_dirfd, int *ret_fd, struct err *e)
+{
+	auto_close int fd = -1;
+	int r = journal_open(box_dirfd, &fd, e);
+
+	if (r < 0)
+		return r;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return err_sys(e, "lock " JOURNAL_FILE);
+	*ret_fd = take_fd(fd);
+	return 0;
+}
+
+bool journal_is_free(int box_dirfd)
+{
+	auto_close int fd =
+		openat(box_dirfd, JOURNAL_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	return fd < 0 ? errno == ENOENT : flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+bool journal_is_empty(int box_dirfd)
+{
+	struct stat st;
+
+	if (fstatat(box_dirfd, JOURNAL_FILE, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT;
+	return st.st_size == 0;
 }
 
 /* Takes the record, which may be NULL for want of memory. */
@@ -156,6 +197,11 @@ static int add(int fd, json_t *record, struct err *e)
  * as lost; if its worker had said more before, that was synced in the worker's spool, goes out first
  * and has the same key, so that `lost` changes nothing.
  */
+int journal_add_begun(int fd, struct err *e)
+{
+	return add(fd, json_pack("{s:s}", "t", "begun"), e);
+}
+
 int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
 			struct err *e)
 {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The journal of a box: one JSON object a line, only ever appended. `started` when the first program
- * was executed, `phase` at each later phase, `done` with the result. Whoever finds `done` has the
- * result; whoever finds it missing and keeper.lock free knows that the keeper was killed.
+ * The journal of a box: one JSON object a line, only ever appended. `begun` before anything is
+ * executed, `started` when the first program was, `phase` at each later phase, `done` with the
+ * result. The keeper holds an exclusive flock() on it from before `begun` until it has let go of the
+ * job. Whoever finds `done` has the result; whoever finds it missing, something else there and the
+ * lock free knows that the keeper was killed.
  */
 #ifndef ZR_EXEC_JOURNAL_H
 #define ZR_EXEC_JOURNAL_H
@@ -21,7 +23,7 @@
 #define JOURNAL_FILE_MAX (4u << 20)
 
 struct journal {
-	bool started, done;
+	bool begun, started, done;
 	uint64_t started_wall_usec;
 	enum phase phase;
 	json_t *isolation;        /* as it was at the start; or NULL */
@@ -38,10 +40,17 @@ int journal_read(int box_dirfd, struct journal *ret, struct err *e) must_check;
 
 /* For appending; made if it is missing, and a torn last line is cut off. */
 int journal_open(int box_dirfd, int *ret_fd, struct err *e) must_check;
+/* The same, locked. -EWOULDBLOCK: a keeper has it. */
+int journal_lock(int box_dirfd, int *ret_fd, struct err *e) must_check;
+/* No keeper has it; true also if there is none. */
+bool journal_is_free(int box_dirfd);
+/* Nothing was ever written: the job was never begun. */
+bool journal_is_empty(int box_dirfd);
+
+int journal_add_begun(int fd, struct err *e) must_check;
 int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
 			struct err *e) must_check;
 int journal_add_phase(int fd, enum phase p, struct err *e) must_check;
-/* Synced when it returns. */
 int journal_add_done(int fd, const struct box_result *r, struct err *e) must_check;
 
 #endif

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's side, with the real keeper: both are worth little without the other. */
+#include <dirent.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "base/id.h"
@@ -86,11 +89,14 @@ static struct box *prepare(const char *command)
 
 struct seen {
 	struct loop *loop;
+	struct keepers *keepers;
 	char order[64]; /* one letter per call */
 	double done;
 	uint64_t out;
 	struct box_result result;
 	bool release; /* in on_end */
+	bool stay;    /* the loop goes on after it */
+	bool ended;
 	struct box *cancel_at_start;
 };
 
@@ -150,7 +156,9 @@ static void on_end(void *user, struct box *b, const struct box_result *r)
 	json_decref(o);
 	if (s->release)
 		ck_ok(box_release(b, true, &e), e);
-	loop_exit(s->loop, 0);
+	s->ended = true;
+	if (!s->stay)
+		loop_exit(s->loop, 0);
 }
 
 static const struct box_calls calls = {
@@ -168,10 +176,12 @@ static void seen_init(struct seen *s)
 	*s = (struct seen){ .loop = NULL };
 	box_result_init(&s->result);
 	ck_ok(loop_new(&s->loop, &e), e);
+	ck_ok(keepers_new(s->loop, keeper, &s->keepers, &e), e);
 }
 
 static void seen_done(struct seen *s)
 {
+	keepers_free(s->keepers);
 	loop_free(s->loop);
 	box_result_done(&s->result);
 }
@@ -226,6 +236,16 @@ static bool alive(pid_t pid)
 
 /* --- tests -------------------------------------------------------------------------------------- */
 
+/* Idle keepers end when their pool does; nobody is left to reap them but us. */
+static void keepers_gone(struct seen *s)
+{
+	keepers_free(s->keepers);
+	s->keepers = NULL;
+	while (wait(NULL) > 0)
+		;
+	ck_assert_int_eq(errno, ECHILD);
+}
+
 START_TEST(from_claim_to_release)
 {
 	struct seen s;
@@ -239,7 +259,7 @@ START_TEST(from_claim_to_release)
 	ck_ok(box_list(dir, &ids, &e), e);
 	ck_assert_uint_eq(strv_len(ids), 1);
 	ck_assert_str_eq(ids[0], box_spec(b)->attempt_id);
-	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	run(&s);
 	ck_assert_msg(strncmp(s.order, "sp", 2) == 0 && strchr(s.order, 'l') &&
 			      strchr(s.order, 'g') && str_ends(s.order, "e"),
@@ -247,7 +267,7 @@ START_TEST(from_claim_to_release)
 	ck_assert_uint_eq(s.out, 12);
 	ck_assert_int_eq(s.result.reason, BOX_EXIT);
 	ck_assert_int_eq(s.result.exit_code, 3);
-	ck_assert_int_eq(wait(NULL), -1); /* the keeper was reaped */
+	keepers_gone(&s);
 	ck_ok(fd_rmtree(AT_FDCWD, dir, &e), e);
 	ck_assert_int_eq(mkdir(dir, 0700), 0);
 	seen_done(&s);
@@ -264,7 +284,7 @@ START_TEST(large_work_folder)
 
 	seen_init(&s);
 	b = prepare("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); : >$i; done");
-	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	run(&s);
 	since = time_wall_usec() - s.result.finished_wall_usec;
 	ck_assert_msg(since < 900000, "told after %llu usec", (unsigned long long)since);
@@ -299,7 +319,7 @@ START_TEST(restart_before_the_start)
 	box_free(b);
 	ck_ok(box_open(dir, id, &b, &e), e);
 	ck_assert_int_eq(box_state(b), BOX_NEW);
-	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	run(&s);
 	ck_assert_int_eq(s.result.reason, BOX_OK);
 	box_free(b);
@@ -315,7 +335,7 @@ static struct box *start_and_abandon(const char *command)
 	struct seen s;
 
 	seen_init(&s);
-	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	box_free(b);
 	seen_done(&s);
 	ck_ok(box_open(dir, id, &b, &e), e);
@@ -401,7 +421,7 @@ START_TEST(keeper_killed_under_us)
 		cgroup_host_done(&groups);
 	seen_init(&s);
 	b = prepare(long_job);
-	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	(void)read_pid("leader");
 	(void)read_pid("child");
 	kill_keeper();
@@ -461,7 +481,7 @@ START_TEST(cancel_running)
 	seen_init(&s);
 	b = prepare("sleep 1000");
 	s.cancel_at_start = b;
-	ck_ok(box_start(b, s.loop, keeper, &calls, &s, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	run(&s);
 	ck_assert_int_eq(s.result.reason, BOX_CANCELED);
 	ck_ok(box_cancel(b, &e), e);
@@ -483,6 +503,118 @@ START_TEST(cancel_before_the_start)
 	ck_assert_uint_eq(r.started_wall_usec, 0);
 	ck_fails(box_conclude(b, BOX_SETUP, "late", &e), EBUSY);
 	box_free(b);
+}
+END_TEST
+
+static pid_t run_one(struct seen *s, const char *command)
+{
+	struct box *b = prepare(command);
+	struct err e = { 0 };
+	auto_buf struct buf pid = { 0 };
+
+	s->release = s->stay = true;
+	s->ended = false;
+	box_result_done(&s->result);
+	ck_ok(box_start(b, s->loop, s->keepers, &calls, s, &e), e);
+	while (!s->ended)
+		ck_ok(loop_turn(s->loop, USEC_PER_SEC, &e), e);
+	ck_ok(fd_read_file(AT_FDCWD, "/proc/thread-self/children", 4096, &pid, &e), e);
+	return (pid_t)atol(pid.data);
+}
+
+static unsigned fds_of(pid_t pid)
+{
+	char name[40];
+	unsigned n = 0;
+	DIR *d;
+
+	snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
+	d = opendir(name);
+	ck_assert_ptr_nonnull(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* Job after job in one keeper; nothing of the one before is in the next, or stays open. */
+START_TEST(keeper_goes_on)
+{
+	struct err e = { 0 };
+	struct seen s;
+	unsigned fds;
+	pid_t keeper_pid;
+
+	seen_init(&s);
+	keeper_pid = run_one(&s, "echo first; echo $ZR_ATTEMPT_ID >left-over; exit 3");
+	ck_assert_int_eq(s.result.reason, BOX_EXIT);
+	ck_assert_uint_eq(s.result.out_bytes, 6);
+	ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	fds = fds_of(keeper_pid);
+	for (int i = 0; i < 20; i++) {
+		ck_assert_int_eq(run_one(&s, "[ -z \"$(ls)\" ] || exit 9; ls /proc/$PPID/fd"),
+				 keeper_pid);
+		ck_assert_int_eq(s.result.reason, BOX_OK);
+		ck_assert_int_eq(s.result.exit_code, 0);
+		ck_assert_ptr_null(s.result.detail);
+		ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	}
+	ck_assert_uint_eq(fds_of(keeper_pid), fds);
+	keepers_gone(&s);
+	seen_done(&s);
+}
+END_TEST
+
+/* An idle keeper that was killed is not trusted with a job. */
+START_TEST(idle_keeper_killed)
+{
+	struct err e = { 0 };
+	struct seen s;
+	pid_t first;
+
+	seen_init(&s);
+	first = run_one(&s, "exit 0");
+	ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	ck_assert_int_eq(kill(first, SIGKILL), 0);
+	ck_assert_int_ne(waitid(P_PID, (id_t)first, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), -1);
+	(void)run_one(&s, "exit 5");
+	ck_assert_int_eq(s.result.reason, BOX_EXIT);
+	ck_assert_int_eq(s.result.exit_code, 5);
+	keepers_gone(&s);
+	seen_done(&s);
+}
+END_TEST
+
+static void empty_file(int dirfd, const char *name)
+{
+	auto_close int fd = openat(dirfd, name, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+}
+
+START_TEST(restored)
+{
+	struct box *b = prepare("exit 0");
+	auto_free char *id = strdup(box_spec(b)->attempt_id);
+	auto_free char *text = strdup(box_claim_text(b));
+	auto_free char *folder = NULL;
+	struct err e = { 0 };
+
+	/* There: nothing happens. */
+	ck_ok(box_restore(dir, text, strlen(text), &e), e);
+	ck_fails(box_open(dir, id, &b, &e), EWOULDBLOCK);
+	ck_ok(box_release(b, false, &e), e);
+	/* Gone, or with an empty file, as a power failure may leave it. */
+	for (int i = 0; i < 2; i++) {
+		ck_ok(box_restore(dir, text, strlen(text), &e), e);
+		ck_ok(box_open(dir, id, &b, &e), e);
+		ck_assert_int_eq(box_state(b), BOX_NEW); /* the same boot */
+		empty_file(box_dirfd(b), SPEC_FILE);
+		box_free(b);
+	}
+	ck_fails(box_restore(dir, "{}", 2, &e), EINVAL);
+	ck_assert_int_ge(str_fmt(&folder, "%s/spool/boxes/%s", dir, id), 0);
+	ck_ok(fd_rmtree(AT_FDCWD, folder, &e), e);
 }
 END_TEST
 
@@ -509,8 +641,10 @@ START_TEST(no_keeper)
 	struct err e = { 0 };
 	struct seen s;
 
+	free(keeper);
+	keeper = strdup("/no/such/zr-box");
 	seen_init(&s);
-	ck_fails(box_start(b, s.loop, "/no/such/zr-box", &calls, &s, &e), ENOENT);
+	ck_fails(box_start(b, s.loop, s.keepers, &calls, &s, &e), ENOENT);
 	ck_assert_int_eq(box_state(b), BOX_NEW);
 	ck_ok(box_conclude(b, BOX_INFRASTRUCTURE, e.msg, &e), e);
 	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
@@ -526,17 +660,60 @@ END_TEST
 START_TEST(unfinished)
 {
 	auto_strv char **ids = NULL;
-	auto_free char *fresh = path("spool/boxes/.0190b8a0-0000-7000-8000-000000000001.new");
+	auto_free char *fresh = path("spool/boxes/0190b8a0-0000-7000-8000-000000000001");
+	auto_free char *old = path("spool/boxes/0190b8a0-0000-7000-8000-000000000003");
+	const struct timespec long_ago[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
 	auto_free char *gone = path("spool/boxes/.0190b8a0-0000-7000-8000-000000000002.gone");
 	struct err e = { 0 };
 
 	box_free(prepare("exit 0"));
 	ck_assert_int_eq(mkdir(fresh, 0700), 0);
 	ck_assert_int_eq(mkdir(gone, 0700), 0);
+	ck_assert_int_eq(mkdir(old, 0700), 0);
+	ck_assert_int_eq(utimensat(AT_FDCWD, old, long_ago, 0), 0);
 	ck_ok(box_list(dir, &ids, &e), e);
 	ck_assert_uint_eq(strv_len(ids), 1);
 	ck_assert_int_eq(access(fresh, F_OK), 0);
 	ck_assert_int_lt(access(gone, F_OK), 0);
+	ck_assert_int_lt(access(old, F_OK), 0);
+}
+END_TEST
+
+static void abandoned_socket(const char *at)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", at);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+}
+
+/* The socket of a killed keeper goes, that of a living one stays. */
+START_TEST(sockets_swept)
+{
+	auto_free char *folder = path("spool/keepers");
+	auto_free char *dead = path("spool/keepers/0190b8a0-0000-7000-8000-000000000004");
+	struct err e = { 0 };
+	struct seen s;
+	unsigned n = 0;
+	DIR *d;
+
+	seen_init(&s);
+	(void)run_one(&s, "exit 0");
+	abandoned_socket(dead);
+	keepers_sweep(dir);
+	ck_assert_int_lt(access(dead, F_OK), 0);
+	d = opendir(folder);
+	ck_assert_ptr_nonnull(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	ck_assert_uint_eq(n, 3);
+	(void)run_one(&s, "exit 0");
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	keepers_gone(&s);
+	ck_ok(fd_rmtree(AT_FDCWD, folder, &e), e);
+	seen_done(&s);
 }
 END_TEST
 
@@ -578,9 +755,13 @@ static void tests(TCase *t)
 	tcase_add_test(t, another_boot);
 	tcase_add_test(t, cancel_running);
 	tcase_add_test(t, cancel_before_the_start);
+	tcase_add_test(t, keeper_goes_on);
+	tcase_add_test(t, idle_keeper_killed);
+	tcase_add_test(t, restored);
 	tcase_add_test(t, concluded);
 	tcase_add_test(t, no_keeper);
 	tcase_add_test(t, unfinished);
+	tcase_add_test(t, sockets_swept);
 	tcase_add_test(t, torn_journal);
 }
 

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "exec/journal.h"
+#include "keeper.h"
+
+void job_init(struct keeper *k)
+{
+	memset((char *)k + offsetof(struct keeper, spec), 0,
+	       sizeof(*k) - offsetof(struct keeper, spec));
+	k->dir = k->journal = -1;
+	for (int i = 0; i < IN_N; i++)
+		k->in[i] = -1;
+	k->cg = (struct cgroup_box){ .v2 = -1, .memory = -1, .pids = -1 };
+	box_result_init(&k->result);
+}
+
+static void job_done(struct keeper *k)
+{
+	if (k->journal >= 0)
+		close(k->journal);
+	if (k->dir >= 0)
+		close(k->dir);
+	cgroup_close(&k->cg);
+	json_decref(k->isolation);
+	box_result_done(&k->result);
+	spec_free(k->spec);
+	free(k->path);
+	/* Whatever hangs on the folder's file system may be unmounted between jobs. */
+	(void)!chdir("/");
+}
+
+static int open_box(struct keeper *k, struct err *e)
+{
+	char full[PATH_MAX];
+	int r;
+
+	if (fchdir(k->dir) < 0 || !getcwd(full, sizeof(full)))
+		return err_sys(e, "go to the box folder");
+	k->path = strdup(full);
+	if (!k->path)
+		return err_nomem(e);
+	r = spec_read(k->dir, &k->spec, e);
+	if (r == 0 && !str_eq(strrchr(k->path, '/') + 1, k->spec->attempt_id))
+		r = err_input(e, SPEC_FILE " is of another box, %s", k->spec->attempt_id);
+	return r;
+}
+
+/* A box whose journal has a line has been run, whatever came of it: it does not run twice. */
+static int begin_journal(struct keeper *k, struct err *e)
+{
+	if (!journal_is_empty(k->dir))
+		return err_set(e, EEXIST, ERR_INPUT, "this box has run already");
+	return journal_add_begun(k->journal, e);
+}
+
+static int make_folders(struct keeper *k, struct err *e)
+{
+	static const char *const names[] = { "work", "tmp", "output" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (mkdirat(k->dir, names[i], 0700) < 0 && errno != EEXIST)
+			return err_sys(e, "make folder %s", names[i]);
+	return 0;
+}
+
+/* Out of the worker's control group, where a restart of its service would end us. */
+static void move_to_keepers(const struct keeper *k)
+{
+	const char *dir = k->spec->cgroup.keepers;
+	auto_close int fd = dir ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	auto_close int procs = fd < 0 ? -1 : openat(fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+	if (procs >= 0 && write(procs, "0", 1) < 0)
+		return; /* no harm while the worker's service runs */
+}
+
+static int build(struct keeper *k, struct err *e)
+{
+	int r;
+
+	move_to_keepers(k);
+	r = control_enter(k, e);
+	if (r == 0)
+		r = make_folders(k, e);
+	if (r == 0)
+		r = cgroup_make(&k->spec->cgroup, k->spec->attempt_id, &k->spec->limits, &k->cg, e);
+	if (r < 0)
+		return r;
+	k->isolation = isolation_describe(k);
+	return k->isolation ? 0 : err_nomem(e);
+}
+
+static void run_phases(struct keeper *k)
+{
+	for (enum phase p = 0; p < PHASE_N && !k->decided && !k->stuck; p++)
+		if (k->spec->argv[p])
+			phase_run(k, p);
+}
+
+static void run_box(struct keeper *k)
+{
+	struct err e = { 0 };
+
+	logfile_init(&k->log[0], k->dir, "out.log", k->spec->log_cap);
+	logfile_init(&k->log[1], k->dir, "err.log", k->spec->log_cap);
+	if (build(k, &e) < 0)
+		verdict(k, BOX_INFRASTRUCTURE, "%s", e.msg);
+	else
+		run_phases(k);
+	finish(k);
+	control_leave(k);
+	if (k->stuck)
+		end_wait_forever(k);
+	finish_cleaning(k);
+}
+
+int job_keep(struct keeper *k, int dir, int journal)
+{
+	struct err e = { 0 };
+	int r;
+
+	job_init(k);
+	k->dir = dir;
+	k->journal = journal;
+	r = open_box(k, &e);
+	if (r == 0)
+		r = begin_journal(k, &e);
+	if (r < 0)
+		/* There is no box to report in; by the journal's lock the worker will know. */
+		fprintf(stderr, "zr-box: %s\n", e.msg);
+	else
+		run_box(k);
+	job_done(k);
+	return r == 0 ? 0 : e.kind == ERR_INPUT ? 2 : 1;
+}
