@@ -155,7 +155,7 @@ void finish(struct keeper *k)
 		return;
 	cgroup_remove(&k->cg, NULL);
 	/* What was sealed is not needed twice, and what was not is of no use to anybody. */
-	k->clean = k->result.root_hash && !remove_folders(k);
+	k->clean = !remove_folders(k);
 	close(k->journal);
 	k->journal = -1;
 }

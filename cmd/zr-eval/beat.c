@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/evaluator.h"
@@ -19,18 +20,10 @@ struct beat {
 	struct eval *ev;
 	struct loop_src *timer;
 	bool soon;
-	char boot_id[48];
+	char boot_id[UUID_LEN + 1];
 	json_t *evaluators;
 	uint64_t indexed_usec;
 };
-
-static void read_boot_id(struct beat *b)
-{
-	auto_buf struct buf text = { 0 };
-
-	if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, NULL) == 0)
-		snprintf(b->boot_id, sizeof(b->boot_id), "%.36s", text.data);
-}
 
 static void read_evaluators(struct beat *b)
 {
@@ -119,7 +112,7 @@ int beat_new(struct eval *ev, struct beat **ret, struct err *e)
 	if (!b)
 		return err_nomem(e);
 	b->ev = ev;
-	read_boot_id(b);
+	(void)!id_boot(b->boot_id, NULL);
 	r = loop_timer(ev->loop, BEAT_USEC, on_timer, b, &b->timer, e);
 	if (r < 0) {
 		free(b);

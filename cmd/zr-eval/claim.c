@@ -13,10 +13,17 @@
 #include "ledger.h"
 #include "report.h"
 
-/* A request that is answered without a box, until the answer is on disk. */
-struct refusal {
+/* A request whose answer or claim is on its way to disk. */
+struct settling {
 	struct eval *ev;
 	struct channel_request *token;
+};
+
+/* A note that was found, until its box is adopted. */
+struct found {
+	TAILQ_ENTRY(found) entry;
+	uint64_t note;
+	char attempt_id[UUID_LEN + 1];
 };
 
 static struct log_ctx request_log(const struct message_request *rq)
@@ -24,14 +31,23 @@ static struct log_ctx request_log(const struct message_request *rq)
 	return (struct log_ctx){ .evaluation = rq->evaluation };
 }
 
-static void on_refused(void *user)
+static void on_settled(void *user)
 {
-	struct refusal *f = user;
-	struct eval *ev = f->ev;
+	struct settling *s = user;
+	struct eval *ev = s->ev;
 
-	(void)channel_ack(ev->channel, f->token);
-	free(f);
+	(void)channel_ack(ev->channel, s->token);
+	free(s);
 	eval_update_intake(ev);
+}
+
+static struct settling *settling_new(struct eval *ev, struct channel_request *token)
+{
+	struct settling *s = calloc(1, sizeof(*s));
+
+	if (s)
+		*s = (struct settling){ .ev = ev, .token = token };
+	return s;
 }
 
 /* Nothing is wrong with the request: another worker, or this one later, may do better. */
@@ -49,17 +65,16 @@ static void refuse(struct eval *ev, struct channel_request *token, const struct 
 		   enum box_reason reason, const char *detail)
 {
 	struct log_ctx ctx = request_log(rq);
-	struct refusal *f = calloc(1, sizeof(*f));
+	struct settling *s = settling_new(ev, token);
 	struct err e = { 0 };
 
 	log_ctx(&ctx, LOG_NOTICE, "evaluation %s is not begun: %s", rq->evaluation, detail);
-	if (!f) {
+	if (!s) {
 		give_back(ev, token, rq, "out of memory");
 		return;
 	}
-	*f = (struct refusal){ .ev = ev, .token = token };
-	if (report_refused(ev, rq, reason, detail, on_refused, f, &e) < 0) {
-		free(f);
+	if (report_refused(ev, rq, reason, detail, on_settled, s, &e) < 0) {
+		free(s);
 		give_back(ev, token, rq, e.msg);
 	}
 }
@@ -125,6 +140,33 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 			      ret, e);
 }
 
+/* The box is gone if this fails. */
+static int keep_claim(struct eval *ev, struct box *box, struct channel_request *token,
+		      uint64_t *ret_note, struct err *e)
+{
+	struct settling *s = settling_new(ev, token);
+	const char *text = box_claim_text(box);
+	struct err why;
+	int r = s ? channel_keep(ev->channel, box_spec(box)->attempt_id, text, strlen(text),
+				 ret_note, e)
+		  : err_nomem(e);
+
+	if (r == 0) {
+		r = report_wait(ev, *ret_note, on_settled, s, e);
+		if (r < 0)
+			channel_forget(ev->channel, *ret_note);
+	}
+	if (r == 0)
+		return 0;
+	free(s);
+	/* A folder that cannot be removed would be run by the next worker. */
+	if (box_release(box, false, &why) < 0) {
+		log_err("a box without a claim stays: %s", why.msg);
+		box_free(box);
+	}
+	return r;
+}
+
 void claim_request(struct eval *ev, struct channel_request *token, const struct message *m,
 		   bool redelivered)
 {
@@ -135,6 +177,7 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 	struct log_ctx ctx = request_log(rq);
 	struct box *box = NULL;
 	struct err e = { 0 };
+	uint64_t note = 0;
 	int r;
 
 	if (redelivered && ledger_has(ev->ledger, rq->id)) {
@@ -160,15 +203,65 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 		refuse(ev, token, rq, BOX_INFRASTRUCTURE, e.msg);
 		return;
 	}
+	if (r == 0)
+		r = keep_claim(ev, box, token, &note, &e);
 	if (r < 0) {
 		give_back(ev, token, rq, e.msg);
 		return;
 	}
-	/* Without the note a lost acknowledgement could run it twice, with it nothing else changes. */
+	/* Without it a lost acknowledgement could run it twice, with it nothing else changes. */
 	if (ledger_add(ev->ledger, rq->id, &e) < 0)
 		log_ctx(&ctx, LOG_WARNING, "%s, ignoring", e.msg);
-	(void)channel_ack(ev->channel, token);
-	if (job_take(ev, box, &e) < 0)
+	if (job_take(ev, box, note, &e) < 0)
 		log_ctx(&ctx, LOG_ERR, "evaluation %s waits for the next start: %s", rq->evaluation,
 			e.msg);
+}
+
+/* --- after a restart ------------------------------------------------------------------------ */
+
+bool claim_found(struct eval *ev, uint64_t note, const char *attempt_id, const void *text, size_t n)
+{
+	struct log_ctx ctx = { .attempt_id = attempt_id };
+	struct found *f;
+	struct err e = { 0 };
+	int r = box_restore(ev->settings->state_dir, text, n, &e);
+
+	if (r < 0)
+		log_ctx(&ctx, LOG_ERR, "a claim cannot be looked into: %s", e.msg);
+	if (r <= 0)
+		return r < 0;
+	f = calloc(1, sizeof(*f));
+	/* Without it the note stays until the next start. */
+	if (!f)
+		return true;
+	f->note = note;
+	snprintf(f->attempt_id, sizeof(f->attempt_id), "%s", attempt_id);
+	TAILQ_INSERT_TAIL(&ev->found, f, entry);
+	return true;
+}
+
+uint64_t claim_note_of(struct eval *ev, const char *attempt_id)
+{
+	struct found *f;
+	uint64_t note = 0;
+
+	TAILQ_FOREACH (f, &ev->found, entry)
+		if (str_eq(f->attempt_id, attempt_id))
+			break;
+	if (!f)
+		return 0;
+	note = f->note;
+	TAILQ_REMOVE(&ev->found, f, entry);
+	free(f);
+	return note;
+}
+
+void claim_done(struct eval *ev)
+{
+	struct found *f;
+
+	while ((f = TAILQ_FIRST(&ev->found))) {
+		TAILQ_REMOVE(&ev->found, f, entry);
+		free(f);
+	}
 }

@@ -17,6 +17,7 @@
 
 TAILQ_HEAD(job_list, job);
 TAILQ_HEAD(wait_list, wait);
+TAILQ_HEAD(found_list, found);
 
 struct eval {
 	struct loop *loop;
@@ -37,7 +38,9 @@ struct eval {
 	unsigned n_jobs; /* holding a slot */
 	struct control *control;
 	struct beat *beat;
-	struct wait_list waits; /* report.c: for events to be on disk */
+	struct wait_list waits;  /* report.c: for events to be on disk */
+	struct found_list found; /* claim.c: notes of former workers */
+	uint64_t event_usec;     /* job.c: when the last durable event was made */
 
 	bool adopted; /* boxes of former workers have been looked for */
 	bool draining, leaving;

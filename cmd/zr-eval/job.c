@@ -7,10 +7,16 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "beat.h"
+#include "claim.h"
 #include "report.h"
 
 /* A keeper that has not quite gone is asked for again after this. */
 #define RELEASE_PAUSE_USEC (500 * USEC_PER_MSEC)
+
+/* The end of a job that could not be written down is tried again after this. */
+#define REPORT_AGAIN_USEC USEC_PER_SEC
+/* Of events that follow each other faster, `started` may be left out. */
+#define STARTED_PAUSE_USEC (20 * USEC_PER_MSEC)
 
 static void release_box(void *user);
 
@@ -51,6 +57,13 @@ static void job_set_state(struct job *j, enum job_state state)
 	eval_update_intake(j->ev);
 }
 
+static void drop_started(struct job *j)
+{
+	j->started_timer = loop_src_free(j->started_timer);
+	json_decref(j->isolation);
+	j->isolation = NULL;
+}
+
 static void job_free(struct job *j)
 {
 	struct eval *ev = j->ev;
@@ -60,6 +73,7 @@ static void job_free(struct job *j)
 		ev->n_jobs--;
 	fetch_wait_free(j->fetch);
 	loop_src_free(j->next);
+	drop_started(j);
 	box_free(j->box);
 	free(j);
 	beat_changed(ev->beat);
@@ -79,11 +93,14 @@ static void release_box(void *user)
 		loop_timer_set(j->next, RELEASE_PAUSE_USEC);
 		return;
 	}
-	if (r < 0)
+	if (r < 0) {
 		log_ctx(&ctx, LOG_WARNING,
 			"box cannot be removed: %s, leaving it for the next start", e.msg);
-	else
+	} else {
 		j->box = NULL;
+		if (j->note)
+			channel_forget(j->ev->channel, j->note);
+	}
 	job_free(j);
 }
 
@@ -107,27 +124,72 @@ static void log_end(const struct job *j, const struct box_result *r)
 		wall);
 }
 
+/* A full disk, most likely: the box keeps its result until there is room again. */
+static void report_later(struct job *j, const struct err *why)
+{
+	struct log_ctx ctx = job_log(j);
+
+	log_ctx(&ctx, j->report_failed ? LOG_DEBUG : LOG_ERR,
+		"the end of evaluation %s cannot be reported: %s; trying again",
+		j->spec->evaluation, why->msg);
+	j->report_failed = true;
+	loop_timer_set(j->next, REPORT_AGAIN_USEC);
+}
+
 static void on_end(void *user, unused_arg struct box *b, const struct box_result *r)
 {
 	struct job *j = user;
-	struct log_ctx ctx = job_log(j);
 	struct err e = { 0 };
 
 	log_end(j, r);
+	drop_started(j);
 	job_set_state(j, JOB_REPORTING);
+	j->ev->event_usec = time_mono_usec();
 	if (report_end(j->ev, j->spec, r, on_reported, j, &e) < 0)
-		/* The box stays: the next start of a worker reports it again. */
-		log_ctx(&ctx, LOG_ERR, "the end of evaluation %s cannot be reported: %s",
-			j->spec->evaluation, e.msg);
+		report_later(j, &e);
+}
+
+static void report_again(struct job *j)
+{
+	auto_done(box_result) r;
+	struct err e = { 0 };
+
+	box_result_init(&r);
+	if (box_result(j->box, &r, &e) < 0 ||
+	    report_end(j->ev, j->spec, &r, on_reported, j, &e) < 0)
+		report_later(j, &e);
 }
 
 /* --- on its way ---------------------------------------------------------------------------- */
 
+static void tell_started(void *user)
+{
+	struct job *j = user;
+
+	if (!j->started_timer)
+		return;
+	j->ev->event_usec = time_mono_usec();
+	report_started(j->ev, j->spec, j->started_wall_usec, j->isolation);
+	drop_started(j);
+}
+
+/* When evaluations end one after another, many of them are over before anybody could read that they
+ * have started, and their end says it too: then the event waits a moment, and may never be sent. */
 static void on_started(void *user, unused_arg struct box *b, uint64_t wall_usec,
 		       const json_t *isolation)
 {
 	struct job *j = user;
+	uint64_t now = time_mono_usec();
+	bool busy = now - j->ev->event_usec < STARTED_PAUSE_USEC;
 
+	drop_started(j);
+	if (busy && loop_timer(j->ev->loop, STARTED_PAUSE_USEC, tell_started, j, &j->started_timer,
+			       NULL) == 0) {
+		j->started_wall_usec = wall_usec;
+		j->isolation = json_deep_copy(isolation);
+		return;
+	}
+	j->ev->event_usec = now;
 	report_started(j->ev, j->spec, wall_usec, isolation);
 }
 
@@ -144,6 +206,7 @@ static void on_progress(void *user, unused_arg struct box *b, enum phase phase,
 {
 	struct job *j = user;
 
+	tell_started(j);
 	report_progress(j->ev, j->spec, &j->last_seq, phase, p);
 }
 
@@ -151,6 +214,7 @@ static void on_log(void *user, struct box *b, enum box_stream stream, uint64_t s
 {
 	struct job *j = user;
 
+	tell_started(j);
 	report_log(j->ev, j->spec, b, stream, &j->log_sent[stream], size, &j->last_seq);
 }
 
@@ -230,6 +294,8 @@ static void on_next(void *user)
 
 	if (j->state == JOB_RELEASING)
 		release_box(j);
+	else if (j->state == JOB_REPORTING)
+		report_again(j);
 	else if (j->state == JOB_FETCHING)
 		begin(j);
 }
@@ -246,7 +312,7 @@ static uint64_t requested_at(const struct box_spec *spec)
 	return usec;
 }
 
-int job_take(struct eval *ev, struct box *box, struct err *e)
+int job_take(struct eval *ev, struct box *box, uint64_t note, struct err *e)
 {
 	bool fresh = box_state(box) == BOX_NEW;
 	struct job *j = calloc(1, sizeof(*j));
@@ -256,7 +322,7 @@ int job_take(struct eval *ev, struct box *box, struct err *e)
 		box_free(box);
 		return err_nomem(e);
 	}
-	*j = (struct job){ .ev = ev, .box = box, .spec = box_spec(box) };
+	*j = (struct job){ .ev = ev, .box = box, .spec = box_spec(box), .note = note };
 	j->state = fresh ? JOB_FETCHING : JOB_RUNNING;
 	j->since_wall_usec = time_wall_usec();
 	j->requested_wall_usec = requested_at(j->spec);
@@ -318,7 +384,7 @@ static void adopt(struct eval *ev, const char *attempt_id)
 		return;
 	if (r == 0) {
 		log_ctx(&ctx, LOG_NOTICE, "adopting evaluation %s", box_spec(box)->evaluation);
-		r = job_take(ev, box, &e);
+		r = job_take(ev, box, claim_note_of(ev, attempt_id), &e);
 	}
 	if (r < 0)
 		log_ctx(&ctx, LOG_ERR, "box cannot be adopted: %s", e.msg);

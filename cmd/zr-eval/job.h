@@ -35,13 +35,20 @@ struct job {
 
 	struct fetch_wait *fetch;
 	struct loop_src *next; /* the deferred or delayed next step */
+	uint64_t note;         /* of the claim, 0: none */
+	bool report_failed;
 	uint64_t last_seq;
+
+	/* A `started` event that is held back, see on_started(). */
+	struct loop_src *started_timer; /* NULL: there is none */
+	uint64_t started_wall_usec;
+	json_t *isolation;
 	uint64_t log_sent[BOX_STREAM_N]; /* bytes of each log that went out as events */
 };
 
-/* Takes a box that this worker owns, freshly claimed or adopted, and goes on with it. The box is
- * the job's from here on, also on failure. */
-int job_take(struct eval *ev, struct box *box, struct err *e) must_check;
+/* Takes a box that this worker owns, freshly claimed or adopted, and goes on with it. Box and note
+ * (0: none) are the job's from here on, also on failure. */
+int job_take(struct eval *ev, struct box *box, uint64_t note, struct err *e) must_check;
 
 /* Ends the job as canceled, in whatever state it is. */
 void job_cancel(struct job *j, const char *by);

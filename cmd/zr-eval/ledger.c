@@ -2,42 +2,62 @@
 #include "ledger.h"
 
 #include <dirent.h>
-#include <sys/stat.h>
+#include <inttypes.h>
+#include <string.h>
 
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/str.h"
 
-#define PRUNE_USEC (3600 * USEC_PER_SEC)
+#define PRUNE_USEC   (3600 * USEC_PER_SEC)
+#define USEC_PER_DAY (24 * 3600 * USEC_PER_SEC)
+#define LINE         (UUID_LEN + 1)
+#define NAME_LEN     (UUID_LEN + 24)
 
 struct ledger {
 	int dirfd;
+	char boot[UUID_LEN + 1];
+	uint64_t day; /* of the open file */
+	int fd;
 	struct loop_src *timer;
 };
 
-static void prune(struct ledger *g)
+static uint64_t today(void)
 {
-	uint64_t now = time_wall_usec();
-	struct dirent *de;
-	auto_close int fd = openat(g->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return time_wall_usec() / USEC_PER_DAY;
+}
+
+/* The day of a file of this boot; 0 of any other. */
+static uint64_t day_of(const struct ledger *g, const char *name)
+{
+	if (strncmp(name, g->boot, UUID_LEN) != 0 || name[UUID_LEN] != '.')
+		return 0;
+	return strtoull(name + UUID_LEN + 1, NULL, 10);
+}
+
+static DIR *open_folder(const struct ledger *g)
+{
+	int fd = openat(g->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 
-	if (!d) {
-		log_warning("old claims are not removed: %m");
-		return;
-	}
-	(void)take_fd(fd);
-	while ((de = readdir(d))) {
-		struct stat st;
+	if (!d && fd >= 0)
+		close(fd);
+	return d;
+}
 
-		if (!id_is_uuid(de->d_name) ||
-		    fstatat(g->dirfd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if ((uint64_t)st.st_mtim.tv_sec * USEC_PER_SEC + LEDGER_KEEP_USEC < now)
+static void prune(const struct ledger *g)
+{
+	DIR *d = open_folder(g);
+	struct dirent *de;
+
+	if (!d)
+		log_warning("old claims are not removed: %m");
+	while (d && (de = readdir(d)))
+		if (de->d_name[0] != '.' && day_of(g, de->d_name) + LEDGER_KEEP_DAYS < today())
 			(void)unlinkat(g->dirfd, de->d_name, 0);
-	}
-	closedir(d);
+	if (d)
+		closedir(d);
 }
 
 static void on_timer(void *user)
@@ -56,10 +76,12 @@ int ledger_new(struct loop *l, const char *state_dir, struct ledger **ret, struc
 
 	if (!g)
 		return err_nomem(e);
-	g->dirfd = -1;
+	g->dirfd = g->fd = -1;
 	r = str_fmt(&path, "%s/spool/claimed", state_dir) < 0
 		    ? err_nomem(e)
 		    : fd_make_dir(path, 0700, &g->dirfd, e);
+	if (r == 0)
+		r = id_boot(g->boot, e);
 	if (r == 0)
 		r = loop_timer(l, 0, on_timer, g, &g->timer, e);
 	if (r < 0) {
@@ -75,19 +97,64 @@ void ledger_free(struct ledger *g)
 	if (!g)
 		return;
 	loop_src_free(g->timer);
+	if (g->fd >= 0)
+		close(g->fd);
 	if (g->dirfd >= 0)
 		close(g->dirfd);
 	free(g);
 }
 
+static int open_today(struct ledger *g, struct err *e)
+{
+	char name[NAME_LEN];
+
+	if (g->fd >= 0 && g->day == today())
+		return 0;
+	if (g->fd >= 0)
+		close(g->fd);
+	g->day = today();
+	snprintf(name, sizeof(name), "%s.%" PRIu64, g->boot, g->day);
+	g->fd = openat(g->dirfd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW,
+		       0600);
+	return g->fd < 0 ? err_sys(e, "open %s of the claimed requests", name) : 0;
+}
+
+/* All workers of the host write to the same file: one line is one write. */
 int ledger_add(struct ledger *g, const char *id, struct err *e)
 {
-	auto_close int fd = openat(g->dirfd, id, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	char line[LINE + 1];
+	int r = open_today(g, e);
 
-	return fd < 0 ? err_sys(e, "note the claim of request %s", id) : 0;
+	if (r < 0)
+		return r;
+	snprintf(line, sizeof(line), "%s\n", id);
+	r = fd_write_all(g->fd, line, LINE);
+	return r < 0 ? err_errno(e, r, "note the claim of request %s", id) : 0;
+}
+
+static bool file_has(const struct ledger *g, const char *name, const char *id)
+{
+	auto_close int fd = openat(g->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_fclose FILE *f = fd < 0 ? NULL : fdopen(fd, "re");
+	char line[LINE];
+
+	if (f)
+		(void)take_fd(fd);
+	while (f && fread(line, LINE, 1, f) == 1)
+		if (memcmp(line, id, UUID_LEN) == 0)
+			return true;
+	return false;
 }
 
 bool ledger_has(const struct ledger *g, const char *id)
 {
-	return faccessat(g->dirfd, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	DIR *d = open_folder(g);
+	struct dirent *de;
+	bool has = false;
+
+	while (d && !has && (de = readdir(d)))
+		has = day_of(g, de->d_name) && file_has(g, de->d_name, id);
+	if (d)
+		closedir(d);
+	return has;
 }

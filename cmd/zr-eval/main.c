@@ -11,11 +11,12 @@
  *	boxes     each job is a box folder with a keeper that outlives us (exec/box, job.c)
  *	control   cancels, and leave to forget a collected result (control.c)
  *
- * The way of a request: claim.c checks it against the evaluator's file and writes the box folder,
- * synced; that is the claim, and only then the delivery is acknowledged. job.c fetches the
- * submission, starts the keeper and follows it; report.c turns what it says into events. The end is
- * reported by a durable event before the box folder is removed. Whatever is killed in between, the
- * next worker to start finds the folder and goes on from what it says (job_adopt_all()).
+ * The way of a request: claim.c checks it against the evaluator's file, makes the box folder and
+ * keeps its text beside the events; when that is synced the delivery is acknowledged. job.c fetches
+ * the submission, hands the box to a keeper and follows it; report.c turns what it says into events.
+ * The end is reported by a durable event before the box folder is removed. Whatever is killed in
+ * between, the next worker to start finds the folder and goes on from what it says
+ * (job_adopt_all()); if the host crashed, the folder is made again from the note (claim_found()).
  *
  * SIGTERM: no new requests, the jobs at hand are finished and reported, exit. A second SIGTERM, or
  * the end of the supervisor: exit at once, keepers run on. SIGHUP: limits for new jobs are read
@@ -156,6 +157,13 @@ static void on_request(void *user, struct channel_request *t, const struct messa
 	claim_request(&w->ev, t, m, redelivered);
 }
 
+static bool on_kept(void *user, uint64_t id, const char *name, const void *data, size_t n)
+{
+	struct worker *w = user;
+
+	return claim_found(&w->ev, id, name, data, n);
+}
+
 static void on_control(void *user, const struct message *m)
 {
 	struct worker *w = user;
@@ -238,6 +246,7 @@ static int open_channel(struct worker *w, struct err *e)
 		.on_confirmed = on_confirmed,
 		.on_state = on_state,
 		.on_report = on_report,
+		.on_kept = on_kept,
 	};
 	const struct channel_conf conf = {
 		.settings = w->ev.settings,
@@ -291,6 +300,7 @@ static void worker_done(struct worker *w)
 	job_free_all(ev);
 	keepers_free(ev->keepers);
 	report_done(ev);
+	claim_done(ev);
 	channel_free(ev->channel);
 	ev->channel = NULL;
 	beat_free(ev->beat);
@@ -317,6 +327,7 @@ static int run_worker(const struct daemon_options *o, struct settings *s, struct
 
 	TAILQ_INIT(&w.ev.jobs);
 	TAILQ_INIT(&w.ev.waits);
+	TAILQ_INIT(&w.ev.found);
 	snprintf(w.ev.name, sizeof(w.ev.name), "%s/%u", s->host, o->worker);
 	r = worker_init(&w, e);
 	return r < 0 ? r : loop_run(w.ev.loop, e);

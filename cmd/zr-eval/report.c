@@ -131,21 +131,37 @@ static enum message_kind end_kind(enum box_reason r)
 				   : MESSAGE_FAILED;
 }
 
-static int send_durable(struct eval *ev, const struct message_event *m, void (*durable)(void *user),
-			void *user, struct err *e)
+static struct wait *wait_new(void (*durable)(void *user), void *user)
 {
 	struct wait *w = calloc(1, sizeof(*w));
-	int r;
+
+	if (w)
+		*w = (struct wait){ .durable = durable, .user = user };
+	return w;
+}
+
+int report_wait(struct eval *ev, uint64_t id, void (*durable)(void *user), void *user,
+		struct err *e)
+{
+	struct wait *w = wait_new(durable, user);
 
 	if (!w)
 		return err_nomem(e);
-	r = channel_event(ev->channel, m, true, &w->id, e);
+	w->id = id;
+	TAILQ_INSERT_TAIL(&ev->waits, w, entry);
+	return 0;
+}
+
+static int send_durable(struct eval *ev, const struct message_event *m, void (*durable)(void *user),
+			void *user, struct err *e)
+{
+	struct wait *w = wait_new(durable, user);
+	int r = w ? channel_event(ev->channel, m, true, &w->id, e) : err_nomem(e);
+
 	if (r < 0) {
 		free(w);
 		return r;
 	}
-	w->durable = durable;
-	w->user = user;
 	TAILQ_INSERT_TAIL(&ev->waits, w, entry);
 	return 0;
 }

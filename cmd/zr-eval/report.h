@@ -31,6 +31,10 @@ int report_refused(struct eval *ev, const struct message_request *rq, enum box_r
 		   const char *detail, void (*durable)(void *user), void *user,
 		   struct err *e) must_check;
 
+/* The same for anything else that the channel keeps under such a number. */
+int report_wait(struct eval *ev, uint64_t id, void (*durable)(void *user), void *user,
+		struct err *e) must_check;
+
 /* From the channel: events up to `id` are on disk. */
 void report_durable(struct eval *ev, uint64_t id);
 /* Forgets who waits. */

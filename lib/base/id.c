@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/fd.h"
 #include "base/time.h"
 
 char *id_uuid7(char out[UUID_LEN + 1])
@@ -43,6 +44,27 @@ bool id_is_uuid(const char *s)
 		s++;
 	}
 	return true;
+}
+
+int id_boot(char out[UUID_LEN + 1], struct err *e)
+{
+	static char boot[UUID_LEN + 1];
+	auto_buf struct buf b = { 0 };
+	int r;
+
+	if (!*boot) {
+		r = fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &b, e);
+		if (r < 0)
+			return r;
+		if (b.len < UUID_LEN)
+			return err_set(e, EIO, ERR_HOST, "the kernel's boot id is too short");
+		b.data[UUID_LEN] = '\0';
+		if (!id_is_uuid(b.data))
+			return err_set(e, EIO, ERR_HOST, "the kernel's boot id is no UUID");
+		memcpy(boot, b.data, sizeof(boot));
+	}
+	memcpy(out, boot, sizeof(boot));
+	return 0;
 }
 
 bool id_valid(const char *s)

@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
+#include "base/attr.h"
+#include "base/err.h"
+
 #define ID_MAX   64 /* bytes without the NUL */
 #define UUID_LEN 36
 
@@ -12,6 +15,8 @@
  * after an earlier one, as long as the clock does not step back. */
 char *id_uuid7(char out[UUID_LEN + 1]);
 bool id_is_uuid(const char *s);
+/* The kernel's id of this boot. */
+int id_boot(char out[UUID_LEN + 1], struct err *e) must_check;
 
 /* [A-Za-z0-9][A-Za-z0-9._-]{0,63}: safe as a file name, a routing-key word less its dots, a title. */
 bool id_valid(const char *s);

@@ -75,18 +75,6 @@ static int open_boxes(const char *boxes_dir, int *ret_fd, struct err *e)
 	return fd_make_dir(boxes_dir, 0711, ret_fd, e);
 }
 
-static int read_boot_id(char out[UUID_LEN + 1])
-{
-	auto_buf struct buf b = { 0 };
-
-	if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &b, NULL) < 0 ||
-	    b.len < UUID_LEN)
-		return -EIO;
-	memcpy(out, b.data, UUID_LEN);
-	out[UUID_LEN] = '\0';
-	return id_is_uuid(out) ? 0 : -EIO;
-}
-
 /* Lets go of the keeper: with `over` it may have another job, else it goes on alone. */
 static void close_socket(struct box *b, bool over)
 {
@@ -162,8 +150,10 @@ static int spec_with_boot(const struct box_spec *spec, char **ret, struct err *e
 	char boot[UUID_LEN + 1];
 
 	if (!with.boot_id) {
-		if (read_boot_id(boot) < 0)
-			return err_set(e, EIO, ERR_HOST, "cannot read the boot id");
+		int r = id_boot(boot, e);
+
+		if (r < 0)
+			return r;
 		with.boot_id = boot;
 	}
 	return spec_text(&with, ret, e);
@@ -224,10 +214,21 @@ static bool is_whole(int boxes, const char *id)
 	return fd_open_dir(boxes, id, &dir, NULL) == 0 && spec_read(dir, &spec, NULL) == 0;
 }
 
+static int make_again(struct box *b, int boxes, const char *text, size_t n, struct err *e)
+{
+	int r;
+
+	if (mkdirat(boxes, b->spec->attempt_id, 0711) < 0 && errno != EEXIST)
+		return err_sys(e, "make the box folder %s", b->spec->attempt_id);
+	r = fd_open_dir(boxes, b->spec->attempt_id, &b->dir, e);
+	return r < 0 ? r : write_spec(b, text, n, e);
+}
+
 int box_restore(const char *state_dir, const char *text, size_t n, struct err *e)
 {
 	auto_obj(box) b = new_box();
 	auto_close int boxes = -1;
+	char boot[UUID_LEN + 1];
 	int r;
 
 	if (!b)
@@ -237,12 +238,14 @@ int box_restore(const char *state_dir, const char *text, size_t n, struct err *e
 		r = boxes_path(state_dir, &b->boxes_dir, e);
 	if (r == 0)
 		r = open_boxes(b->boxes_dir, &boxes, e);
-	if (r < 0 || is_whole(boxes, b->spec->attempt_id))
+	if (r < 0)
 		return r;
-	if (mkdirat(boxes, b->spec->attempt_id, 0711) < 0 && errno != EEXIST)
-		return err_sys(e, "make the box folder %s", b->spec->attempt_id);
-	r = fd_open_dir(boxes, b->spec->attempt_id, &b->dir, e);
-	return r < 0 ? r : write_spec(b, text, n, e);
+	if (is_whole(boxes, b->spec->attempt_id))
+		return 1;
+	if (id_boot(boot, NULL) == 0 && b->spec->boot_id && str_eq(boot, b->spec->boot_id))
+		return 0;
+	r = make_again(b, boxes, text, n, e);
+	return r < 0 ? r : 1;
 }
 
 static bool is_old(int boxes, const char *name)
@@ -313,7 +316,7 @@ static int find_state(struct box *b, struct err *e)
 	else if (busy)
 		b->state = BOX_RUNNING;
 	else if (!journal_is_empty(b->dir) ||
-		 (read_boot_id(boot) == 0 && b->spec->boot_id && !str_eq(boot, b->spec->boot_id)))
+		 (id_boot(boot, NULL) == 0 && b->spec->boot_id && !str_eq(boot, b->spec->boot_id)))
 		b->state = BOX_DEAD;
 	else
 		b->state = BOX_NEW;

@@ -65,8 +65,9 @@ int box_prepare(const char *state_dir, const struct box_spec *spec, struct box *
 
 /* What spec.json says; stays the box's. */
 const char *box_claim_text(const struct box *b);
-/* Makes a box folder from such a text unless there is a whole one. The box then counts as one whose
- * keeper died: whether it had begun, and what came of it, nobody knows. */
+/* What such a text is worth now. 1: there is a box of it; if the host's crash had taken the folder it
+ * was made again, and counts as one whose keeper died: what came of it, nobody knows. 0: the box was
+ * released since; a claim of this boot without a folder has no other meaning. */
 int box_restore(const char *state_dir, const char *text, size_t n, struct err *e) must_check;
 
 /* The attempt_ids of all boxes, NULL-terminated, sorted. Unfinished claims are removed. */

@@ -91,9 +91,9 @@ static struct keeper_ref *find_idle(struct keepers *p)
 	struct keeper_ref *k;
 
 	/* The one that was busy last: its memory is warm, and the others get old. */
-	TAILQ_FOREACH_REVERSE (k, &p->all, keeper_list, entry)
-		if (k->state == KEEPER_IDLE)
-			return k;
+	TAILQ_FOREACH_REVERSE(k, &p->all, keeper_list, entry)
+	if (k->state == KEEPER_IDLE)
+		return k;
 	return NULL;
 }
 
@@ -276,7 +276,8 @@ void keepers_sweep(const char *state_dir)
 	if (str_fmt(&path, "%s/spool/" KEEPERS_DIR, state_dir) >= 0)
 		d = opendir(path);
 	while (d && (de = readdir(d))) {
-		auto_close int fd = id_is_uuid(de->d_name) ? fd_connect_unix(dirfd(d), de->d_name) : -1;
+		auto_close int fd =
+			id_is_uuid(de->d_name) ? fd_connect_unix(dirfd(d), de->d_name) : -1;
 
 		if (fd == -ECONNREFUSED)
 			(void)unlinkat(dirfd(d), de->d_name, 0);

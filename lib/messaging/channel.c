@@ -72,6 +72,17 @@ int channel_worker(struct channel *c, const struct message_worker *w, struct err
 	return send_message(c, &m, id_uuid7(id), false, NULL, e);
 }
 
+int channel_keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
+		 struct err *e)
+{
+	return c->type->keep(c, name, data, n, ret_id, e);
+}
+
+void channel_forget(struct channel *c, uint64_t id)
+{
+	c->type->forget(c, id);
+}
+
 int channel_sync(struct channel *c, struct err *e)
 {
 	return c->type->sync(c, e);

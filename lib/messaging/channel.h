@@ -37,6 +37,9 @@ struct channel_ops {
 	void (*on_state)(void *user, bool up, const struct err *why);
 	/* For the log; level is syslog's. */
 	void (*on_report)(void *user, int level, const char *text);
+	/* What a former worker kept with channel_keep(); only while the channel is made. False: it may
+	 * be forgotten. */
+	bool (*on_kept)(void *user, uint64_t id, const char *name, const void *data, size_t n);
 };
 
 /* What an implementation provides; programs use the functions below. */
@@ -51,6 +54,9 @@ struct channel_type {
 	int (*give_back)(struct channel *c, struct channel_request *t);
 	int (*event)(struct channel *c, const char *key, const char *id, const void *body, size_t n,
 		     bool durable, uint64_t *ret_id, struct err *e);
+	int (*keep)(struct channel *c, const char *name, const void *data, size_t n,
+		    uint64_t *ret_id, struct err *e);
+	void (*forget)(struct channel *c, uint64_t id);
 	int (*sync)(struct channel *c, struct err *e);
 	uint64_t (*waiting)(const struct channel *c);
 	bool (*is_idle)(const struct channel *c);
@@ -96,6 +102,11 @@ int channel_return(struct channel *c, struct channel_request *t);
 int channel_event(struct channel *c, const struct message_event *ev, bool durable, uint64_t *ret_id,
 		  struct err *e) must_check;
 int channel_worker(struct channel *c, const struct message_worker *w, struct err *e) must_check;
+/* Something of the worker's own that must survive a crash: kept where the events wait, and synced
+ * together with them, so that it costs no sync of its own. on_durable tells of it as of an event. */
+int channel_keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
+		 struct err *e) must_check;
+void channel_forget(struct channel *c, uint64_t id);
 /* Makes appended events durable now. */
 int channel_sync(struct channel *c, struct err *e) must_check;
 /* Durable events that have not arrived. */

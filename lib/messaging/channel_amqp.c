@@ -521,12 +521,20 @@ static void on_warning(void *user, const char *text)
 	report(user, LOG_WARNING, "%s", text);
 }
 
+static bool on_note(void *user, uint64_t id, const char *name, const void *body, size_t n)
+{
+	struct amqp *a = user;
+
+	return a->ops->on_kept && a->ops->on_kept(a->user, id, name, body, n);
+}
+
 static const struct publisher_ops out_ops = {
 	.on_durable = on_durable,
 	.on_confirmed = on_confirmed,
 	.on_parked = on_parked,
 	.on_state = on_out_state,
 	.on_warning = on_warning,
+	.on_note = on_note,
 };
 
 /* --- the rest of the interface ------------------------------------------------------------- */
@@ -537,6 +545,17 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	struct amqp *a = (struct amqp *)c;
 
 	return publisher_event(a->out, key, id, body, n, durable, ret_id, e);
+}
+
+static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
+		struct err *e)
+{
+	return publisher_note(((struct amqp *)c)->out, name, data, n, ret_id, e);
+}
+
+static void forget(struct channel *c, uint64_t id)
+{
+	publisher_forget(((struct amqp *)c)->out, id);
 }
 
 static int sync_events(struct channel *c, struct err *e)
@@ -594,6 +613,8 @@ static const struct channel_type amqp_type = {
 	.dead = settle_dead,
 	.give_back = settle_back,
 	.event = send_event,
+	.keep = keep,
+	.forget = forget,
 	.sync = sync_events,
 	.waiting = waiting,
 	.is_idle = is_idle,

@@ -45,6 +45,7 @@ struct publisher {
 	TAILQ_HEAD(, send) sends;
 	uint64_t last_send;
 	struct loop_src *again;
+	uint64_t notes; /* records that are not sent */
 	bool up;
 	bool unrouted; /* said since the last try */
 };
@@ -62,7 +63,7 @@ printf_like(2, 3) static void warn(const struct publisher *p, const char *fmt, .
 	p->ops->on_warning(p->user, text);
 }
 
-/* --- a record: routing key, NUL, message id, NUL, body --------------------------------------- */
+/* --- a record: routing key, NUL, message id, NUL, body; a note has an empty routing key -------- */
 
 static int pack(struct buf *b, const char *key, const char *id, const void *body, size_t n)
 {
@@ -90,6 +91,11 @@ static bool unpack(const struct buf *b, struct publication *ret)
 				     .body = body,
 				     .n = b->len - (size_t)(body - key) };
 	return true;
+}
+
+static bool is_note(const struct publication *pub)
+{
+	return !*pub->routing_key;
 }
 
 /* --- sending ------------------------------------------------------------------------------- */
@@ -141,7 +147,7 @@ static void pump(struct publisher *p)
 			p->cursor = id;
 			continue;
 		}
-		r = broker_publish(p->broker, &pub, id, &e);
+		r = is_note(&pub) ? 0 : broker_publish(p->broker, &pub, id, &e);
 		if (r == -EAGAIN)
 			return;
 		p->cursor = id;
@@ -283,6 +289,25 @@ int publisher_event(struct publisher *p, const char *routing_key, const char *me
 	return r;
 }
 
+int publisher_note(struct publisher *p, const char *name, const void *body, size_t n,
+		   uint64_t *ret_id, struct err *e)
+{
+	int r;
+
+	if (pack(&p->record, "", name, body, n) < 0)
+		return err_nomem(e);
+	r = spool_append(p->spool, p->record.data, p->record.len, ret_id, e);
+	if (r == 0)
+		p->notes++;
+	return r;
+}
+
+void publisher_forget(struct publisher *p, uint64_t id)
+{
+	p->notes--;
+	spool_drop(p->spool, id);
+}
+
 int publisher_send(struct publisher *p, const struct publication *pub, publisher_done_fn done,
 		   void *user, struct err *e)
 {
@@ -352,6 +377,24 @@ static int adopt_siblings(struct publisher *p, struct loop *l)
 	return 0;
 }
 
+/* Those that a former process left, here or in a sibling. */
+static int find_notes(struct publisher *p, struct err *e)
+{
+	struct publication pub;
+	uint64_t id = 0;
+	int r;
+
+	while ((r = spool_next(p->spool, &id, &p->record, e)) == 1) {
+		if (!unpack(&p->record, &pub) || !is_note(&pub))
+			continue;
+		p->notes++;
+		if (!p->ops->on_note ||
+		    !p->ops->on_note(p->user, id, pub.message_id, pub.body, pub.n))
+			publisher_forget(p, id);
+	}
+	return r;
+}
+
 static int make_parked(const struct publisher *p, struct err *e)
 {
 	auto_free char *path = NULL;
@@ -403,6 +446,9 @@ int publisher_new(struct loop *l, const struct broker_conf *conf, const char *di
 		warn(p, "%llu bytes that a crash tore off were cut from %s",
 		     (unsigned long long)cut, dir);
 	(void)adopt_siblings(p, l);
+	r = find_notes(p, e);
+	if (r < 0)
+		return r;
 	*ret = take_ptr(p);
 	return 0;
 }
@@ -433,7 +479,7 @@ bool publisher_is_up(const struct publisher *p)
 
 uint64_t publisher_waiting(const struct publisher *p)
 {
-	return spool_records(p->spool);
+	return spool_records(p->spool) - p->notes;
 }
 
 int publisher_sync(struct publisher *p, struct err *e)

@@ -26,6 +26,9 @@ struct publisher_ops {
 	void (*on_state)(void *user, bool up, const struct err *why);
 	/* Something is odd and handled: for the log. */
 	void (*on_warning)(void *user, const char *text);
+	/* A note that was found; only within publisher_new(). False: it is not needed any more. NULL:
+	 * none is. */
+	bool (*on_note)(void *user, uint64_t id, const char *name, const void *body, size_t n);
 };
 
 /* `dir` is made if it is missing; records found there are published first. Sibling folders of
@@ -42,6 +45,12 @@ DEFINE_AUTO(publisher);
 int publisher_event(struct publisher *p, const char *routing_key, const char *message_id,
 		    const void *body, size_t n, bool durable, uint64_t *ret_id,
 		    struct err *e) must_check;
+
+/* A record that is kept on disk beside the events, and synced with them, but never sent. Its number
+ * is of the same sequence: on_durable tells when it is safe. */
+int publisher_note(struct publisher *p, const char *name, const void *body, size_t n,
+		   uint64_t *ret_id, struct err *e) must_check;
+void publisher_forget(struct publisher *p, uint64_t id);
 
 /* Publishes something else on the same connection; `done` is called exactly once, also on loss.
  * -EAGAIN as broker_publish(). */

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Servers that go away while the main job runs: wait, spool, resume; nothing is lost or done twice."""
+import os
+import shutil
+import signal
+
 import pytest
 
+from lib.services import BUILD
 from lib.wait import wait_for
 from test_job import go, hold, runs, sealed, submit
 
@@ -66,3 +71,32 @@ def test_results_wait_for_the_ssh_host(site):
     assert site.wait_evaluation(ident, "completed")["results"]["state"] == "pending"
     site.services.dev("start", "sshd")
     wait_for(lambda: site.evaluation(ident)["results"]["state"] == "stored", 60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace of its own")
+def test_claims_survive_a_crash_of_the_host(site):
+    """All processes and all that was not synced are gone, and the boot id is another."""
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    site.evaluator("quick", "#!/bin/sh\nexit 0\n")
+    ended = site.zr_id("submissions:eval", submit(site, "quick"))
+    site.wait_evaluation(ended, "completed")
+    running = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    # Its start came after its claim: the request is acknowledged.
+    site.wait_evaluation(running, "running")
+    worker.kill_group()
+    for pid in site.processes():
+        if open(f"/proc/{pid}/comm").read().strip() not in ("zr", "zr-update"):
+            os.kill(pid, signal.SIGKILL)
+    boxes = os.path.join(site.state, "spool/boxes")
+    for name in os.listdir(boxes):
+        shutil.rmtree(os.path.join(boxes, name))
+    other = site.file("boot_id", "00000000-0000-4000-8000-00000000000b\n")
+    site.start("/usr/bin/unshare", "-m", "sh", "-c", f"mount --bind {other} /proc/sys/kernel/random/boot_id && exec "
+               f"{os.path.join(BUILD, 'zr')} worker:run:eval -w 1", name="second-boot")
+    done = site.wait_evaluation(running, "failed")
+    assert done["reason"] == "lost" and runs(folder) == ["1"]
+    assert site.evaluation(ended)["status"] == "completed"
+    wait_for(lambda: not os.listdir(boxes), 20)

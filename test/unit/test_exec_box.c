@@ -594,27 +594,37 @@ static void empty_file(int dirfd, const char *name)
 
 START_TEST(restored)
 {
-	struct box *b = prepare("exit 0");
-	auto_free char *id = strdup(box_spec(b)->attempt_id);
-	auto_free char *text = strdup(box_claim_text(b));
+	auto_spec spec = make_spec("exit 0");
+	auto_free char *id = strdup(spec->attempt_id);
+	auto_free char *text = NULL;
 	auto_free char *folder = NULL;
 	struct err e = { 0 };
+	struct box *b, *other = NULL;
 
+	spec->boot_id = strdup("00000000-0000-4000-8000-000000000000");
+	ck_ok(box_prepare(dir, spec, &b, &e), e);
+	text = strdup(box_claim_text(b));
 	/* There: nothing happens. */
-	ck_ok(box_restore(dir, text, strlen(text), &e), e);
-	ck_fails(box_open(dir, id, &b, &e), EWOULDBLOCK);
+	ck_assert_int_eq(box_restore(dir, text, strlen(text), &e), 1);
+	ck_fails(box_open(dir, id, &other, &e), EWOULDBLOCK);
 	ck_ok(box_release(b, false, &e), e);
 	/* Gone, or with an empty file, as a power failure may leave it. */
 	for (int i = 0; i < 2; i++) {
-		ck_ok(box_restore(dir, text, strlen(text), &e), e);
+		ck_assert_int_eq(box_restore(dir, text, strlen(text), &e), 1);
 		ck_ok(box_open(dir, id, &b, &e), e);
-		ck_assert_int_eq(box_state(b), BOX_NEW); /* the same boot */
+		ck_assert_int_eq(box_state(b), BOX_DEAD);
 		empty_file(box_dirfd(b), SPEC_FILE);
 		box_free(b);
 	}
 	ck_fails(box_restore(dir, "{}", 2, &e), EINVAL);
 	ck_assert_int_ge(str_fmt(&folder, "%s/spool/boxes/%s", dir, id), 0);
 	ck_ok(fd_rmtree(AT_FDCWD, folder, &e), e);
+	/* A claim of this boot without its folder was released. */
+	b = prepare("exit 0");
+	free(text);
+	text = strdup(box_claim_text(b));
+	ck_ok(box_release(b, false, &e), e);
+	ck_assert_int_eq(box_restore(dir, text, strlen(text), &e), 0);
 }
 END_TEST
 
