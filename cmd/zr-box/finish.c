@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "exec/journal.h"
 #include "keeper.h"
+#include "transfer/manifest.h"
 #include "transfer/seal.h"
 
 static const char *const job_folders[] = { "work", "tmp", "output" };
@@ -33,7 +34,7 @@ static bool output_is_folder(const struct keeper *k)
 	return fstatat(k->dir, "output", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int seal(struct keeper *k, struct seal_result *ret, struct err *e)
+static int seal(struct keeper *k, bool output, struct seal_result *ret, struct err *e)
 {
 	/* The logs come first: what the job wrote into its output cannot push them out. */
 	const struct seal_part parts[] = {
@@ -41,7 +42,6 @@ static int seal(struct keeper *k, struct seal_result *ret, struct err *e)
 		{ k->dir, "err.log", ".zr/err.log", true },
 		{ k->dir, "output", "", true },
 	};
-	bool output = output_is_folder(k);
 	auto_close int out = -1;
 	struct seal_spec spec = {
 		.name = "result",
@@ -56,8 +56,6 @@ static int seal(struct keeper *k, struct seal_result *ret, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (!output)
-		verdict(k, BOX_EXIT, "the output folder is no folder any more");
 	spec.out_dirfd = out;
 	if (max) {
 		spec.limits.bytes = max + logs;
@@ -76,12 +74,24 @@ static void judge_sealed(struct keeper *k, const struct seal_result *s)
 			s->truncated);
 }
 
+/* The output folder can be removed only if it is empty, and is of no use then. */
+static bool nothing_to_seal(const struct keeper *k, bool output)
+{
+	return k->log[0].size == 0 && k->log[1].size == 0 &&
+	       (!output || unlinkat(k->dir, "output", AT_REMOVEDIR) == 0);
+}
+
 static void collect(struct keeper *k)
 {
+	bool output = output_is_folder(k);
 	struct seal_result s;
 	struct err e = { 0 };
 
-	if (seal(k, &s, &e) < 0)
+	if (!output)
+		verdict(k, BOX_EXIT, "the output folder is no folder any more");
+	if (nothing_to_seal(k, output))
+		k->result.root_hash = strdup(MANIFEST_EMPTY_RESULT);
+	else if (seal(k, output, &s, &e) < 0)
 		verdict(k, BOX_INFRASTRUCTURE, "cannot seal the result: %s", e.msg);
 	else
 		judge_sealed(k, &s);

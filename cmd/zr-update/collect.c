@@ -11,12 +11,14 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "boards.h"
+#include "empty.h"
 #include "leader.h"
 #include "messaging/message.h"
 #include "messaging/topology.h"
 #include "outlet.h"
 #include "puller.h"
 #include "store/results.h"
+#include "transfer/manifest.h"
 
 #define DUE_MAX     256 /* rows of one look */
 #define QUEUE_MAX   64  /* of a host */
@@ -51,6 +53,8 @@ struct collect {
 	struct update *update;
 	struct hosts hosts;
 	bool looking, look_again;
+	bool look_was_full;  /* there may be more than the last look found */
+	bool empty_trouble;  /* said in the log */
 	uint64_t generation; /* answers of an older one are not for us */
 };
 
@@ -421,21 +425,51 @@ static void take_due(struct collect *c, const struct result_due *d)
 	run(h);
 }
 
+static void on_empty_recorded(void *user, const struct db_outcome *o)
+{
+	struct collect *c = user;
+
+	if (o->class != DB_OK)
+		(void)update_failed(c->update, "record empty results", o);
+	else if (c->look_was_full)
+		collect_poke(c);
+}
+
+/* What cannot be made now is found by the next look again. */
+static void publish_empty(struct collect *c, const struct db_rows *rows)
+{
+	struct err e = { 0 };
+	int r = empty_publish(c->update, rows, on_empty_recorded, c, &e);
+
+	if (r < 0 && !c->empty_trouble)
+		log_warning("empty results wait: %s", e.msg);
+	else if (r == 0 && c->empty_trouble)
+		log_notice("empty results are stored again");
+	c->empty_trouble = r < 0;
+}
+
 static void on_due(void *user, const struct db_outcome *o)
 {
 	struct collect *c = user;
+	bool empty = false;
 
 	c->looking = false;
 	if (o->class != DB_OK) {
 		(void)update_failed(c->update, "look for results", o);
 		return;
 	}
+	c->look_was_full = db_rows_n(o->rows[0]) == DUE_MAX;
 	for (int i = 0; i < db_rows_n(o->rows[0]); i++) {
 		struct result_due d;
 
 		results_due_row(o->rows[0], i, &d);
-		take_due(c, &d);
+		if (empty_is(&d))
+			empty = true;
+		else
+			take_due(c, &d);
 	}
+	if (empty)
+		publish_empty(c, o->rows[0]);
 	if (c->look_again)
 		collect_poke(c);
 }
@@ -467,6 +501,7 @@ void collect_poke(struct collect *c)
 		return;
 	db_arg_text(&a, skip);
 	db_arg_int(&a, DUE_MAX);
+	db_arg_text(&a, MANIFEST_EMPTY_RESULT);
 	c->looking = db_pipe_send(c->update->work, &results_due_stmt, &a, on_due, c, NULL) == 0;
 }
 

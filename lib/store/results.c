@@ -4,7 +4,7 @@
 const struct db_stmt results_due_stmt = {
 	"results_due",
 	"select evaluation, attempt, attempt_id, host, root_hash, path"
-	" from results_due($1::jsonb, $2::int)",
+	" from results_due($1::jsonb, $2::int, $3)",
 };
 
 void results_due_row(const struct db_rows *r, int row, struct result_due *ret)
@@ -30,7 +30,7 @@ void results_done_args(struct db_args *a, const struct result_due *d, const char
 	db_arg_int(a, d->evaluation);
 	db_arg_int(a, d->attempt);
 	db_arg_text(a, d->attempt_id);
-	db_arg_text(a, release ? "stored" : "refused");
+	db_arg_text(a, detail ? "refused" : "stored");
 	db_arg_text(a, detail);
 	db_arg_text(a, release ? release->exchange : NULL);
 	db_arg_text(a, release ? release->routing_key : NULL);

@@ -15,12 +15,14 @@ struct result_due {
 	const char *attempt_id, *host, *root_hash, *path; /* path: beneath the results folder */
 };
 
-/* $1: JSON list of hosts to leave out, $2: at most so many. */
+/* $1: JSON list of hosts to leave out, $2: at most so many, $3: the root hash of results for which
+ * the host does not matter. */
 extern const struct db_stmt results_due_stmt;
 void results_due_row(const struct db_rows *r, int row, struct result_due *ret);
 
-/* `release` is the control message owed to the host; NULL: refused, with `detail`. One row: the
- * outbox id of the release, or NULL if it was not pending any more. */
+/* `detail`: why it is refused; NULL: it is stored. `release` is the control message owed to the
+ * host, or NULL. One row: the outbox id of the release, 0 without one, or NULL if it was not pending
+ * any more. */
 extern const struct db_stmt results_done_stmt;
 void results_done_args(struct db_args *a, const struct result_due *d, const char *detail,
 		       const struct outbox_msg *release);

@@ -24,6 +24,12 @@
 #define MANIFEST_BYTES_MAX ((size_t)256 << 20)
 /* Kept for the manifest's copy in a published folder; never an entry of a pack. */
 #define MANIFEST_RESERVED ".zr/" MANIFEST_FILE
+/*
+ * The root hash of a "result" without entries from which nothing was left out. Whoever would make
+ * one need not, and whoever is to fetch one need not either: it is an empty folder.
+ */
+#define MANIFEST_EMPTY_RESULT                                                                      \
+	"sha256:7530dabac07c04db1977cb776c24c6478dda190f25eadc0b88e1cad4a0c493d0"
 
 enum manifest_type {
 	MANIFEST_DIR,

@@ -9,6 +9,14 @@
 /* Write-out to the disk is started this often, so that little is left for the final sync. */
 #define FLUSH_BYTES ((uint64_t)8 << 20)
 
+/* The end of an archive, 1024 zeros, as a zstd frame of one run. Spelt out, because what libzstd
+ * makes of them depends on its version. */
+static const uint8_t nothing[] = {
+	0x28, 0xb5, 0x2f, 0xfd, /* magic */
+	0x60, 0x00, 0x03,       /* one segment, of 256 + 0x300 bytes */
+	0x03, 0x20, 0x00, 0x00, /* last block, a run of 1024; its byte */
+};
+
 struct pack {
 	int fd;
 	ZSTD_CCtx *ctx;
@@ -16,6 +24,7 @@ struct pack {
 	struct hash chunk, whole;
 	uint64_t in_chunk;
 	struct manifest chunks; /* only its chunk list */
+	bool used;
 	size_t out_size;
 	char out[];
 };
@@ -121,12 +130,19 @@ static int compress(struct pack *p, const void *data, size_t n, ZSTD_EndDirectiv
 
 int pack_write(struct pack *p, const void *data, size_t n, struct err *e)
 {
+	p->used = true;
 	return compress(p, data, n, ZSTD_e_continue, e);
+}
+
+static int write_nothing(struct pack *p, struct err *e)
+{
+	memcpy(p->out, nothing, sizeof(nothing));
+	return emit(p, sizeof(nothing), e);
 }
 
 int pack_end(struct pack *p, struct manifest *m, struct err *e)
 {
-	int r = compress(p, NULL, 0, ZSTD_e_end, e);
+	int r = p->used ? compress(p, NULL, 0, ZSTD_e_end, e) : write_nothing(p, e);
 
 	if (r < 0)
 		return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The writing end of a pack: bytes go in, a zstd stream (level 1, one thread) goes to a file, and
- * its hashes, whole and by chunk, are made on the way.
+ * its hashes, whole and by chunk, are made on the way. A pack that nothing was written to is an
+ * archive without entries, always of the same bytes.
  */
 #ifndef ZR_TRANSFER_PACK_H
 #define ZR_TRANSFER_PACK_H

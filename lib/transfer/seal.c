@@ -538,7 +538,9 @@ static int pack_parts(struct seal *s)
 		r = check_part(s->spec, &s->spec->parts[i], s->e);
 		r = r < 0 ? r : pack_part(s, &s->spec->parts[i]);
 	}
-	r = r < 0 ? r : pack_write(s->pack, zeros, sizeof(zeros), s->e);
+	/* Without an entry nothing was written, and the pack is to be the one that stands for it. */
+	if (r == 0 && s->m.n_entries)
+		r = pack_write(s->pack, zeros, sizeof(zeros), s->e);
 	return r < 0 ? r : pack_end(s->pack, &s->m, s->e);
 }
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lib import boxes
+from lib import boxes, sealed
 from lib.boxes import Box, alive
 
 GROUPS = boxes.groups()
@@ -80,6 +80,23 @@ def test_ok(box):
     assert r["root_hash"].startswith("sha256:") and r["result_bytes"] == os.stat(box.sealed + "/result.tar.zst").st_size
     tar = subprocess.run(["tar", "--zstd", "-xOf", box.sealed + "/result.tar.zst", "args"], capture_output=True, check=True)
     assert tar.stdout.decode() == f"1:{box.submission}\n"
+
+
+@pytest.mark.parametrize("script, detail", [
+    ("exit 0", None), ("rmdir $ZR_OUTPUT", "the output folder is no folder any more"),
+    ("rmdir $ZR_OUTPUT; ln -s /etc $ZR_OUTPUT", "the output folder is no folder any more"),
+])
+def test_nothing_to_seal(box, script, detail):
+    r = box.run(script, scores_file=None)
+    assert (r["reason"], r["detail"]) == ("exit" if detail else "ok", detail)
+    assert (r["root_hash"], r["result_bytes"]) == (sealed.EMPTY, 0) and not os.path.exists(box.sealed)
+
+
+@pytest.mark.parametrize("script", ["echo x", "echo x >&2", ": >$ZR_OUTPUT/f", "mkdir $ZR_OUTPUT/d", "ln -s x $ZR_OUTPUT/l",
+                                    "mkdir $ZR_OUTPUT/.zr; : >$ZR_OUTPUT/.zr/out.log"])
+def test_little_to_seal(box, script):
+    r = box.run(script, scores_file=None)
+    assert r["root_hash"] != sealed.EMPTY and r["result_bytes"] == os.stat(box.sealed + "/result.tar.zst").st_size
 
 
 @pytest.mark.parametrize("status", [1, 42, 126, 127, 137, 255])

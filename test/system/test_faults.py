@@ -60,6 +60,23 @@ def test_database_restarts_while_a_job_ends(site, how):
     assert done["attempt"] == 1 and runs(folder) == ["1"]
 
 
+def test_empty_results_do_not_need_the_ssh_host(site, own_services):
+    folder = hold(site)
+    site.evaluator("nothing", f"#!/bin/sh\necho 1 >>{folder}/runs\nwhile [ ! -e {folder}/go ]; do sleep 0.05; done\n")
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "nothing"))
+    wait_for(lambda: runs(folder), 20)  # the submission came over SSH
+    own_services.stop("sshd")
+    go(folder)
+    assert site.wait_evaluation(ident, "completed")["reason"] == "ok"
+    wait_for(lambda: site.evaluation(ident)["results"]["state"] == "stored", 30)
+    assert os.listdir(site.evaluation(ident)["results"]["path"]) == [] and sealed(site) == []
+    assert site.zr("evaluations:logs", ident).stdout == ""
+    wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20, "boxes to be removed")
+    own_services.start("sshd")
+
+
 def test_results_wait_for_the_ssh_host(site):
     folder = hold(site)
     site.eval_worker()

@@ -352,6 +352,47 @@ def test_a_result_that_is_not_what_was_announced_is_refused(site):
              site.zr_json("leaderboards:show", "b")["data"] == [])
 
 
+def away(site):
+    """A host that nobody can reach."""
+    os.makedirs(os.path.join(site.dir, "conf.d"), exist_ok=True)
+    with open(os.path.join(site.dir, "conf.d/test-away.conf"), "w") as f:
+        f.write('host "away" {\n address = "127.0.0.1"\n port = 1\n user = "nobody"\n state_dir = "/nowhere"\n}\n')
+
+
+def test_empty_results_need_no_host(site):
+    """More than one look finds; those of a host with a real result that cannot be had do not wait for it."""
+    get = releases(site)
+    away(site)
+    idents = store.evaluations(site, 600)
+    stuck = idents.pop()
+    daemon = site.update_worker()
+    real = complete(stuck, store.attempt_id(), None, host="away", root="sha256:" + "1" * 64)
+    store.publish(site.channel(), real, *(complete(i, store.attempt_id(), None, host="away", root=sealed.EMPTY) for i in idents))
+    wait_for(lambda: site.query("select count(*) from attempt where results_state = 'stored'") == [(599,)], 30)
+    for ident in idents[::100]:
+        path = site.evaluation(ident)["results"]["path"]
+        assert path == f"{site.state}/results/{ident}/1" and os.listdir(path) == []
+        assert site.zr("evaluations:logs", ident).stdout == ""
+    daemon.wait_log("results of away wait")
+    assert get() is None and site.query("select count(*) from outbox") == [(0,)]
+    assert site.evaluation(stuck)["results"]["state"] == "pending"
+
+
+def test_empty_result_whose_place_is_taken_waits(site):
+    taken, there, free = store.evaluations(site, 3)
+    folder = f"{site.state}/results/{taken}/1"
+    os.makedirs(folder + "/thing")
+    os.makedirs(f"{site.state}/results/{there}/1")  # by a process that ended before its commit
+    daemon = site.update_worker()
+    store.publish(site.channel(), *(complete(i, store.attempt_id(), None, root=sealed.EMPTY) for i in (taken, there, free)))
+    for ident in (there, free):
+        wait_results(site, ident, "stored")
+    daemon.wait_log(f"result '{taken}/1' is there and is not empty")
+    assert site.evaluation(taken)["results"]["state"] == "pending"
+    os.rmdir(folder + "/thing")
+    wait_results(site, taken, "stored")
+
+
 def test_two_attempts_of_one_ordinal_have_a_folder_each(site):
     ident, = store.evaluations(site)
     a, b = store.attempt_id(), store.attempt_id()
@@ -370,9 +411,7 @@ def test_two_attempts_of_one_ordinal_have_a_folder_each(site):
 
 def test_a_host_that_is_away_holds_up_nobody(make_sandbox):
     site = prepared(make_sandbox(hosts=("far", "near")))
-    os.makedirs(os.path.join(site.dir, "conf.d"), exist_ok=True)
-    with open(os.path.join(site.dir, "conf.d/test-away.conf"), "w") as f:
-        f.write('host "away" {\n address = "127.0.0.1"\n port = 1\n user = "nobody"\n state_dir = "/nowhere"\n}\n')
+    away(site)
     idents = store.evaluations(site, 12)
     daemon = site.update_worker()
     events, near = [], []

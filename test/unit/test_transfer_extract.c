@@ -442,6 +442,22 @@ START_TEST(sealed)
 }
 END_TEST
 
+START_TEST(sealed_nothing)
+{
+	struct seal_spec spec = { .name = "result", .out_dirfd = o.dir, .out_name = "sealed" };
+	auto_buf struct buf b = { 0 };
+	struct seal_result res;
+	struct err e = { 0 };
+
+	ck_ok(seal_tree(&spec, &res, &e), e);
+	ck_ok(fd_read_file(o.dir, "sealed/manifest.json", 1 << 20, &b, &e), e);
+	ck_ok(manifest_parse(b.data, b.len, 0, &o.m, &e), e);
+	ck_ok(fd_read_file(o.dir, "sealed/result.tar.zst", 1 << 20, &o.pack, &e), e);
+	ck_assert_uint_eq(o.pack.len, res.pack_bytes);
+	ck_ok(extract(&e), e);
+}
+END_TEST
+
 static void tests(TCase *t)
 {
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -456,6 +472,7 @@ static void tests(TCase *t)
 	tcase_add_loop_test(t, limits, 0, 4);
 	tcase_add_test(t, publish);
 	tcase_add_test(t, sealed);
+	tcase_add_test(t, sealed_nothing);
 }
 
 int main(void)

@@ -130,6 +130,29 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* A constant of the format: other programs know it without sealing anything. */
+START_TEST(nothing)
+{
+	auto_done(manifest) m = { 0 };
+	struct seal_result res;
+	struct err e = { 0 };
+
+	ck_assert_msg(seal(NULL, &res, &m, &e) == 0, "%s", e.msg);
+	ck_assert_str_eq(res.root_text, MANIFEST_EMPTY_RESULT);
+	ck_assert_uint_eq(m.n_entries + m.n_refused, 0);
+	/* What was left out is not nothing. */
+	manifest_done(&m);
+	ck_assert_int_eq(symlinkat("/etc/passwd", dir, "in/link"), 0);
+	ck_assert_msg(seal(NULL, &res, &m, &e) == 0, "%s", e.msg);
+	ck_assert_str_ne(res.root_text, MANIFEST_EMPTY_RESULT);
+	manifest_done(&m);
+	ck_assert_int_eq(unlinkat(dir, "in/link", 0), 0);
+	put("out.log", "x");
+	ck_assert_msg(seal(NULL, &res, &m, &e) == 0, "%s", e.msg);
+	ck_assert_str_ne(res.root_text, MANIFEST_EMPTY_RESULT);
+}
+END_TEST
+
 START_TEST(hardlinks)
 {
 	auto_done(manifest) m = { 0 };
@@ -332,6 +355,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, round_trip);
 	tcase_add_test(t, refusals);
+	tcase_add_test(t, nothing);
 	tcase_add_test(t, hardlinks);
 	tcase_add_loop_test(t, limits, 0, 5);
 	tcase_add_test(t, same_bytes);

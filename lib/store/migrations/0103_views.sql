@@ -188,9 +188,10 @@ begin
 	end if;
 end $$;
 
--- Results that wait to be collected from hosts that are not in p_skip (a list of names). Each gets its
--- place once: a second attempt of the same ordinal gets its attempt_id into the name.
-create function results_due(p_skip jsonb, p_limit int) returns table (evaluation bigint, attempt int,
+-- Results that wait to be collected from hosts that are not in p_skip (a list of names), and those with
+-- the root hash p_empty from any host, which is not needed for them. Each gets its place once: a second
+-- attempt of the same ordinal gets its attempt_id into the name.
+create function results_due(p_skip jsonb, p_limit int, p_empty text) returns table (evaluation bigint, attempt int,
 	attempt_id uuid, host text, root_hash text, bytes text, path text)
 language plpgsql as $$
 #variable_conflict use_column
@@ -204,14 +205,14 @@ begin
 		a.ending->>'result_bytes', a.results_path
 	from attempt a
 	-- One that became pending since the statement above has no path yet: it is for the next call.
-	where a.results_state = 'pending' and a.results_path is not null and not exists (
-		select from jsonb_array_elements_text(p_skip) as skip (name) where skip.name = a.host)
+	where a.results_state = 'pending' and a.results_path is not null and (a.ending->>'root_hash' = p_empty
+		or not exists (select from jsonb_array_elements_text(p_skip) as skip (name) where skip.name = a.host))
 	order by a.evaluation, a.attempt limit p_limit;
 end $$;
 
--- A collection has ended: p_state stored or refused. The release that the host waits for is owed
--- from the same moment; what was refused stays there for a person to look at. Answers the outbox row
--- of the release, 0 without one; null: it was not pending any more.
+-- A collection has ended: p_state stored or refused. The release that the host waits for, if it has
+-- sealed something, is owed from the same moment; what was refused stays there for a person to look
+-- at. Answers the outbox row of the release, 0 without one; null: it was not pending any more.
 create function results_done(p_evaluation bigint, p_attempt int, p_attempt_id uuid, p_state text,
 	p_detail text, p_exchange text, p_routing_key text, p_message_id uuid, p_body text) returns bigint
 language plpgsql as $$
@@ -227,7 +228,7 @@ begin
 	update evaluation set version = version + 1 where id = p_evaluation;
 	if p_state = 'refused' then
 		perform mark_boards(challenge) from evaluation where id = p_evaluation;
-	else
+	elsif p_exchange is not null then
 		insert into outbox (exchange, routing_key, message_id, body)
 		values (p_exchange, p_routing_key, p_message_id, p_body) returning id into v_outbox;
 	end if;

@@ -68,6 +68,10 @@ def manifest(entries, pack, name="result", **fields):
     ).encode("utf-8", "surrogateescape")
 
 
+# The root hash of a result without a file, of which its host seals nothing; manifest.h.
+EMPTY = "sha256:7530dabac07c04db1977cb776c24c6478dda190f25eadc0b88e1cad4a0c493d0"
+
+
 class Sealed:
     """A sealed folder; `root` is its root hash."""
 
