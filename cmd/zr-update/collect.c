@@ -407,6 +407,12 @@ static void take_due(struct collect *c, const struct result_due *d)
 	struct host *h = find_host(c, d->host);
 	struct pull *p;
 
+	if (!*d->path) {
+		log_err("evaluation %lld, attempt %d: the database names no place for its result, "
+			"which waits; run 'zr db:migrate'",
+			(long long)d->evaluation, d->attempt);
+		return;
+	}
 	/* It becomes part of paths. */
 	if (!id_valid(d->host)) {
 		log_err("evaluation %lld: a host of that name cannot be: %s",

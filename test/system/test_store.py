@@ -11,6 +11,7 @@ import pytest
 
 from lib import store
 from lib.sandbox import Sandbox
+from lib.wait import wait_for
 
 FINAL = ("completed", "failed", "canceled")
 
@@ -255,6 +256,27 @@ def test_two_writers_at_once(db):
     cursor = db.db().cursor()
     for ident, h in histories.items():
         check(cursor, ident, Model(h, 1))
+
+
+def test_a_result_that_becomes_pending_during_a_look_waits_for_the_next(own_db):
+    """The look's first statement gives places and is held up at a row; its second one sees more than the first did."""
+    early, late = store.evaluations(own_db, 2)
+    root = "sha256:" + "0" * 64
+    other = own_db.db().cursor()
+    apply(other, [store.end(early, 2, root_hash=root)])
+    lock = own_db.db()
+    lock.autocommit = False
+    lock.cursor().execute("select from attempt where evaluation = %s for update", (early,))
+    found = []
+    look = threading.Thread(target=lambda: found.extend(own_db.query("select evaluation, path from results_due('[]', 9, '')")))
+    look.start()
+    wait_for(lambda: own_db.query("select count(*) > 0 from pg_stat_activity where datname = current_database()"
+                                  " and wait_event_type = 'Lock'") == [(True,)])
+    apply(other, [store.end(late, 2, root_hash=root)])
+    lock.rollback()
+    look.join(30)
+    assert found == [(early, f"{early}/1")]
+    assert own_db.query("select evaluation, path from results_due('[]', 9, '')") == [(early, f"{early}/1"), (late, f"{late}/1")]
 
 
 # --- cancel and retry ---

@@ -393,6 +393,25 @@ def test_empty_result_whose_place_is_taken_waits(site):
     wait_results(site, taken, "stored")
 
 
+def test_a_result_without_a_place_waits_for_one(site):
+    """As the database would say it by a mistake: nothing is refused for good, and the next look mends it."""
+    right = site.query("select pg_get_functiondef('results_due'::regproc)")[0][0]
+    wrong = right.replace("a.ending->>'result_bytes', a.results_path", "a.ending->>'result_bytes', null::text")
+    assert wrong != right
+    site.query(wrong.replace("%", "%%"))
+    full, empty = store.evaluations(site, 2)
+    attempt = store.attempt_id()
+    daemon = site.update_worker()
+    store.publish(site.channel(), complete(full, attempt, seal(site, attempt)),
+                  complete(empty, store.attempt_id(), None, root=sealed.EMPTY))
+    for ident in (full, empty):
+        daemon.wait_log(f"evaluation {ident}, attempt 1: the database names no place for its result")
+    assert site.query("select distinct results_state from attempt") == [("pending",)]
+    site.query(right.replace("%", "%%"))
+    for ident in (full, empty):
+        wait_results(site, ident, "stored")
+
+
 def test_two_attempts_of_one_ordinal_have_a_folder_each(site):
     ident, = store.evaluations(site)
     a, b = store.attempt_id(), store.attempt_id()
