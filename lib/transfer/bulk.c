@@ -21,18 +21,26 @@ enum {
 #define REQUEST    ((size_t)128 << 10)
 #define RING       (2 * BULK_READ_MAX)
 #define HANDLE_MAX 256
-#define REPLY_MAX  4096
+/*
+ * Bytes on their way: as much as a fast host sends in a round trip, and a reserve. More only piles
+ * up in ssh and sshd, which move all that waits there with every packet that they take out.
+ */
+#define WINDOW_MIN    ((size_t)1 << 20)
+#define BYTES_IN_USEC 256
+#define REPLY_MAX     4096
 
 struct bulk {
 	int fd, abort_fd;
 	uint64_t wait_usec;
 	char handle[HANDLE_MAX];
 	uint32_t handle_len;
-	uint64_t size;
+	uint64_t size, window;
+	uint64_t floor;         /* offset: what is before it is not needed any more */
 	uint64_t asked, got;    /* offsets: requested up to, arrived up to */
 	unsigned char head[13]; /* of the answer that is coming in: length, type, id, length */
 	size_t part;            /* bytes of it, head included, that are here */
 	struct buf out;         /* requests being written */
+	bool failed;            /* where nobody could be told */
 	char ring[RING];        /* the byte at offset o is at o modulo RING */
 };
 
@@ -181,8 +189,7 @@ static int start(struct bulk *b, const char *path, struct err *e)
 	return 0;
 }
 
-int bulk_open(int fd, const char *path, uint64_t size, uint64_t wait_usec, int abort_fd,
-	      struct bulk **ret, struct err *e)
+int bulk_open(int fd, const struct bulk_spec *spec, struct bulk **ret, struct err *e)
 {
 	auto_obj(bulk) b = malloc(sizeof(*b));
 	int r;
@@ -192,12 +199,14 @@ int bulk_open(int fd, const char *path, uint64_t size, uint64_t wait_usec, int a
 		return err_nomem(e);
 	}
 	b->fd = fd;
-	b->abort_fd = abort_fd;
-	b->wait_usec = wait_usec;
-	b->size = size;
-	b->asked = b->got = b->part = 0;
+	b->abort_fd = spec->abort_fd;
+	b->wait_usec = spec->wait_usec;
+	b->size = spec->size;
+	b->window = WINDOW_MIN + spec->rtt_usec * BYTES_IN_USEC;
+	b->floor = b->asked = b->got = b->part = 0;
 	b->out = (struct buf){ 0 };
-	r = start(b, path, e);
+	b->failed = false;
+	r = start(b, spec->path, e);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(b);
@@ -282,10 +291,26 @@ static int step(struct bulk *b, struct err *e)
 	return 1;
 }
 
+/* Half a window is asked at once: fewer, larger writes. */
+static int top_up(struct bulk *b, struct err *e)
+{
+	uint64_t until = b->got + b->window, room = b->floor + RING;
+
+	if (b->asked - b->got > b->window / 2)
+		return 0;
+	return ask(b, until < room ? until : room, e);
+}
+
 void bulk_pump(struct bulk *b)
 {
-	while (b->got < b->asked && step(b, NULL) > 0)
-		continue;
+	int r = 1;
+
+	while (r > 0 && !b->failed) {
+		r = top_up(b, NULL);
+		if (r == 0 && b->got < b->asked)
+			r = step(b, NULL);
+	}
+	b->failed |= r < 0;
 }
 
 int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, size_t *ret_n,
@@ -297,11 +322,13 @@ int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, 
 			return err_set(e, EINVAL, ERR_TRANSIENT, "ssh: not the next chunk");
 		b->asked = b->got = offset;
 	}
+	if (b->failed)
+		return err_set(e, ECONNRESET, ERR_TRANSIENT, "ssh failed in the last chunk");
+	b->floor = offset;
 	if (n > b->size - offset)
 		n = (size_t)(b->size - offset);
 	while (b->got < offset + n) {
-		/* Half a window is asked at once: fewer, larger writes. */
-		int r = b->asked - b->got > BULK_READ_MAX ? 0 : ask(b, offset + RING, e);
+		int r = top_up(b, e);
 
 		r = r < 0 ? r : step(b, e);
 		if (r == 0)

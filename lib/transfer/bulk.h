@@ -15,9 +15,15 @@
 #define BULK_READ_MAX ((size_t)4 << 20)
 
 struct bulk;
-/* Takes `fd`, also on failure. Waits at most wait_usec for the session, then for each byte. */
-int bulk_open(int fd, const char *path, uint64_t size, uint64_t wait_usec, int abort_fd,
-	      struct bulk **ret, struct err *e) must_check;
+struct bulk_spec {
+	const char *path;
+	uint64_t size;
+	uint64_t rtt_usec;  /* of a round trip: how much is asked for ahead */
+	uint64_t wait_usec; /* at most, for the session, then for each byte */
+	int abort_fd;       /* ends a wait; -1: none */
+};
+/* Takes `fd`, also on failure. */
+int bulk_open(int fd, const struct bulk_spec *spec, struct bulk **ret, struct err *e) must_check;
 void bulk_free(struct bulk *b);
 DEFINE_AUTO(bulk);
 /* As sftp_read(); `offset` is a multiple of BULK_READ_MAX and never goes back. */

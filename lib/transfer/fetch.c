@@ -180,6 +180,13 @@ static int pread_all(int fd, char *data, size_t n, uint64_t offset, size_t *ret_
  * session is. `rtt2` is the time of the two round trips that opening took. */
 static void try_bulk(struct fetch *f, uint64_t rtt2)
 {
+	const struct bulk_spec spec = {
+		.path = f->pack_path,
+		.size = f->m.pack_size,
+		.rtt_usec = rtt2 / 2,
+		.wait_usec = BULK_WAIT_USEC,
+		.abort_fd = f->spec->abort_fd,
+	};
 	int fd;
 
 	if (f->bulk_tried || !f->spec->bulk || rtt2 > BULK_RTT2_USEC ||
@@ -188,8 +195,7 @@ static void try_bulk(struct fetch *f, uint64_t rtt2)
 	f->bulk_tried = true;
 	/* Without it everything works as well, just slower. */
 	if (f->spec->bulk(f->spec->session_user, &fd, NULL) < 0 ||
-	    bulk_open(fd, f->pack_path, f->m.pack_size, BULK_WAIT_USEC, f->spec->abort_fd, &f->bulk,
-		      NULL) < 0)
+	    bulk_open(fd, &spec, &f->bulk, NULL) < 0)
 		f->bulk = NULL;
 }
 
