@@ -43,7 +43,7 @@ static void help(void)
 	     "\n"
 	     "SOURCE is a folder, or ssh://USER@HOST[:PORT]/FOLDER, with NAME.tar.zst and\n"
 	     "manifest.json in it. Options:\n"
-	     "  --keep-after SPAN     keep what came after this time for a later try (5s)\n"
+	     "  --keep-after SPAN     keep what came after this time for a later try (30s)\n"
 	     "  --keep-manifest       publish the manifest too, as .zr/manifest.json\n"
 	     "  --limit-bytes SIZE    largest content in all, and of one file (64G)\n"
 	     "  --limit-entries N     most files and folders (100000)\n"

@@ -16,7 +16,7 @@
 #define BULK_PACK_MIN    ((uint64_t)32 << 20)
 #define BULK_RTT2_USEC   (12 * USEC_PER_MSEC)
 #define BULK_WAIT_USEC   (10 * USEC_PER_SEC)
-#define DEF_KEEP_AFTER   (5 * USEC_PER_SEC)
+#define DEF_KEEP_AFTER   (30 * USEC_PER_SEC)
 #define PIECE            ((size_t)256 << 10)
 #define PROGRESS_USEC    (USEC_PER_SEC / 2)
 #define PART_AGE_MAX_SEC 86400

@@ -57,7 +57,7 @@ struct fetch_spec {
 	void (*progress)(void *user, uint64_t bytes, uint64_t total);
 	void *progress_user;
 	int abort_fd;             /* ends the pauses between tries when it hangs up; -1: none */
-	uint64_t keep_after_usec; /* when chunks are begun to be kept; 0: 5 s */
+	uint64_t keep_after_usec; /* when chunks are begun to be kept; 0: 30 s */
 	/* New connections in a row without a chunk gained, begun within 30 s; 0: 3. */
 	unsigned retries;
 	uint64_t pause_usec; /* before the second of them, growing; 0: 500 ms */
