@@ -113,7 +113,8 @@ static void finish_logs(struct keeper *k)
 	logfile_done(out);
 	logfile_done(err);
 	/* The tail of a long log has just been added. */
-	control_tell(k, TELL_LOG);
+	if (out->size || err->size)
+		control_tell(k, TELL_LOG);
 }
 
 static void conclude(struct keeper *k)
