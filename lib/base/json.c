@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/json.h"
 
+#include <ctype.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -46,6 +48,115 @@ int js_parse(const void *data, size_t n, unsigned depth_max, json_t **ret, struc
 				 STR_ESC(je.text));
 	*ret = j;
 	return 0;
+}
+
+/* --- numbers --------------------------------------------------------------------------------- */
+
+/* Where the next number outside of texts begins; *ret_n is its length. NULL: there is none. */
+static const char *next_number(const char *s, const char *end, size_t *ret_n)
+{
+	bool in_text = false;
+
+	for (; s < end; s++) {
+		const char *from = s;
+
+		if (*s == '"')
+			in_text = !in_text;
+		else if (in_text && *s == '\\')
+			s++;
+		if (in_text || (*s != '-' && !isdigit((unsigned char)*s)))
+			continue;
+		while (s < end && (isdigit((unsigned char)*s) || (*s && strchr("+-.eE", *s))))
+			s++;
+		*ret_n = (size_t)(s - from);
+		return from;
+	}
+	return NULL;
+}
+
+/* What jansson can hold of a number: itself, as a real, or its text. */
+static int add_number(struct buf *b, const char *s, size_t n)
+{
+	auto_free char *text = strndup(s, n);
+	bool integer;
+
+	if (!text)
+		return -ENOMEM;
+	integer = strcspn(text, ".eE") == n;
+	errno = 0;
+	if (integer)
+		(void)strtoll(text, NULL, 10);
+	if (integer && errno == 0)
+		return buf_str(b, text);
+	return isfinite(strtod(text, NULL)) ? buf_fmt(b, "%s%s", text, integer ? ".0" : "")
+					    : buf_fmt(b, "\"%s\"", text);
+}
+
+/* The same JSON, its numbers within the bounds of jansson's. */
+static int tame_numbers(const char *s, size_t n, struct buf *b)
+{
+	const char *end = s + n, *number;
+	size_t len = 0;
+	int r = 0;
+
+	while (r == 0 && (number = next_number(s, end, &len))) {
+		r = buf_add(b, s, (size_t)(number - s));
+		if (r == 0)
+			r = add_number(b, number, len);
+		s = number + len;
+	}
+	return r == 0 ? buf_add(b, s, (size_t)(end - s)) : r;
+}
+
+int js_parse_numeric(const char *data, size_t n, json_t **ret, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	json_error_t je;
+	json_t *j = json_loadb(data, n, JSON_DECODE_ANY, &je);
+
+	if (!j && json_error_code(&je) == json_error_numeric_overflow) {
+		if (tame_numbers(data, n, &b) < 0)
+			return err_nomem(e);
+		j = json_loadb(b.data, b.len, JSON_DECODE_ANY, &je);
+	}
+	if (!j)
+		return err_input(e, "%s", STR_ESC(je.text));
+	*ret = j;
+	return 0;
+}
+
+/* The fewest digits that give the same double, where jansson writes all 17: 0.3, not
+ * 0.29999999999999999. In place: a number never grows. */
+static char *shorten_reals(char *text)
+{
+	const char *from = text, *end = text ? text + strlen(text) : NULL, *number;
+	char *to = text, one[40];
+	size_t n = 0;
+
+	while (text && (number = next_number(from, end, &n))) {
+		const char *write = number;
+		double d = n > 16 ? strtod(number, NULL) : 0;
+		size_t len = n;
+
+		memmove(to, from, (size_t)(number - from));
+		to += number - from;
+		for (int digits = 15; n > 16 && write == number && digits < 17; digits++) {
+			int k = snprintf(one, sizeof(one) - 2, "%.*g", digits, d);
+
+			if (strcspn(one, ".e") == (size_t)k)
+				k = (int)strlen(strcat(one, ".0"));
+			if ((size_t)k < n && memchr(number, '.', n) && strtod(one, NULL) == d) {
+				write = one;
+				len = (size_t)k;
+			}
+		}
+		memmove(to, write, len);
+		to += len;
+		from = number + n;
+	}
+	if (text)
+		memmove(to, from, (size_t)(end - from) + 1);
+	return text;
 }
 
 int js_read_file(int dirfd, const char *name, size_t max, json_t **ret, struct err *e)
@@ -188,17 +299,17 @@ int js_arr(const json_t *o, const char *key, json_t **ret, struct err *e)
 
 char *js_text(const json_t *j)
 {
-	return json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
+	return shorten_reals(json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY));
 }
 
 char *js_canonical(const json_t *j)
 {
-	return json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+	return shorten_reals(json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS));
 }
 
 char *js_pretty(const json_t *j)
 {
-	return json_dumps(j, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	return shorten_reals(json_dumps(j, JSON_INDENT(2) | JSON_ENCODE_ANY));
 }
 
 json_t *js_from_bytes(const void *data, size_t n)

@@ -20,6 +20,9 @@
  * line and column. */
 int js_parse(const void *data, size_t n, unsigned depth_max, json_t **ret,
 	     struct err *e) must_check;
+/* Any value, of any depth, whose numbers know no bounds, as PostgreSQL's do: an integer that needs more
+ * than 64 bits becomes a real, and what exceeds every double a text. For what passed js_parse() once. */
+int js_parse_numeric(const char *data, size_t n, json_t **ret, struct err *e) must_check;
 int js_read_file(int dirfd, const char *name, size_t max, json_t **ret, struct err *e) must_check;
 
 /* Required members. The text stays the object's. */
@@ -42,7 +45,8 @@ int js_opt_bool(const json_t *o, const char *key, bool *ret, struct err *e) must
 int js_opt_obj(const json_t *o, const char *key, json_t **ret, struct err *e) must_check;
 int js_opt_arr(const json_t *o, const char *key, json_t **ret, struct err *e) must_check;
 
-/* Compact text on one line, keys in the order they were set; NULL only without memory. */
+/* Compact text on one line, keys in the order they were set; NULL only without memory. Reals have as
+ * many digits as it takes to read the same value again. */
 char *js_text(const json_t *j);
 /* The same with sorted keys: one byte string for one value. */
 char *js_canonical(const json_t *j);

@@ -346,3 +346,32 @@ def test_missing_queues_end_the_worker_with_the_cure(sandbox):
     worker = sandbox.start("zr", "worker:run:eval", ready=False)
     assert worker.wait(30) == 2
     assert "zr topology:apply" in worker.log()
+
+
+@pytest.mark.parametrize("score", ["1e19", "1e308"])
+def test_score_beyond_every_integer_is_a_score_like_others(site, score):
+    """PostgreSQL prints it as an integer of 20 or 309 digits."""
+    site.evaluator("huge", f"#!/bin/sh\necho '{{\"score\": {score}, \"third\": 0.3}}' >\"$ZR_OUTPUT/scores.json\"\n")
+    site.evaluator("length", SCORE)
+    site.eval_worker()
+    site.update_worker()
+    submission = submit(site, "huge", challenge="c")
+    small = site.zr_id("submissions:eval", submit(site, "length", challenge="c", author="bob"), "--evaluator", "length")
+    odd = site.zr_id("submissions:eval", submit(site, "length", challenge="c", author="eve"), "--evaluator", "length")
+    ident = site.zr_id("submissions:eval", submission, "--wait")
+    site.wait_evaluation(small, "completed")
+    site.wait_evaluation(odd, "completed")
+    assert site.evaluation(ident)["scores"] == {"score": float(score), "third": 0.3}
+    assert '"third": 0.3' in site.zr("evaluations:show", ident, "--json").stdout
+    # What no double holds cannot come through a worker; it must not stop the others either.
+    site.query("update attempt set ending = jsonb_set(ending, '{scores,score}', '1e400') where evaluation = %s", int(odd))
+    assert len(site.zr_json("evaluations")) == 3
+    for verb in ("evaluations:why", "evaluations:wait"):
+        site.zr(verb, ident)
+    site.zr("submissions:status", submission)
+    site.zr("leaderboards:create", "-f", site.file("board.json", json.dumps(
+        {"label": "board", "challenge": "c", "score": "score", "order": "desc"})))
+    built = site.zr("leaderboards:build", "board")
+    assert "of eve" in built.stderr
+    with open(os.path.join(site.state, "leaderboards", "board.json")) as f:
+        assert [d["value"] for d in json.load(f)["data"]] == [float(score), 5]

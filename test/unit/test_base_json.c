@@ -60,6 +60,48 @@ START_TEST(getters)
 }
 END_TEST
 
+START_TEST(numbers_without_bounds)
+{
+	static const char text[] = "{\"big\":10000000000000000000,\"n\":[9223372036854775807,"
+				   "-9223372036854775808,-1e2],\"t\":\"\\\"99999999999999999999\"}";
+	auto_buf struct buf huge = { 0 };
+	json_auto_t *j = NULL, *k = NULL;
+	auto_free char *out = NULL;
+	struct err e = { 0 };
+
+	ck_ok(js_parse_numeric(text, strlen(text), &j, &e), e);
+	out = js_text(j);
+	ck_assert_str_eq(out,
+			 "{\"big\":1e19,\"n\":[9223372036854775807,-9223372036854775808,-100.0],"
+			 "\"t\":\"\\\"99999999999999999999\"}");
+	ck_assert(buf_str(&huge, "[1") == 0);
+	for (int i = 0; i < 308; i++)
+		ck_assert(buf_str(&huge, "0") == 0);
+	ck_assert(buf_str(&huge, ",1e400]") == 0);
+	ck_ok(js_parse_numeric(huge.data, huge.len, &k, &e), e);
+	ck_assert(json_real_value(json_array_get(k, 0)) == 1e308);
+	ck_assert_str_eq(json_string_value(json_array_get(k, 1)), "1e400");
+}
+END_TEST
+
+START_TEST(shortest_reals)
+{
+	static const double reals[] = { 0.3, 0.1 + 0.2, 1e308, 5e-324, -1.0, 1e16, 1e-7, 1.0 / 3 };
+	json_auto_t *j =
+		json_pack("{s:f, s:f, s:s}", "a", 0.3, "b", -2.5, "c", "0.29999999999999999");
+	auto_free char *text = js_text(j);
+
+	ck_assert_str_eq(text, "{\"a\":0.3,\"b\":-2.5,\"c\":\"0.29999999999999999\"}");
+	for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
+		json_auto_t *list = json_pack("[f]", reals[i]);
+		auto_free char *one = js_pretty(list);
+		json_auto_t *again = parse(one);
+
+		ck_assert(json_equal(list, again));
+	}
+}
+END_TEST
+
 START_TEST(foreign_bytes)
 {
 	json_auto_t *j = js_from_bytes("a\0b\xff\xc3\xbc", 6);
@@ -216,6 +258,8 @@ static void tests(TCase *t)
 {
 	tcase_add_loop_test(t, refused, 0, 9);
 	tcase_add_test(t, getters);
+	tcase_add_test(t, numbers_without_bounds);
+	tcase_add_test(t, shortest_reals);
 	tcase_add_test(t, foreign_bytes);
 	tcase_add_test(t, limits_of_depth_and_content);
 	tcase_add_test(t, one_text_for_one_value);
