@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "fetch.h"
 
+#include <dirent.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/id.h"
@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "cache.h"
 
 #define ANSWER_MAX     65536
 #define PAUSE_MIN_USEC (500 * USEC_PER_MSEC)
@@ -31,7 +32,8 @@ struct fetch {
 	TAILQ_ENTRY(fetch) entry;
 	struct fetcher *fetcher;
 	char *digest, *dir;
-	char *from; /* what zr-fetch is told */
+	char *from;  /* what zr-fetch is told */
+	char *fresh; /* a copy of our own, until it takes its place */
 	TAILQ_HEAD(, fetch_wait) waits;
 
 	uint64_t since_usec, pause_usec;
@@ -49,16 +51,45 @@ struct fetcher {
 
 int fetch_cache_dir(const struct settings *s, const char *digest, char **ret, struct err *e)
 {
-	return str_fmt(ret, "%s/cache/%s", s->state_dir, digest + strlen(DIGEST_PREFIX)) < 0
+	return str_fmt(ret, "%s/cache/%s/" CACHE_FILES, s->state_dir,
+		       digest + strlen(DIGEST_PREFIX)) < 0
 		       ? err_nomem(e)
 		       : 0;
 }
 
+/* The copy that `dir` is the files of. */
+static char *copy_of(const char *dir)
+{
+	return str_ends(dir, "/" CACHE_FILES) ? strndup(dir, strlen(dir) - strlen("/" CACHE_FILES))
+					      : NULL;
+}
+
 bool fetch_is_cached(const char *dir)
 {
-	struct stat st;
+	auto_free char *copy = copy_of(dir);
+	struct err e = { 0 };
+	int r = copy ? cache_check(copy, &e) : -ENOENT;
 
-	return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode);
+	if (r == 0 || r == -ENOENT)
+		return r == 0;
+	log_warning("submission %.12s… is fetched again: %s", strrchr(copy, '/') + 1, e.msg);
+	if (cache_drop(copy, &e) < 0)
+		log_err("submission %.12s…: its copy cannot be removed: %s", strrchr(copy, '/') + 1,
+			e.msg);
+	return false;
+}
+
+/* What zr-fetch brought takes its place, unless another worker's copy is there. */
+static int publish(const struct fetch *f, struct err *e)
+{
+	auto_free char *copy = copy_of(f->dir);
+	int r = copy ? cache_seal(f->fresh, e) : err_nomem(e);
+
+	if (r == 0)
+		r = fd_rename_durable(AT_FDCWD, f->fresh, AT_FDCWD, copy, true, e);
+	if (r == -EEXIST && fetch_is_cached(f->dir))
+		r = 0;
+	return r;
 }
 
 static void child_closed(struct fetch *f)
@@ -83,6 +114,9 @@ static void fetch_free(struct fetch *f)
 	free(f->digest);
 	free(f->dir);
 	free(f->from);
+	if (f->fresh)
+		(void)!fd_rmtree(AT_FDCWD, f->fresh, NULL);
+	free(f->fresh);
 	free(f);
 }
 
@@ -127,11 +161,15 @@ static void child_answer(struct fetch *f, int status)
 	    js_opt_str(answer, "detail", 2048, &detail, &e) >= 0 &&
 	    js_opt_str(answer, "class", 32, &kind, &e) < 0)
 		kind = "";
+	if (status == 0 && publish(f, &e) < 0) {
+		fetch_again(f, e.msg);
+		return;
+	}
 	if (!detail) {
 		snprintf(words, sizeof(words), "zr-fetch ended with status %d", status);
 		detail = words;
 	}
-	if (fetch_is_cached(f->dir))
+	if (status == 0 || fetch_is_cached(f->dir))
 		fetch_end(f, NULL, false);
 	else if (status == EXIT_AGAIN || str_eq(kind, "transient") || str_eq(kind, "host"))
 		fetch_again(f, detail);
@@ -173,7 +211,7 @@ static int child_argv(const struct fetch *f, char ***ret, struct err *e)
 	if (strv_add(&argv, "zr-fetch") < 0 || strv_addf(&argv, "--get=%s", f->from) < 0 ||
 	    strv_addf(&argv, "--root-hash=%s", f->digest) < 0 ||
 	    strv_add(&argv, "--name=submission") < 0 ||
-	    strv_addf(&argv, "--target=%s", f->dir) < 0 ||
+	    strv_addf(&argv, "--target=%s/" CACHE_FILES, f->fresh) < 0 ||
 	    strv_addf(&argv, "--staging=%s", f->fetcher->staging) < 0 ||
 	    (s->ssh_key && strv_addf(&argv, "--ssh-key=%s", s->ssh_key) < 0) ||
 	    strv_addf(&argv, "--known-hosts=%s", s->ssh_known_hosts) < 0)
@@ -221,7 +259,7 @@ static void on_retry(void *user)
 		fetch_end(f, NULL, false);
 		return;
 	}
-	if (child_start(f, &e) < 0) {
+	if (fd_rmtree(AT_FDCWD, f->fresh, &e) < 0 || child_start(f, &e) < 0) {
 		child_closed(f);
 		fetch_again(f, e.msg);
 	}
@@ -274,6 +312,9 @@ static int fetch_new(struct fetcher *fr, const char *digest, const char *source,
 	TAILQ_INSERT_TAIL(&fr->fetches, f, entry);
 	f->digest = strdup(digest);
 	r = f->digest ? fetch_cache_dir(fr->settings, digest, &f->dir, e) : err_nomem(e);
+	if (r == 0 && str_fmt(&f->fresh, "%s/cache/.fresh-%d-%s", fr->settings->state_dir,
+			      (int)getpid(), digest + strlen(DIGEST_PREFIX)) < 0)
+		r = err_nomem(e);
 	if (r == 0)
 		r = translate(fr->settings, digest, source, &f->from, e);
 	/* The first try comes from the loop too, so that `done` is never called from within. */
@@ -318,6 +359,23 @@ void fetch_wait_free(struct fetch_wait *w)
 	free(w);
 }
 
+/* Copies that were on their way in, or out, when their worker ended. */
+static void sweep(const char *cache)
+{
+	DIR *d = opendir(cache);
+	struct dirent *de;
+	struct err e = { 0 };
+	int pid;
+
+	while (d && (de = readdir(d)))
+		if ((sscanf(de->d_name, ".fresh-%d-", &pid) == 1 ||
+		     sscanf(de->d_name, ".gone-%d-", &pid) == 1) &&
+		    kill(pid, 0) < 0 && errno == ESRCH && fd_rmtree(dirfd(d), de->d_name, &e) < 0)
+			log_warning("%s, ignoring", e.msg);
+	if (d)
+		closedir(d);
+}
+
 int fetcher_new(struct loop *l, const struct settings *s, struct fetcher **ret, struct err *e)
 {
 	auto_obj(fetcher) fr = calloc(1, sizeof(*fr));
@@ -339,6 +397,7 @@ int fetcher_new(struct loop *l, const struct settings *s, struct fetcher **ret, 
 	r = fd_mkdirs(fr->staging, 0750, e);
 	if (r < 0)
 		return r;
+	sweep(cache);
 	*ret = take_ptr(fr);
 	return 0;
 }

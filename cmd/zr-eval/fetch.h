@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Submissions on this host. A submission lies unpacked in <state_dir>/cache/<root hash in hex>, put
- * there once by zr-fetch, by rename; its name is its content, so it is never out of date. Jobs that
- * want one that is on its way wait for the same fetch.
+ * Submissions on this host. A submission lies unpacked in <state_dir>/cache/<root hash in hex>/files,
+ * brought once by zr-fetch; its name is its content, so it is never out of date, and a copy that was
+ * changed since is fetched again (cache.h). Jobs that want one that is on its way wait for the same
+ * fetch.
  */
 #ifndef ZR_CMD_ZR_EVAL_FETCH_H
 #define ZR_CMD_ZR_EVAL_FETCH_H
@@ -19,6 +20,7 @@
 /* The folder of a submission, whether it is there or not. `digest` is "sha256:…". Allocated. */
 int fetch_cache_dir(const struct settings *s, const char *digest, char **ret,
 		    struct err *e) must_check;
+/* A copy that was changed is dropped, with a warning. */
 bool fetch_is_cached(const char *dir);
 
 struct fetcher;

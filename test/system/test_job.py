@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The main job through the programs a person uses: submit, evaluate, record, collect, rank."""
+import glob
 import json
 import os
 import re
@@ -375,3 +376,37 @@ def test_score_beyond_every_integer_is_a_score_like_others(site, score):
     assert "of eve" in built.stderr
     with open(os.path.join(site.state, "leaderboards", "board.json")) as f:
         assert [d["value"] for d in json.load(f)["data"]] == [float(score), 5]
+
+
+def test_run_that_changes_its_submission_changes_no_later_run(site):
+    site.evaluator("greedy", """#!/bin/sh
+printf '{"score": %d}' "$(cat "$ZR_SUBMISSION/answer")" >"$ZR_OUTPUT/scores.json"
+ls -l "$ZR_SUBMISSION/answer" >"$ZR_OUTPUT/mode"
+chmod u+w "$ZR_SUBMISSION/answer"
+echo 99999 >"$ZR_SUBMISSION/answer"
+touch -d 2001-01-01 "$ZR_SUBMISSION/answer"
+chmod 444 "$ZR_SUBMISSION/answer"
+""")
+    worker = site.eval_worker()
+    site.update_worker()
+    submission = submit(site, "greedy", "12345\n")
+    for _ in range(2):
+        done = site.wait_evaluation(site.zr_id("submissions:eval", submission), "completed")
+        assert done["scores"] == {"score": 12345}
+        path = wait_for(lambda: site.evaluation(done["id"])["results"]["path"], 20)
+        assert open(os.path.join(path, "mode")).read().startswith("-r--r--r--")
+    assert "is fetched again: it was changed after it had been fetched" in worker.log()
+    cache = os.path.join(site.state, "cache")
+    assert len([n for n in os.listdir(cache) if not n.startswith(".staging")]) == 1
+
+
+def test_unchanged_submission_is_fetched_once(site):
+    site.evaluator("length", SCORE)
+    worker = site.eval_worker()
+    site.update_worker()
+    submission = submit(site, "length")
+    found = set()
+    for _ in range(2):
+        site.wait_evaluation(site.zr_id("submissions:eval", submission), "completed")
+        found |= {os.stat(p).st_ino for p in glob.glob(os.path.join(site.state, "cache", "*", "files"))}
+    assert len(found) == 1 and "fetched again" not in worker.log()
