@@ -85,6 +85,7 @@ int session_new(const struct settings *settings, const char *name, uint64_t time
 		struct session **ret, struct err *e)
 {
 	struct session *s = calloc(1, sizeof(*s));
+	sigset_t mask;
 	int r;
 
 	if (!s)
@@ -92,7 +93,10 @@ int session_new(const struct settings *settings, const char *name, uint64_t time
 	s->settings = settings;
 	s->timeout_usec = timeout_usec;
 	s->name = strdup(name);
+	/* This loop handles no signal: Ctrl-C ends a tool during its calls, and after them. */
+	sigprocmask(SIG_SETMASK, NULL, &mask);
 	r = s->name ? loop_new(&s->loop, e) : err_nomem(e);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
 	if (r < 0) {
 		session_free(s);
 		return r;

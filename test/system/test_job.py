@@ -410,3 +410,12 @@ def test_unchanged_submission_is_fetched_once(site):
         site.wait_evaluation(site.zr_id("submissions:eval", submission), "completed")
         found |= {os.stat(p).st_ino for p in glob.glob(os.path.join(site.state, "cache", "*", "files"))}
     assert len(found) == 1 and "fetched again" not in worker.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_can_be_interrupted(site, number):
+    site.evaluator("length", SCORE)
+    waiting = site.start("zr", "submissions:eval", submit(site, "length"), "--wait", ready=False)
+    waiting.wait_log("queued")
+    waiting.signal(number)
+    assert waiting.wait(10) == -number
