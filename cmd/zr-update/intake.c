@@ -519,6 +519,12 @@ static void on_broker_down(void *user, const struct err *why)
 {
 	struct intake *in = user;
 
+	/* A password or an address that never worked is not going to. */
+	if (!in->broker_seen && why->kind == ERR_INPUT) {
+		log_err("%s", why->msg);
+		update_stop(in->update, 2);
+		return;
+	}
 	if (!in->broker_down_said)
 		log_warning("%s; trying again", why->msg);
 	in->broker_down_said = true;

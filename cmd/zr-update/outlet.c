@@ -330,7 +330,8 @@ static void on_down(void *user, const struct err *why)
 {
 	struct outlet *o = user;
 
-	if (!o->down_said)
+	/* What is wrong with the settings the intake says. */
+	if (!o->down_said && why->kind != ERR_INPUT)
 		log_warning("publishing: %s; trying again", why->msg);
 	o->down_said = true;
 }

@@ -334,12 +334,14 @@ def test_low_disk_stops_the_intake_until_there_is_space(site):
     site.wait_evaluation(ident, "completed")
 
 
-def test_wrong_broker_password_ends_the_worker_with_one_sentence(site):
+@pytest.mark.parametrize("verb", ["worker:run:eval", "worker:run:update"])
+def test_wrong_broker_password_ends_the_worker_with_one_sentence(site, verb):
     url = re.sub(r"://([^:]+):[^@]+@", r"://\1:not-it@", site.env["AMQP_URL"])
-    worker = site.start("zr", "worker:run:eval", ready=False, env={"AMQP_URL": url})
+    worker = site.start("zr", verb, ready=False, env={"AMQP_URL": url})
     assert worker.wait(30) == 2
     assert "not-it" not in worker.log()
     assert re.search(r"password|login|refused", worker.log(), re.I), worker.log()
+    assert "trying again" not in worker.log()
 
 
 def test_missing_queues_end_the_worker_with_the_cure(sandbox):
