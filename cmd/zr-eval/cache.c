@@ -10,7 +10,7 @@
 #include "base/hash.h"
 #include "base/str.h"
 
-#define STAMP	   "stamp"
+#define STAMP      "stamp"
 #define STAMP_MAX  128
 #define DEPTH_MAX  64 /* no submission is deeper */
 #define READ_MODES 0444

@@ -179,9 +179,11 @@ static void why_running(struct words *w, const json_t *v, const json_t *workers)
 	say(w, ".");
 	if (worker && !json_is_true(json_object_get(worker, "alive")))
 		say(w,
-		    " But that worker has been silent%s: if its host is gone for good, cancel "
-		    "the evaluation and start a new one.",
-		    for_how_long(text_of(worker, "at"), heard, sizeof(heard)));
+		    " But that worker has been silent%s: if its host is gone for good, 'zr "
+		    "evaluations:cancel %lld' ends it, and 'zr evaluations:retry %lld' then runs "
+		    "it elsewhere.",
+		    for_how_long(text_of(worker, "at"), heard, sizeof(heard)), int_of(v, "id"),
+		    int_of(v, "id"));
 }
 
 /* What each reason of a failed evaluation means; %s is the phase's command. */

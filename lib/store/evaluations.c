@@ -203,8 +203,10 @@ int evaluations_next_attempt(struct db *d, int64_t id, int *ret_attempt, struct 
 	if (!db_rows_n(rows))
 		return none(id, e);
 	if (!db_bool(rows, 0, 1))
-		return err_set(e, EBUSY, ERR_INPUT, "evaluation %lld has not ended yet",
-			       (long long)id);
+		return err_set(e, EBUSY, ERR_INPUT,
+			       "evaluation %lld has not ended yet: cancel it first ('zr "
+			       "evaluations:cancel %lld')",
+			       (long long)id, (long long)id);
 	*ret_attempt = (int)db_int(rows, 0, 0);
 	return 0;
 }

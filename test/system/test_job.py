@@ -421,3 +421,26 @@ def test_waiting_can_be_interrupted(site, number):
     waiting.wait_log("queued")
     waiting.signal(number)
     assert waiting.wait(10) == -number
+
+
+def test_lost_worker_is_answered_by_cancel_and_retry(site):
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    site.wait_evaluation(ident, "running")
+    worker.kill_group()
+
+    def told():
+        site.query("update worker set seen_at = now() - interval '1 hour'")
+        words = site.zr("evaluations:why", ident).stdout
+        return f"evaluations:cancel {ident}" in words and f"evaluations:retry {ident}" in words
+    wait_for(told, 20)
+    assert f"evaluations:cancel {ident}" in site.zr("evaluations:retry", ident, check=1).stderr
+    site.zr("evaluations:cancel", ident)
+    site.zr("evaluations:retry", ident)
+    site.eval_worker()
+    go(folder)
+    done = site.wait_evaluation(ident, "completed")
+    assert done["attempt"] == 2 and runs(folder)[-1] == "2"
