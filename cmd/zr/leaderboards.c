@@ -262,8 +262,9 @@ static const struct command commands[] = {
 	  "zr leaderboards:create -f matmul.json", run_create,
 	  "FILE holds one JSON object or a list of them:\n"
 	  "  label, challenge  required\n"
-	  "  score             key or expression, as speedup or 0.5 * (a.clean + a.other)\n"
-	  "  order             asc (default) or desc\n"
+	  "  score             key (default score) or expression, as speedup or\n"
+	  "                    0.5 * (a.clean + a.other); null: entries stand by time\n"
+	  "  order             desc (default: the largest score first) or asc\n"
 	  "  entries           best, last or all of each author\n"
 	  "  tie_break         earlier (default), later, or an expression\n"
 	  "  columns           list of expressions, or of {\"name\": …, \"value\": …}\n"

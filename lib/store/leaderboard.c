@@ -155,13 +155,13 @@ static int parse_score(struct leaderboard *b, const json_t *def, struct err *e)
 {
 	static const char *const orders[] = { "asc", "desc" }, *const keeps[] = { "best", "last",
 										  "all" };
-	const char *s = NULL;
-	int order = 0, keep = KEEP_LAST, r = js_opt_str(def, "score", EXPR_TEXT_MAX, &s, e);
+	const char *s = "score";
+	bool by_time = json_is_null(json_object_get(def, "score"));
+	int order = 1, keep = by_time ? KEEP_LAST : KEEP_BEST;
+	int r = js_opt_str(def, "score", EXPR_TEXT_MAX, &s, e);
 
-	if (r == 1) {
-		keep = KEEP_BEST;
+	if (r >= 0 && !by_time)
 		r = parse_expr("score", s, &b->score, e);
-	}
 	if (r >= 0)
 		r = parse_choice(def, "order", orders, ARRAY_LEN(orders), &order, e);
 	if (r >= 0)
@@ -171,7 +171,7 @@ static int parse_score(struct leaderboard *b, const json_t *def, struct err *e)
 	b->desc = order == 1;
 	b->keep = (enum keep)keep;
 	if (b->keep == KEEP_BEST && !b->score)
-		return err_input(e, "'entries' is 'best', and there is no 'score' to tell");
+		return err_input(e, "'entries' is 'best', and 'score' is null: nothing tells");
 	return 0;
 }
 

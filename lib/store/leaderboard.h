@@ -3,9 +3,9 @@
  * Leaderboards. A definition is a JSON object:
  *   label         file name of the board and its key (required)
  *   challenge     label of the challenge (required)
- *   score         key or expression that ranks (expr.h); without it the entries stand by time
- *   order         "asc" (default, as the original sorts) or "desc"
- *   entries       "best", "last" or "all" of each author (default: best with a score, else last)
+ *   score         key or expression that ranks (expr.h), "score" by default; null: by time
+ *   order         "desc" (default: the largest first) or "asc"
+ *   entries       "best", "last" or "all" of each author (default: best, by time last)
  *   tie_break     "earlier" (default), "later", or an expression, compared in the same order
  *   columns       list of expressions, or of {"name": text, "value": expression}
  *   external      a file or a folder of JSON entries that are not in the database

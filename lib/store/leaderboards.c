@@ -47,7 +47,8 @@ int leaderboards_list(struct db *d, json_t **ret, struct err *e)
 	return rows_list(
 		d,
 		"select json_build_object('id', l.id, 'label', l.label, 'challenge', c.label,"
-		" 'score', l.definition->'score', 'order', coalesce(l.definition->>'order', 'asc'),"
+		" 'score', case when l.definition ? 'score' then l.definition->'score' else"
+		" '\"score\"' end, 'order', coalesce(l.definition->>'order', 'desc'),"
 		" 'entries', l.entries, 'built_at', rfc3339(l.built_at),"
 		" 'skipped', coalesce(l.skipped, '[]'), 'error', l.error,"
 		" 'definition', l.definition, 'created_at', rfc3339(l.created_at))"

@@ -69,7 +69,7 @@ def test_submission_becomes_scores_results_and_a_rank(site):
     site.update_worker()
     short, long = submit(site, "length", "abc", author="bob"), submit(site, "length", "abcdef")
     site.zr("leaderboards:create", "-f", site.file("board.json", json.dumps(
-        {"label": "board", "challenge": "c-length", "score": "score", "order": "desc"})))
+        {"label": "board", "challenge": "c-length"})))
     ids = [site.zr_id("submissions:eval", s) for s in (short, long)]
     for ident, n in zip(ids, (3, 6)):
         done = site.wait_evaluation(ident, "completed")

@@ -379,7 +379,7 @@ def test_leaderboard_external_entries(own_db):
     own_db.file("ext/good.json", json.dumps({"author_label": "baseline", "score": {"acc": 0.1}}))
     own_db.file("ext/sub/list.json", json.dumps([{"author_label": "x", "score": {"acc": 0.2}}, {"author_label": "y"}]))
     broken = own_db.file("ext/broken.json", "{")
-    r = board(own_db, {"label": "b1", "challenge": "c1", "score": "acc", "external": own_db.dir + "/files/ext"})
+    r = board(own_db, {"label": "b1", "challenge": "c1", "score": "acc", "order": "asc", "external": own_db.dir + "/files/ext"})
     assert [d["author_label"] for d in own_db.zr_json("leaderboards:show", "b1")["data"]] == ["baseline", "x"]
     assert broken in r.stderr and "left out: y: it has no scores" in r.stderr
 

@@ -62,7 +62,8 @@ static const struct {
 	int skipped;
 } cases[] = {
 	{ DEF(",\"score\":\"acc\",\"order\":\"desc\""), "3 2 6", 2 },
-	{ DEF(",\"score\":\"acc\""), "1 2 6", 2 },
+	{ DEF(",\"score\":\"acc\",\"order\":\"asc\""), "1 2 6", 2 },
+	{ DEF(",\"score\":\"acc\""), "3 2 6", 2 },
 	{ DEF(",\"score\":\"acc\",\"order\":\"desc\",\"entries\":\"last\""), "2 6 5", 2 },
 	{ DEF(",\"score\":\"acc\",\"order\":\"desc\",\"entries\":\"all\""), "3 2 6 5 1", 2 },
 	{ DEF(",\"score\":\"acc\",\"order\":\"desc\",\"tie_break\":\"later\""), "3 6 2", 2 },
@@ -70,8 +71,9 @@ static const struct {
 	{ DEF(",\"score\":\"acc\",\"order\":\"desc\",\"tie_break\":\"ms\""), "3 2 6", 2 },
 	{ DEF(",\"score\":\"acc\",\"order\":\"desc\",\"limit\":1"), "3", 2 },
 	{ DEF(",\"score\":\"acc - ms / 10\",\"order\":\"desc\""), "6 2 3", 2 },
-	{ DEF(""), "2 4 5 6 7", 0 },
-	{ DEF(",\"entries\":\"all\""), "1 2 3 4 5 6 7", 0 },
+	{ DEF(",\"score\":null"), "2 4 5 6 7", 0 },
+	{ DEF(",\"score\":null,\"entries\":\"all\""), "1 2 3 4 5 6 7", 0 },
+	{ DEF(""), "", 7 },
 };
 
 START_TEST(orders)
@@ -87,8 +89,8 @@ END_TEST
 START_TEST(bad_entries_are_named)
 {
 	json_auto_t *skipped = json_array();
-	json_auto_t *board =
-		rank(DEF(",\"score\":\"acc\""), ENTRIES, "[7,{\"author_label\":\"x\"}]", skipped);
+	json_auto_t *board = rank(DEF(",\"score\":\"acc\",\"order\":\"asc\""), ENTRIES,
+				  "[7,{\"author_label\":\"x\"}]", skipped);
 	auto_free char *text = js_text(skipped);
 
 	assert_order(board, "1 2 6");
@@ -105,7 +107,8 @@ START_TEST(shape)
 {
 	json_auto_t *skipped = json_array();
 	json_auto_t *board = rank(
-		DEF(",\"score\":\"acc\",\"columns\":[\"ms\",{\"name\":\"half\",\"value\":\"acc/"
+		DEF(",\"score\":\"acc\",\"order\":\"asc\",\"columns\":[\"ms\",{\"name\":\"half\","
+		    "\"value\":\"acc/"
 		    "2\"}]"),
 		"[{\"author_label\":\"ann\",\"submission\":1,\"score\":{\"acc\":0.5}}]",
 		"[{\"author_label\":\"ann\",\"score\":{\"acc\":0.25,\"ms\":1},\"note\":\"base\"}]",
@@ -149,7 +152,8 @@ static const struct {
 	{ DEF(",\"score\":\"acc +\""),
 	  "'score': in 'acc +': want a key, a number or '(' at position 6" },
 	{ DEF(",\"order\":\"down\""), "'order' is down, want 'asc' or 'desc'" },
-	{ DEF(",\"entries\":\"best\""), "'entries' is 'best', and there is no 'score' to tell" },
+	{ DEF(",\"score\":null,\"entries\":\"best\""),
+	  "'entries' is 'best', and 'score' is null: nothing tells" },
 	{ DEF(",\"columns\":[7]"), "'columns': 'name' is missing" },
 	{ DEF(",\"limit\":0"), "'limit' is 0, outside 1 to 1000000" },
 };
@@ -181,7 +185,7 @@ START_TEST(publish)
 	char dir[] = "/tmp/zr-board-XXXXXX";
 	auto_free char *sub = NULL;
 	auto_done(leaderboard_report) report = { 0 };
-	json_auto_t *def = load(DEF(",\"score\":\"acc\",\"external\":\"ext\"")),
+	json_auto_t *def = load(DEF(",\"score\":\"acc\",\"order\":\"asc\",\"external\":\"ext\"")),
 		    *list = load(ENTRIES), *board = NULL;
 	struct err e = { 0 };
 
