@@ -268,7 +268,11 @@ static const struct command commands[] = {
 	  "  entries           best, last or all of each author\n"
 	  "  tie_break         earlier (default), later, or an expression\n"
 	  "  columns           list of expressions, or of {\"name\": …, \"value\": …}\n"
-	  "  external          file or folder of JSON entries from elsewhere\n"
+	  "  external          file or folder of entries from elsewhere; a relative path begins\n"
+	  "                    at leaderboards_dir. Each .json file holds one entry,\n"
+	  "                    {\"author_label\": \"baseline\", \"score\": {\"score\": 0.5}}, a "
+	  "list\n"
+	  "                    of such, or a board\n"
 	  "  limit             how many entries are shown" },
 	{ "leaderboards:delete", "LABEL", "Forget a leaderboard; its files stay",
 	  "zr leaderboards:delete matmul", run_delete, NULL },

@@ -293,6 +293,8 @@ static void name_entry(char out[200], const struct row *row)
 	str_escape(author, sizeof(author), row->author, strlen(row->author));
 	if (submission)
 		snprintf(out, 200, "submission %lld of %s", (long long)submission, author);
+	else if (!*author)
+		snprintf(out, 200, "an entry without an author");
 	else
 		snprintf(out, 200, "%s", author);
 }
@@ -427,13 +429,33 @@ struct gather {
 	struct err *e;
 };
 
-static int take_entries(struct gather *g, const json_t *j)
+/* What has no name of its own is named by its place. */
+static int take_entry(struct gather *g, const char *path, size_t nr, json_t *entry)
 {
-	const json_t *data = json_is_object(j) ? json_object_get(j, "data") : j;
+	auto_free char *place = NULL;
+	const char *author = NULL;
+	struct err why = { 0 };
+
+	if (!json_is_object(entry))
+		(void)err_input(&why, "the entry is not an object");
+	else if (js_str(entry, "author_label", SIZE_MAX, &author, &why) == 0)
+		return json_array_append(g->list, entry) < 0 ? err_nomem(g->e) : 0;
+	if (str_fmt(&place, "%s, entry %zu", path, nr) < 0)
+		return err_nomem(g->e);
+	return skip(g->skipped, place, why.msg, g->e);
+}
+
+/* One entry, a list of them, or a whole board. */
+static int take_entries(struct gather *g, const char *path, json_t *j)
+{
+	json_t *data = json_is_object(j) ? json_object_get(j, "data") : j;
+	int r = 0;
 
 	if (!json_is_array(data))
-		return json_array_append(g->list, (json_t *)(uintptr_t)j) < 0 ? err_nomem(g->e) : 0;
-	return json_array_extend(g->list, (json_t *)(uintptr_t)data) < 0 ? err_nomem(g->e) : 0;
+		return take_entry(g, path, 1, j);
+	for (size_t i = 0; r == 0 && i < json_array_size(data); i++)
+		r = take_entry(g, path, i + 1, json_array_get(data, i));
+	return r;
 }
 
 static int take_file(struct gather *g, const char *path)
@@ -444,7 +466,7 @@ static int take_file(struct gather *g, const char *path)
 	if (++g->files > EXTERNAL_MAX)
 		(void)err_input(&why, "more than %d files", EXTERNAL_MAX);
 	else if (js_read_file(AT_FDCWD, path, EXTERNAL_SIZE, &j, &why) == 0)
-		return take_entries(g, j);
+		return take_entries(g, path, j);
 	return skip(g->skipped, path, why.msg, g->e);
 }
 

@@ -8,7 +8,8 @@
  *   entries       "best", "last" or "all" of each author (default: best, by time last)
  *   tie_break     "earlier" (default), "later", or an expression, compared in the same order
  *   columns       list of expressions, or of {"name": text, "value": expression}
- *   external      a file or a folder of JSON entries that are not in the database
+ *   external      a file or a folder of JSON entries that are not in the database: {"author_label",
+ *                 "score": {…}}, a list of such, or a board; relative to the boards' folder
  *   limit         how many entries are written
  * The board is {"updatedOn": …, "data": [{"author_label", "score": {…}, "index": n, …}]}. An entry
  * that cannot be ranked is left out and named; it never stops the others.

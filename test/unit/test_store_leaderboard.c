@@ -94,11 +94,12 @@ START_TEST(bad_entries_are_named)
 	auto_free char *text = js_text(skipped);
 
 	assert_order(board, "1 2 6");
-	ck_assert_str_eq(text,
-			 "[{\"entry\":\"submission 4 of eve\",\"why\":\"no 'acc' in the scores\"},"
-			 "{\"entry\":\"submission 7 of zoe\",\"why\":\"it has no scores\"},"
-			 "{\"entry\":\"\",\"why\":\"the entry is not an object\"},"
-			 "{\"entry\":\"x\",\"why\":\"it has no scores\"}]");
+	ck_assert_str_eq(
+		text,
+		"[{\"entry\":\"submission 4 of eve\",\"why\":\"no 'acc' in the scores\"},"
+		"{\"entry\":\"submission 7 of zoe\",\"why\":\"it has no scores\"},"
+		"{\"entry\":\"an entry without an author\",\"why\":\"the entry is not an object\"},"
+		"{\"entry\":\"x\",\"why\":\"it has no scores\"}]");
 }
 END_TEST
 
@@ -183,7 +184,7 @@ static void put(const char *dir, const char *name, const char *text)
 START_TEST(publish)
 {
 	char dir[] = "/tmp/zr-board-XXXXXX";
-	auto_free char *sub = NULL;
+	auto_free char *sub = NULL, *left_out = NULL;
 	auto_done(leaderboard_report) report = { 0 };
 	json_auto_t *def = load(DEF(",\"score\":\"acc\",\"order\":\"asc\",\"external\":\"ext\"")),
 		    *list = load(ENTRIES), *board = NULL;
@@ -197,10 +198,16 @@ START_TEST(publish)
 	put(sub, "broken.json", "{\"author_label\":");
 	put(sub, "nan.json", "{\"author_label\":\"x\",\"score\":{\"acc\":NaN}}");
 	put(sub, "board.json", "{\"data\":[{\"author_label\":\"x3\",\"score\":{\"acc\":0}}]}");
+	put(sub, "nameless.json", "{\"score\":{\"acc\":5}}");
 	put(sub, "notes.txt", "not an entry");
 	ck_assert_msg(leaderboard_publish(def, list, dir, &report, &e) == 0, "%s", e.msg);
 	ck_assert_uint_eq(report.entries, 6);
-	ck_assert_uint_eq(json_array_size(report.skipped), 5);
+	ck_assert_uint_eq(json_array_size(report.skipped), 6);
+	left_out = js_text(report.skipped);
+	ck_assert_ptr_nonnull(strstr(left_out, "/ext/more/list.json, entry 2\",\"why\":\"the entry "
+					       "is not an object\""));
+	ck_assert_ptr_nonnull(strstr(left_out, "/ext/more/nameless.json, entry 1\",\"why\":"
+					       "\"'author_label' is missing\""));
 	ck_assert_int_eq(js_read_file(AT_FDCWD, report.json_path, 1u << 20, &board, &e), 0);
 	ck_assert_str_eq(
 		json_string_value(json_object_get(json_array_get(json_object_get(board, "data"), 0),
