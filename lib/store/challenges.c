@@ -183,12 +183,15 @@ int challenges_show(struct db *d, const char *label_or_id, json_t **ret, struct 
 			ret, e);
 }
 
-int challenges_list(struct db *d, bool only_active, json_t **ret, struct err *e)
+int challenges_list(struct db *d, bool only_open, json_t **ret, struct err *e)
 {
 	struct db_args a = { 0 };
 
-	db_arg_text(&a, only_active ? "t" : "f");
-	return rows_list(
-		d, "select body from challenge_list where active or not $1::boolean order by id",
-		&a, ret, e);
+	db_arg_text(&a, only_open ? "t" : "f");
+	return rows_list(d,
+			 "select l.body from challenge_list l join challenge c on c.id = l.id"
+			 " where not $1::boolean or (c.active and now() >= coalesce(c.starts_at, "
+			 "'-infinity')"
+			 " and now() < coalesce(c.ends_at, 'infinity')) order by l.id",
+			 &a, ret, e);
 }

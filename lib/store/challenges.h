@@ -16,6 +16,7 @@ int challenges_set(struct db *d, const char *label_or_id, const json_t *change,
 /* {id, label, evaluator, pool, host, args, description, url, active, start, end, created_at,
  * submissions, evaluations}; -ENOENT, ERR_INPUT. */
 int challenges_show(struct db *d, const char *label_or_id, json_t **ret, struct err *e) must_check;
-int challenges_list(struct db *d, bool only_active, json_t **ret, struct err *e) must_check;
+/* `only_open`: those that take submissions now. */
+int challenges_list(struct db *d, bool only_open, json_t **ret, struct err *e) must_check;
 
 #endif

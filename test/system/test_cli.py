@@ -200,6 +200,9 @@ def test_challenges(db):
     assert c["active"] is True and c["pool"] == "hopper" and c["description"] == "x"
     db.zr("challenges:set", "second", "--pool", "")
     assert db.zr_json("challenges", "second")["pool"] is None
+    db.zr("challenges:add", "over", "--evaluator", "hello", "--end", "2020-01-01")
+    db.zr("challenges:add", "later", "--evaluator", "hello", "--start", "2999-01-01")
+    assert [c["label"] for c in db.zr_json("challenges")] == ["demo", "second"]
     for verb in (["challenges", "nosuch"], ["challenges:set", "nosuch", "--active"]):
         assert "no challenge 'nosuch'" in db.zr(*verb, check=1).stderr
     assert "already" in db.zr("challenges:add", "demo", "--evaluator", "hello", check=1).stderr
