@@ -416,6 +416,11 @@ static int open_spool(struct publisher *p, struct loop *l, uint64_t bytes_max, u
 		r = spool_open(l, p->dir, bytes_max, SEGMENT_BYTES, &spool_calls, p, &p->spool, cut,
 			       e);
 	}
+	if (r == -EWOULDBLOCK)
+		return err_set(e, EWOULDBLOCK, ERR_INPUT,
+			       "%s is in use by another worker: end that one, or give this one a "
+			       "state_dir of its own",
+			       p->dir);
 	return r;
 }
 

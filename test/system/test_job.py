@@ -444,3 +444,10 @@ def test_lost_worker_is_answered_by_cancel_and_retry(site):
     go(folder)
     done = site.wait_evaluation(ident, "completed")
     assert done["attempt"] == 2 and runs(folder)[-1] == "2"
+
+
+def test_second_worker_on_one_state_dir_ends_with_a_sentence(site):
+    site.eval_worker()
+    second = site.eval_worker(ready=False)
+    assert second.wait(30) == 2
+    assert re.search(r"spool/events/1 is in use by another worker: .* state_dir of its own", second.log())
