@@ -75,7 +75,7 @@ static const struct key {
 	{ "spool_reserve", KEY_SIZE, "256M", AT(spool_reserve), false, NULL,
 	  "With less free space under state_dir no new work is taken." },
 	{ "log_cap", KEY_SIZE, "1M", AT(log_cap), false, NULL,
-	  "Bytes kept of each log of a job: half from its head, half from its tail." },
+	  "Bytes kept of each log of a job: three quarters from its head, one from its tail." },
 	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), false, NULL,
 	  "Lock files of the GPUs; one folder for all zr roots of a host." },
 	{ "cgroup_parent", KEY_TEXT, NULL, AT(cgroup_parent), false, "ZR_CGROUP_PARENT",
