@@ -172,12 +172,12 @@ static int fetch_index(const struct settings *s, const struct settings_host *h, 
 		r = ssh_open(&opts, &session, e);
 	if (r == 0 && str_fmt(&path, "%s/" EVALUATOR_INDEX_FILE, h->state_dir) < 0)
 		r = err_nomem(e);
-	if (r == 0)
-		r = sftp_read_file(session, path, INDEX_MAX, b, e);
-	if (r == -ENOENT)
-		r = err_set(e, ENOENT, ERR_HOST, "there is no %s: zr-eval writes it when it starts",
-			    path);
-	return r;
+	if (r < 0)
+		return r;
+	r = sftp_read_file(session, path, INDEX_MAX, b, e);
+	return r == -ENOENT ? err_set(e, ENOENT, ERR_HOST,
+				      "there is no %s: zr-eval writes it when it starts", path)
+			    : r;
 }
 
 static int remote_index(const struct settings *s, const char *host, json_t **ret, struct err *e)

@@ -29,6 +29,7 @@ def zr(tmp_path):
         assert r.returncode == status, (r.returncode, r.stdout, r.stderr)
         return r
     run.bin = str(binf)
+    run.dir = tmp_path
     return run
 
 
@@ -53,3 +54,10 @@ def test_check(zr):
 def test_discover_an_unknown_host(zr):
     r = zr("evaluators:discover", "nowhere", status=2)
     assert "has no section 'host \"nowhere\"'" in r.stderr
+
+
+def test_discover_without_the_key_names_the_key(zr):
+    with open(zr.dir / "zr.conf", "a") as f:
+        f.write(f'ssh_key = "{zr.dir}/no-key"\nhost "oberon" {{ address = "127.0.0.1" }}\n')
+    r = zr("evaluators:discover", "oberon", status=2)
+    assert f"private key: open {zr.dir}/no-key: No such file" in r.stderr and "null" not in r.stderr
