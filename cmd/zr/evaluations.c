@@ -9,6 +9,7 @@
 #include "db.h"
 #include "follow.h"
 #include "reach.h"
+#include "stderr_tail.h"
 #include "store/evaluations.h"
 
 /* --- listing ------------------------------------------------------------------------------------ */
@@ -170,6 +171,8 @@ static int show_for_people(const struct cli *c, json_t *v)
 		return cli_fail(c, &e);
 	}
 	status = cli_show(c, v, show_cols, false);
+	if (status == CLI_DONE)
+		stderr_tail_print(v, stdout);
 	if (status != CLI_DONE || json_array_size(attempts) < 2)
 		return status;
 	putchar('\n');
@@ -192,7 +195,7 @@ static int run_show(struct cli *c)
 	if (!cli_parse(c, opts, 1, 1) || !cli_id(c, "evaluation", c->argv[0], &id) ||
 	    !cli_db(c, &s, &d))
 		return c->status;
-	if (evaluations_show(d, id, s->results_dir, &v, &e) < 0)
+	if (evaluations_show(d, id, s->results_dir, &v, &e) < 0 || stderr_tail_add(v, &e) < 0)
 		return cli_fail(c, &e);
 	return json ? cli_show(c, v, show_cols, true) : show_for_people(c, v);
 }

@@ -15,11 +15,14 @@
 #include "follow.h"
 #include "letters.h"
 #include "reach.h"
+#include "stderr_tail.h"
 #include "store/challenges.h"
 #include "store/evaluations.h"
 #include "store/submissions.h"
 
 #define DEFAULT_POOL "default"
+/* After the end the result comes; so long it is waited for. */
+#define RESULT_USEC (5 * USEC_PER_SEC)
 
 struct eval {
 	const char *evaluator, *pool, *host, *priority; /* options */
@@ -173,11 +176,33 @@ static void publish(const struct cli *c, struct eval *v, struct session *b, stru
 		v->away.msg);
 }
 
+static void say_why(struct follow *f, int64_t id)
+{
+	uint64_t deadline = time_mono_usec() + RESULT_USEC;
+	json_t *v = NULL;
+	struct err e = { 0 };
+	bool pending;
+
+	do {
+		json_decref(v);
+		v = NULL;
+		if (follow_show(f, id, &v, &e) < 0)
+			return;
+		pending = str_eq(text_of(json_object_get(v, "results"), "state"), "pending");
+	} while (pending && follow_pause(deadline));
+	if (stderr_tail_add(v, &e) == 0)
+		stderr_tail_print(v, stderr);
+	json_decref(v);
+}
+
 static int wait_for_end(const struct cli *c, const struct settings *s, int64_t id)
 {
 	auto_done(follow) f = { .settings = s };
+	int status = follow_until(c, &f, id, "completed", USEC_INFINITY, true);
 
-	return follow_until(c, &f, id, "completed", USEC_INFINITY, true);
+	if (status == CLI_FAILED)
+		say_why(&f, id);
+	return status;
 }
 
 static int evaluate(struct cli *c, struct eval *v)

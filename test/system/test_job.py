@@ -118,6 +118,18 @@ def test_failures_have_a_reason(site, script, reason, code):
     assert site.zr("evaluations:why", ident).stdout.strip()
 
 
+def test_last_lines_of_stderr_are_shown(site):
+    site.evaluator("bad", "#!/bin/sh\nseq 1000 >&2\nprintf 'line 3: no such \\033 thing\\n\\n' >&2\nexit 3\n")
+    site.eval_worker()
+    site.update_worker()
+    waited = site.zr("submissions:eval", submit(site, "bad"), "--wait", check=1)
+    tail = "last lines of standard error:\n" + "".join(f"  {n}\n" for n in range(994, 1001)) + "  line 3: no such \\x1b thing\n"
+    assert waited.stderr.endswith(tail), waited.stderr
+    ident = waited.stdout.split()[-1]
+    assert tail in site.zr("evaluations:show", ident).stdout
+    assert site.evaluation(ident)["stderr"].endswith("\n1000\nline 3: no such \x1b thing")
+
+
 def test_unknown_evaluator_fails_with_a_sentence(site):
     site.evaluator("length", SCORE)
     site.eval_worker()
