@@ -133,16 +133,37 @@ def test_manuals_and_sample_match_the_program():
     ("zr submissions:st", ["status"]),
     ("zr challenges --", ["--all", "--json", "--help"]),
     ("zr evaluations:wait 1 --state c", ["created", "completed", "canceled"]),
+    ("zr evaluations:wait 1 --state=s", ["stored"]),
+    ("zr evaluations --status=e", []),
+    ("zr submissions --status e", ["excluded"]),
     ("zr evaluations --st", ["--status="]),
     ("zr help sett", ["settings", "settings:check", "settings:template"]),
     ("zr --conf x settings --", ["--json", "--help"]),
 ])
 def test_completion(line, words):
+    assert completed(line) == words
+
+
+def completed(line, **env):
     script = f""". {ROOT}/conf/completion/zr; compopt() {{ :; }}; COMP_WORDBREAKS=$' \\t\\n"\\'><=;|&(:'
 COMP_LINE=$1 COMP_POINT=${{#1}}; _zr; printf '%s\\n' "${{COMPREPLY[@]}}" """
     r = subprocess.run(["bash", "-c", script, "bash", line], capture_output=True, text=True, check=True,
-                       env={"PATH": BUILD + ":" + os.environ["PATH"]})
-    assert r.stdout.split() == words
+                       env={**env, "PATH": BUILD + ":" + os.environ["PATH"]})
+    return r.stdout.split()
+
+
+def test_completion_knows_what_there_is(db):
+    env = {k: v for k, v in db.env.items() if k != "PATH"}
+    db.zr("challenges:add", "second", "--evaluator", "hello", "--inactive")
+    submission = db.zr_id("submissions:create", "demo", db.file("work/a", "x"))
+    db.file("board.json", '{"label": "top", "challenge": "demo"}')
+    db.zr("leaderboards:create", "-f", db.dir + "/files/board.json")
+    for line, words in (("zr challenges:set ", ["demo", "second"]), ("zr submissions:create s", ["second"]),
+                        ("zr submissions:eval ", [submission]), ("zr evaluations --challenge=d", ["demo"]),
+                        (f"zr --conf {db.conf} leaderboards:show ", ["top"]), ("zr evaluations:show ", []),
+                        ("zr submissions:eval 1 --evaluator hel", ["hello"]),
+                        (f"zr submissions:create demo {db.dir}/files/boa", [db.dir + "/files/board.json"])):
+        assert completed(line, **env) == words, line
 
 
 # --- the database is not as it should be ---
