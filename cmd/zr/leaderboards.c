@@ -162,10 +162,40 @@ static int run_delete(struct cli *c)
 		return c->status;
 	if (leaderboards_delete(d, c->argv[0], &e) < 0)
 		return cli_fail(c, &e);
+	if (leaderboard_unpublish(c->argv[0], s->leaderboards_dir, &e) < 0) {
+		err_wrap(&e, "leaderboard %s is deleted, its files are not", c->argv[0]);
+		return cli_fail(c, &e);
+	}
 	return CLI_DONE;
 }
 
 /* --- show ------------------------------------------------------------------------------------ */
+
+/* What there is to do when there is no file. */
+static void explain_missing(const struct settings *s, const char *path, const char *label,
+			    struct err *e)
+{
+	json_auto_t *rows = NULL;
+	auto_obj(db) d = NULL;
+	struct err why = { 0 };
+
+	if (reach_database(s, &d, &why) < 0 || leaderboards_list(d, &rows, &why) < 0) {
+		err_set(e, ENOENT, ERR_INPUT, "no board at %s: 'zr leaderboards' lists them", path);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(rows); i++)
+		if (str_eq(json_string_value(json_object_get(json_array_get(rows, i), "label")),
+			   label)) {
+			err_set(e, ENOENT, ERR_INPUT,
+				"no board at %s: 'zr leaderboards:build %s' builds it", path,
+				label);
+			return;
+		}
+	err_set(e, ENOENT, ERR_INPUT,
+		"no leaderboard '%s': 'zr leaderboards' lists them, 'zr leaderboards:create -f "
+		"FILE' defines one",
+		label);
+}
 
 static int read_board(struct cli *c, const struct settings *s, const char *label, json_t **ret)
 {
@@ -181,10 +211,7 @@ static int read_board(struct cli *c, const struct settings *s, const char *label
 		return (err_nomem(&e), cli_fail(c, &e));
 	r = js_read_file(AT_FDCWD, path, BOARD_MAX, ret, &e);
 	if (r == -ENOENT)
-		err_set(&e, ENOENT, ERR_INPUT,
-			"no board at %s: 'zr leaderboards' lists them, 'zr leaderboards:build %s' "
-			"builds it",
-			path, label);
+		explain_missing(s, path, label, &e);
 	return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
@@ -274,7 +301,7 @@ static const struct command commands[] = {
 	  "list\n"
 	  "                    of such, or a board\n"
 	  "  limit             how many entries are shown" },
-	{ "leaderboards:delete", "LABEL", "Forget a leaderboard; its files stay",
+	{ "leaderboards:delete", "LABEL", "Delete a leaderboard and its files",
 	  "zr leaderboards:delete matmul", run_delete, NULL },
 	{ "leaderboards:show", "LABEL [--json]", "Show a leaderboard as it was built",
 	  "zr leaderboards:show matmul", run_show, NULL },

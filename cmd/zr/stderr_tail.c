@@ -49,8 +49,7 @@ static int read_tail(const char *result, json_t **ret, struct err *e)
 	fd = openat(dir, ".zr/err.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return 0;
-	got = pread(fd, data, sizeof(data),
-		    st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0);
+	got = pread(fd, data, sizeof(data), st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0);
 	if (got <= 0)
 		return 0;
 	n = (size_t)got;

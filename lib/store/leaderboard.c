@@ -581,3 +581,18 @@ int leaderboard_publish(const json_t *def, const json_t *entries, const char *di
 	report = (struct leaderboard_report){ 0 };
 	return 0;
 }
+
+int leaderboard_unpublish(const char *label, const char *dir, struct err *e)
+{
+	static const char *const endings[] = { "json", "csv" };
+
+	for (size_t i = 0; i < ARRAY_LEN(endings); i++) {
+		auto_free char *path = NULL;
+
+		if (str_fmt(&path, "%s/%s.%s", dir, label, endings[i]) < 0)
+			return err_nomem(e);
+		if (unlink(path) < 0 && errno != ENOENT)
+			return err_sys(e, "remove %s", STR_ESC(path));
+	}
+	return 0;
+}

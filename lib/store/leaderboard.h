@@ -60,4 +60,7 @@ DEFINE_AUTO_DONE(leaderboard_report);
 int leaderboard_publish(const json_t *def, const json_t *entries, const char *dir,
 			struct leaderboard_report *ret, struct err *e) must_check;
 
+/* Removes what that wrote; missing files are fine. `label` must be id_valid(). */
+int leaderboard_unpublish(const char *label, const char *dir, struct err *e) must_check;
+
 #endif

@@ -401,5 +401,9 @@ def test_leaderboards_by_list_replace_and_delete(own_db):
     assert "already" in board(own_db, two[0], check=1).stderr
     board(own_db, dict(two[0], score="acc"), "--replace")
     assert [(r["label"], r["score"]) for r in own_db.zr_json("leaderboards")] == [("b1", "acc"), ("b2", "acc")]
+    os.unlink(own_db.state + "/leaderboards/b2.json")
+    assert "'zr leaderboards:build b2' builds it" in own_db.zr("leaderboards:show", "b2", check=1).stderr
     own_db.zr("leaderboards:delete", "b1")
+    assert not any(n.startswith("b1") for n in os.listdir(own_db.state + "/leaderboards"))
+    assert "no leaderboard 'b1'" in own_db.zr("leaderboards:show", "b1", check=1).stderr
     assert own_db.zr("leaderboards:build", "b1", check=1).stderr.startswith("zr leaderboards:build: no leaderboard 'b1'")
