@@ -2,6 +2,7 @@
 /* Evaluators: those of this host's bin folder, and what other hosts say they have. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/json.h"
@@ -30,17 +31,36 @@ static const struct cli_col host_columns[] = {
 	{ "seen_at", "SEEN", COL_AGE },         { 0 },
 };
 
+/* What is well-formed and yet cannot run here is as useless as what is not. */
+static int add_unrunnable(json_t *index, const struct evaluator_entry *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct err why = { 0 };
+
+		if (list[i].ev && evaluator_runnable(list[i].ev, &why) < 0 &&
+		    json_object_set_new(json_array_get(index, i), "error",
+					js_from_bytes(why.msg, strlen(why.msg))) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static int local_index(const struct settings *s, json_t **ret, struct err *e)
 {
 	struct evaluator_entry *list = NULL;
+	json_auto_t *index = NULL;
 	size_t n = 0;
 	int r = evaluator_list(s->bin_dir, &list, &n, e);
 
 	if (r < 0)
 		return r;
-	*ret = evaluator_index(list, n);
+	index = evaluator_index(list, n);
+	r = index ? add_unrunnable(index, list, n) : -ENOMEM;
 	evaluator_list_free(list, n);
-	return *ret ? 0 : err_nomem(e);
+	if (r < 0)
+		return err_nomem(e);
+	*ret = json_incref(index);
+	return 0;
 }
 
 /* --- evaluators --------------------------------------------------------------------------------- */
@@ -109,8 +129,6 @@ static void say_commands(const struct evaluator *ev)
 /* What is legal but perhaps not meant. */
 static void say_hints(const struct evaluator *ev)
 {
-	struct err e = { 0 };
-
 	if (!ev->isolation_given)
 		cli_say("%s: no 'isolation': it runs at \"none\", and each result says so",
 			ev->file);
@@ -118,27 +136,43 @@ static void say_hints(const struct evaluator *ev)
 		cli_say("%s: 'mounts' has no effect at isolation \"none\"", ev->file);
 	if (ev->isolation == ISOLATION_NONE && ev->timing)
 		cli_say("%s: 'timing' has no effect yet: no processors are reserved", ev->file);
-	if (evaluator_runnable(ev, &e) < 0)
-		cli_say("%s: this host cannot run it: %s", ev->file, e.msg);
+}
+
+/* A folder, or a bare executable. */
+static int load(const char *path, struct evaluator **ret, struct err *e)
+{
+	auto_free char *dir = NULL;
+	const char *slash = strrchr(path, '/');
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || S_ISDIR(st.st_mode) || (slash && !slash[1]))
+		return evaluator_load_dir(path, ret, e);
+	dir = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
+	return dir ? evaluator_load(dir, slash ? slash + 1 : path, ret, e) : err_nomem(e);
 }
 
 static int run_check(struct cli *c)
 {
 	auto_obj(evaluator) ev = NULL;
 	struct err e = { 0 };
+	int r;
 	const struct cli_opt opts[] = { { 0 } };
 
 	if (!cli_parse(c, opts, 1, 1))
 		return c->status;
-	if (evaluator_load_dir(c->argv[0], &ev, &e) < 0) {
+	if (load(c->argv[0], &ev, &e) < 0) {
 		fprintf(stderr, "%s\n", e.msg);
 		return CLI_FAILED;
 	}
-	printf("%s: ok\n", ev->file);
+	r = evaluator_runnable(ev, &e);
+	printf("%s: %s\n", ev->file, r < 0 ? "well-formed, but not for this host" : "ok");
 	say_commands(ev);
 	say_limits(ev);
+	fflush(stdout);
 	say_hints(ev);
-	return CLI_DONE;
+	if (r < 0)
+		cli_say("%s: this host cannot run it: %s", ev->file, e.msg);
+	return r < 0 ? CLI_FAILED : CLI_DONE;
 }
 
 /* --- evaluators:discover ------------------------------------------------------------------------ */
@@ -268,11 +302,11 @@ static const struct command commands[] = {
 	  "Reads the bin folder (setting bin_dir). With --hosts: what evaluators:discover --save "
 	  "and\n"
 	  "the workers have told the database." },
-	{ "evaluators:check", "DIR", "Check an evaluator's folder",
+	{ "evaluators:check", "PATH", "Check an evaluator: its folder, or a bare executable",
 	  "zr evaluators:check ./my-evaluator", run_check,
-	  "Reads DIR/evaluator.conf as a worker does, and shows what would run. Exit status 1 "
-	  "with\n"
-	  "file and line if something is wrong. zr-evaluator(5) explains the keys." },
+	  "Reads PATH/evaluator.conf as a worker does, and shows what would run. Exit status 1\n"
+	  "with file and line if something is wrong, or if this host cannot run it.\n"
+	  "zr-evaluator(5) explains the keys." },
 	{ "evaluators:discover", "[HOST] [--save] [--json]", "Read which evaluators a host has",
 	  "zr evaluators:discover oberon --save", run_discover,
 	  "Without HOST: this host's bin folder. With HOST: the index that zr-eval keeps there, "

@@ -47,6 +47,8 @@ def test_check(zr):
     assert r.stdout.startswith(zr.bin + "/good/evaluator.conf: ok\n") and f"{zr.bin}/good/run.sh -x SUBMISSION" in r.stdout
     r = zr("evaluators:check", zr.bin + "/broken", status=1)
     assert r.stderr.startswith(zr.bin + "/broken/evaluator.conf:2: ") and r.stderr.count("\n") == 1
+    assert zr("evaluators:check", zr.bin + "/bare").stdout.startswith(zr.bin + "/bare: ok\n")
+    assert "symbolic link" in zr("evaluators:check", zr.bin + "/link", status=1).stderr
     zr("evaluators:check", zr.bin + "/nothing", status=1)
     zr("evaluators:check", status=2)
 
@@ -61,3 +63,12 @@ def test_discover_without_the_key_names_the_key(zr):
         f.write(f'ssh_key = "{zr.dir}/no-key"\nhost "oberon" {{ address = "127.0.0.1" }}\n')
     r = zr("evaluators:discover", "oberon", status=2)
     assert f"private key: open {zr.dir}/no-key: No such file" in r.stderr and "null" not in r.stderr
+
+
+def test_what_this_host_cannot_run_is_named(zr):
+    with open(zr.bin + "/good/evaluator.conf", "a") as f:
+        f.write('arch = "pdp11"\n')
+    r = zr("evaluators:check", zr.bin + "/good", status=1)
+    assert "ok\n" not in r.stdout and "this host cannot run it" in r.stderr and "pdp11" in r.stderr
+    rows = {row["name"]: row for row in json.loads(zr("evaluators", "--json").stdout)}
+    assert "pdp11" in rows["good"]["error"] and "error" not in rows["bare"]
