@@ -19,12 +19,9 @@
 static int run_queues(struct cli *c)
 {
 	static const struct cli_col columns[] = {
-		{ "name", "QUEUE", COL_TEXT },
-		{ "messages", "MESSAGES", COL_TEXT },
-		{ "consumers", "CONSUMERS", COL_TEXT },
-		{ "state", "STATE", COL_TEXT },
-		{ "reason", "", COL_TEXT },
-		{ 0 },
+		{ "name", "QUEUE", COL_TEXT },          { "messages", "MESSAGES", COL_TEXT },
+		{ "consumers", "CONSUMERS", COL_TEXT }, { "state", "STATE", COL_TEXT },
+		{ "reason", "PROBLEM", COL_TEXT },      { 0 },
 	};
 	bool json = false;
 	json_auto_t *rows = NULL;
@@ -68,7 +65,13 @@ static const char *dead_queue(const struct delivery *d)
 	return queue ? queue : d->death_queue;
 }
 
-/* The message's id, or one made of its content: the same in every listing. */
+static void add_text(struct hash *h, const char *s)
+{
+	hash_add(h, s ? s : "", s ? strlen(s) + 1 : 1);
+}
+
+/* The message's id, or one made of all that is known of it: the same in every listing. Of one that
+ * is too large the body is not among that. */
 static char *dead_id(char out[UINT8_MAX + 1], const struct delivery *d)
 {
 	uint8_t sum[HASH_SIZE];
@@ -80,6 +83,12 @@ static char *dead_id(char out[UINT8_MAX + 1], const struct delivery *d)
 		return out;
 	}
 	hash_init(&h);
+	add_text(&h, dead_reason(d));
+	add_text(&h, dead_queue(d));
+	for (size_t i = 0; i < d->n_headers; i++)
+		if (d->headers[i].type == BROKER_HEADER_TEXT)
+			add_text(&h, d->headers[i].text);
+	hash_add(&h, &d->size, sizeof(d->size));
 	hash_add(&h, d->body ? d->body : "", d->body ? d->size : 0);
 	hash_end(&h, sum);
 	snprintf(out, UINT8_MAX + 1, "%.16s", hash_hex(hex, sum));
@@ -100,14 +109,21 @@ static int list_dead(void *user, const struct delivery *d)
 {
 	struct dead_list *l = user;
 	size_t n = !d->body ? 0 : d->size < PREVIEW_MAX ? d->size : PREVIEW_MAX;
-	char id[UINT8_MAX + 1];
-	json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "id",
-				optional(dead_id(id, d)), "name", optional(dead_queue(d)), "reason",
-				optional(dead_reason(d)), "detail",
-				optional(delivery_header(d, "zr-detail")), "routing_key",
-				optional(delivery_header(d, "zr-routing-key")), "at",
-				optional(delivery_header(d, "zr-at")), "size", (json_int_t)d->size,
-				"body", d->body ? js_from_bytes(d->body, n) : json_null());
+	const char *detail = delivery_header(d, "zr-detail");
+	char id[UINT8_MAX + 1], size[128];
+	json_t *row;
+
+	if (!detail && d->too_large) {
+		snprintf(size, sizeof(size),
+			 "%zu bytes are more than message_max allows; see that setting", d->size);
+		detail = size;
+	}
+	row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "id", optional(dead_id(id, d)),
+			"name", optional(dead_queue(d)), "reason", optional(dead_reason(d)),
+			"detail", optional(detail), "routing_key",
+			optional(delivery_header(d, "zr-routing-key")), "at",
+			optional(delivery_header(d, "zr-at")), "size", (json_int_t)d->size, "body",
+			d->body ? js_from_bytes(d->body, n) : json_null());
 
 	if (!row || json_array_append_new(l->rows, row) < 0)
 		l->nomem = true;

@@ -83,9 +83,9 @@ int topology_rows(struct cli *c, bool apply, bool queues_only, json_t **ret, int
 }
 
 static const struct cli_col columns[] = {
-	{ "name", "NAME", COL_TEXT },   { "kind", "KIND", COL_TEXT },
-	{ "state", "STATE", COL_TEXT }, { "messages", "MESSAGES", COL_TEXT },
-	{ "reason", "", COL_TEXT },     { 0 },
+	{ "name", "NAME", COL_TEXT },      { "kind", "KIND", COL_TEXT },
+	{ "state", "STATE", COL_TEXT },    { "messages", "MESSAGES", COL_TEXT },
+	{ "reason", "PROBLEM", COL_TEXT }, { 0 },
 };
 
 static int run(struct cli *c, bool apply)

@@ -246,7 +246,7 @@ def test_worker_puts_aside_what_it_cannot_read_and_goes_on(broker):
     ch.basic_publish("zr", "eval.pool.default", json.dumps(ECHO), PERSISTENT)
     wait_depth(broker, "zr.dead", len(HOSTILE_BODIES) + 2)
     rows = broker.zr_json("queues:dead")
-    assert {r["name"] for r in rows} == {"zr.eval.default"} and all(r["detail"] for r in rows if r["reason"] != "too-large")
+    assert {r["name"] for r in rows} == {"zr.eval.default"} and all(r["detail"] for r in rows)
     reasons = sorted(r["reason"] for r in rows)
     assert reasons == sorted([*HOSTILE_BODIES.values(), "too-large", "unknown-type"])
     dead = [ch.basic_get("zr.dead", auto_ack=True)[2] for _ in rows]
@@ -326,13 +326,20 @@ def test_what_the_broker_buries_itself_has_its_reason(broker):
     ch = broker.channel()
     ch.basic_publish("zr", "eval.pool.default", b"x", PERSISTENT)
     ch.basic_publish("zr", "eval.pool.default", b"y" * ((1 << 20) + 1), PERSISTENT)
-    for _ in range(2):
+    ch.basic_publish("zr", "eval.pool.default", b"", PERSISTENT)
+    for _ in range(3):
         method = wait_for(lambda: ch.basic_get("zr.eval.default")[0])
         ch.basic_reject(method.delivery_tag, requeue=False)
-    wait_depth(broker, "zr.dead", 2)
+    wait_depth(broker, "zr.dead", 3)
     rows = broker.zr_json("queues:dead")
     assert {(r["name"], r["reason"], r["body"]) for r in rows} == {("zr.eval.default", "rejected", "x"),
+                                                                  ("zr.eval.default", "rejected", ""),
                                                                   ("zr.eval.default", "too-large", None)}
+    ids = {r["body"]: r["id"] for r in rows}
+    assert len(set(ids.values())) == 3 and "message_max" in [r["detail"] for r in rows if r["body"] is None][0]
+    # The one that is too large keeps its place, whatever else has no body.
+    assert broker.zr("queues:requeue", ids[""]).stdout == "1 sent back\n"
+    assert ids[None] in broker.zr("queues:requeue", ids[None], check=1).stderr
 
 
 def test_requeue_by_id_reason_and_all(broker):
