@@ -86,7 +86,7 @@ static int run_list(struct cli *c)
 	json_auto_t *rows = NULL;
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
-		{ "hosts", 0, CLI_FLAG, &hosts, NULL, "those of all hosts that were discovered" },
+		{ "hosts", 0, CLI_FLAG, &hosts, NULL, "those that other hosts have" },
 		{ "json", 0, CLI_FLAG, &json, NULL, "print JSON" },
 		{ 0 },
 	};

@@ -54,7 +54,13 @@ int evaluators_list(struct db *d, json_t **ret, struct err *e)
 {
 	return rows_list(
 		d,
-		"select jsonb_build_object('host', host, 'seen_at', rfc3339(seen_at)) || body"
-		" from evaluator order by name, host",
+		"select body from (select host, name, jsonb_build_object('host', host, 'seen_at',"
+		" rfc3339(seen_at)) || body as body from evaluator"
+		" union all select w.host, n, jsonb_build_object('host', w.host, 'name', n,"
+		" 'seen_at', rfc3339(max(w.seen_at))) from worker w, lateral"
+		" jsonb_array_elements_text(case jsonb_typeof(w.body->'evaluators') when 'array'"
+		" then w.body->'evaluators' else '[]' end) n where not exists"
+		" (select from evaluator e where (e.host, e.name) = (w.host, n))"
+		" group by w.host, n) known order by name, host",
 		NULL, ret, e);
 }

@@ -14,7 +14,8 @@ int workers_forget(struct db *d, uint64_t older_usec, struct err *e) must_check;
 /* What `evaluators:discover` found on a host: replaces that host's rows. `found` is a list of
  * {name, description, …}; the whole object is kept. */
 int evaluators_set(struct db *d, const char *host, const json_t *found, struct err *e) must_check;
-/* List of {name, host, description, seen_at, …}. */
+/* List of {name, host, description, seen_at, …}; of what only the host's workers told {name, host,
+ * seen_at}. */
 int evaluators_list(struct db *d, json_t **ret, struct err *e) must_check;
 
 #endif

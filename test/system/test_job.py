@@ -118,6 +118,17 @@ def test_failures_have_a_reason(site, script, reason, code):
     assert site.zr("evaluations:why", ident).stdout.strip()
 
 
+def test_workers_tell_which_evaluators_they_have(site):
+    site.evaluator("length", SCORE)
+    site.eval_worker()
+    site.update_worker()
+    host = site.zr_json("settings")[0]["value"]
+    wait_for(lambda: ("length", host) in {(r["name"], r["host"]) for r in site.zr_json("evaluators", "--hosts")}, 30)
+    site.zr("evaluators:discover", "--save")
+    rows = [r for r in site.zr_json("evaluators", "--hosts") if r["name"] == "length"]
+    assert len(rows) == 1 and rows[0]["isolation"] == "none"
+
+
 def test_last_lines_of_stderr_are_shown(site):
     site.evaluator("bad", "#!/bin/sh\nseq 1000 >&2\nprintf 'line 3: no such \\033 thing\\n\\n' >&2\nexit 3\n")
     site.eval_worker()
