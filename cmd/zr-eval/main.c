@@ -43,8 +43,6 @@
 
 #define EXIT_USAGE      2
 #define DISK_CHECK_USEC (5 * USEC_PER_SEC)
-/* Signals within this time are one. */
-#define TWICE_USEC (500 * USEC_PER_MSEC)
 /* Events that wait for the broker: hours of them. */
 #define EVENT_SPOOL_MAX ((uint64_t)1 << 30)
 
@@ -54,7 +52,6 @@ struct worker {
 	struct eval ev;
 	struct super_link *link;
 	struct loop_src *signals[3];
-	uint64_t drain_usec;
 	bool ready;
 };
 
@@ -173,17 +170,17 @@ static void on_control(void *user, const struct message *m)
 
 static void drain(struct worker *w)
 {
-	/* Ctrl-C and service managers tell all processes, and the supervisor tells us once more. */
-	if (w->ev.draining && time_mono_usec() < w->drain_usec + TWICE_USEC)
+	enum super_word word = super_link_told(w->link);
+
+	if (word == SUPER_SAME)
 		return;
-	if (w->ev.draining) {
+	if (word == SUPER_LEAVE) {
 		log_notice("told twice: leaving at once, %u jobs stay with their keepers",
 			   w->ev.n_jobs);
 		loop_exit(w->ev.loop, 0);
 		return;
 	}
 	w->ev.draining = true;
-	w->drain_usec = time_mono_usec();
 	log_notice("draining: no new work, %u jobs to finish", w->ev.n_jobs);
 	beat_changed(w->ev.beat);
 	eval_update_intake(&w->ev);

@@ -46,7 +46,6 @@
 #define PREFETCH_MAX 10000
 #define LOOK_USEC    (5 * USEC_PER_SEC)
 #define DRAIN_USEC   (10 * USEC_PER_SEC)
-#define TWICE_USEC   (500 * USEC_PER_MSEC)
 #define DRAIN_LOOK   (20 * USEC_PER_MSEC)
 
 /* --- one worker ------------------------------------------------------------------------------ */
@@ -153,10 +152,11 @@ static void on_drained(void *user)
 
 static void drain(struct worker *w)
 {
-	/* Ctrl-C and service managers tell all processes, and the supervisor tells us once more. */
-	if (w->up.draining && time_mono_usec() < w->leave_at - DRAIN_USEC + TWICE_USEC)
+	enum super_word word = super_link_told(w->link);
+
+	if (word == SUPER_SAME)
 		return;
-	if (w->up.draining) {
+	if (word == SUPER_LEAVE) {
 		log_notice("told twice: leaving at once");
 		loop_exit(w->up.loop, 0);
 		return;

@@ -302,6 +302,7 @@ struct super_link {
 	struct loop_src *io, *beat;
 	void (*on_lost)(void *user);
 	void *user;
+	uint64_t told_usec; /* first told to stop; 0: never */
 };
 
 static void link_say(struct super_link *k, char what)
@@ -364,4 +365,15 @@ void super_link_free(struct super_link *k)
 void super_link_ready(struct super_link *k)
 {
 	link_say(k, MSG_READY);
+}
+
+enum super_word super_link_told(struct super_link *k)
+{
+	uint64_t now = time_mono_usec();
+
+	if (!k->told_usec) {
+		k->told_usec = now;
+		return SUPER_STOP;
+	}
+	return now < k->told_usec + SUPER_TWICE_USEC ? SUPER_SAME : SUPER_LEAVE;
 }

@@ -41,4 +41,16 @@ void super_link_free(struct super_link *k);
 DEFINE_AUTO(super_link);
 void super_link_ready(struct super_link *k);
 
+/*
+ * To be asked for every SIGTERM and SIGINT. Control-C and service managers tell all processes, and
+ * the supervisor tells its workers once more: what comes soon after the first is the same word.
+ */
+enum super_word {
+	SUPER_STOP,  /* the first: finish what is at hand */
+	SUPER_SAME,  /* the first again: nothing new */
+	SUPER_LEAVE, /* told twice: leave at once */
+};
+#define SUPER_TWICE_USEC (500 * USEC_PER_MSEC)
+enum super_word super_link_told(struct super_link *k) must_check;
+
 #endif

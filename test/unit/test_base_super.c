@@ -48,8 +48,23 @@ static bool mode(const char *name)
 	return strcmp(me.mode, name) == 0;
 }
 
+/* What the link makes of a signal, as daemons use it. */
+static void on_told(void)
+{
+	static const char *const words[] = { "stops", "heard that", "leaves" };
+	enum super_word word = super_link_told(me.link);
+
+	note("%u %s\n", me.number, words[word]);
+	if (word == SUPER_LEAVE)
+		loop_exit(me.loop, 0);
+}
+
 static void on_signal(unused_arg void *user, int signo)
 {
+	if (mode("told")) {
+		on_told();
+		return;
+	}
 	note("%u got %s\n", me.number, sigabbrev_np(signo));
 	if (signo == SIGTERM && (!mode("drains") || ++me.terms == 2))
 		loop_exit(me.loop, mode("fails") ? (int)me.number : 0);
@@ -321,6 +336,32 @@ START_TEST(one_interrupt_is_one)
 }
 END_TEST
 
+/* A service manager tells every process, and the supervisor tells its workers once more. */
+START_TEST(what_comes_soon_is_the_same_word)
+{
+	uint64_t before;
+
+	start("told", 1, 0);
+	await("1 ready", 1);
+	before = time_mono_usec();
+	kill(pid_of_worker(1), SIGTERM);
+	await("1 stops", 1);
+	kill(super_pid, SIGTERM);
+	/* On a busy machine the time may have passed. */
+	while (count("1 heard that") == 0 && count("1 leaves") == 0)
+		usleep(2000);
+	if (count("1 leaves"))
+		ck_assert_uint_ge(time_mono_usec() - before, 500 * USEC_PER_MSEC);
+	while (count("1 leaves") == 0) {
+		kill(super_pid, SIGTERM);
+		usleep(20000);
+	}
+	ck_assert_uint_ge(time_mono_usec() - before, 500 * USEC_PER_MSEC);
+	ck_assert_uint_eq(count("1 stops"), 1);
+	ck_assert_int_eq(stop_with(0), 0);
+}
+END_TEST
+
 START_TEST(stopped_while_a_worker_waits_to_be_started)
 {
 	start("falls", 1, 0);
@@ -355,6 +396,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, the_worst_status_is_returned);
 	tcase_add_test(t, signals_are_passed_on);
 	tcase_add_test(t, one_interrupt_is_one);
+	tcase_add_test(t, what_comes_soon_is_the_same_word);
 	tcase_add_test(t, stopped_while_a_worker_waits_to_be_started);
 	tcase_add_test(t, workers_are_told_of_a_dead_supervisor);
 }
