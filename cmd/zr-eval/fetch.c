@@ -12,6 +12,7 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "cache.h"
+#include "evict.h"
 
 #define ANSWER_MAX     65536
 #define PAUSE_MIN_USEC (500 * USEC_PER_MSEC)
@@ -46,6 +47,7 @@ struct fetcher {
 	struct loop *loop;
 	const struct settings *settings;
 	char *program, *staging;
+	struct evict *evict;
 	TAILQ_HEAD(, fetch) fetches;
 };
 
@@ -68,7 +70,7 @@ bool fetch_is_cached(const char *dir)
 {
 	auto_free char *copy = copy_of(dir);
 	struct err e = { 0 };
-	int r = copy ? cache_check(copy, &e) : -ENOENT;
+	int r = copy && evict_use(copy) ? cache_check(copy, &e) : -ENOENT;
 
 	if (r == 0 || r == -ENOENT)
 		return r == 0;
@@ -169,12 +171,14 @@ static void child_answer(struct fetch *f, int status)
 		snprintf(words, sizeof(words), "zr-fetch ended with status %d", status);
 		detail = words;
 	}
-	if (status == 0 || fetch_is_cached(f->dir))
+	if (status == 0 || fetch_is_cached(f->dir)) {
+		evict_grew(f->fetcher->evict);
 		fetch_end(f, NULL, false);
-	else if (status == EXIT_AGAIN || str_eq(kind, "transient") || str_eq(kind, "host"))
+	} else if (status == EXIT_AGAIN || str_eq(kind, "transient") || str_eq(kind, "host")) {
 		fetch_again(f, detail);
-	else
+	} else {
 		fetch_end(f, detail, str_eq(kind, "permanent"));
+	}
 }
 
 static void on_child(void *user, const siginfo_t *si)
@@ -395,6 +399,8 @@ int fetcher_new(struct loop *l, const struct settings *s, struct fetcher **ret, 
 	    str_fmt(&fr->staging, "%s/cache/.staging", s->state_dir) < 0)
 		return err_nomem(e);
 	r = fd_mkdirs(fr->staging, 0750, e);
+	if (r == 0)
+		r = evict_new(l, s, fr->program, &fr->evict, e);
 	if (r < 0)
 		return r;
 	sweep(cache);
@@ -417,6 +423,7 @@ void fetcher_free(struct fetcher *fr)
 		}
 		fetch_free(f);
 	}
+	evict_free(fr->evict);
 	free(fr->program);
 	free(fr->staging);
 	free(fr);

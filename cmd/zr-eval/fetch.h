@@ -3,7 +3,7 @@
  * Submissions on this host. A submission lies unpacked in <state_dir>/cache/<root hash in hex>/files,
  * brought once by zr-fetch; its name is its content, so it is never out of date, and a copy that was
  * changed since is fetched again (cache.h). Jobs that want one that is on its way wait for the same
- * fetch.
+ * fetch. The cache stays under cache_max (evict.h).
  */
 #ifndef ZR_CMD_ZR_EVAL_FETCH_H
 #define ZR_CMD_ZR_EVAL_FETCH_H
@@ -20,7 +20,8 @@
 /* The folder of a submission, whether it is there or not. `digest` is "sha256:…". Allocated. */
 int fetch_cache_dir(const struct settings *s, const char *digest, char **ret,
 		    struct err *e) must_check;
-/* A copy that was changed is dropped, with a warning. */
+/* True: it is there, whole, and stays for a job whose box was written before this call. A copy that was
+ * changed is dropped, with a warning. */
 bool fetch_is_cached(const char *dir);
 
 struct fetcher;

@@ -23,6 +23,9 @@ struct args {
 	const char *ssh_key, *known_hosts;
 	uint64_t stall_usec, reserve_bytes, keep_after_usec;
 	struct extract_limits limits;
+	const char *prune; /* folder of published objects */
+	char **keep;       /* objects that stay, by hash in hexadecimal */
+	uint64_t used_before_usec;
 };
 
 /* What a running fetcher holds. */
@@ -93,6 +96,11 @@ json_t *fetcher_run(struct fetcher *f, const struct job *j, bool *ret_ok,
 		    enum fetch_class *ret_class);
 /* The answer to a command that could not be started. */
 json_t *fetcher_failure(const struct err *e);
+
+/* --- prune.c --------------------------------------------------------------------------------- */
+
+/* Makes the folder smaller than limits.bytes. Returns an exit status. */
+int prune(const struct args *a);
 
 /* --- serve.c --------------------------------------------------------------------------------- */
 

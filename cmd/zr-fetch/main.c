@@ -22,6 +22,9 @@
  * the connector is started, the fetcher is confined (limits, no_new_privs, Landlock, seccomp), and
  * only then the first connection is made. The session stays open for the next command. When the
  * caller's end of the socket closes, whatever is under way is given up.
+ *
+ * --prune is housekeeping of the folder that objects were published into (prune.c): it opens none of
+ * their files, and is here because it may take long.
  */
 #include <getopt.h>
 #include <libssh2.h>
@@ -31,6 +34,7 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "base/time.h"
 #include "fetcher.h"
 
 static void help(void)
@@ -40,15 +44,20 @@ static void help(void)
 	     "                [--ssh-key FILE --known-hosts FILE] [OPTIONS]\n"
 	     "       zr-fetch --serve --staging DIR --root DIR --ssh-key FILE --known-hosts FILE\n"
 	     "                [OPTIONS] 3<>SOCKET\n"
+	     "       zr-fetch --prune DIR --limit-bytes SIZE [--keep HASH]... [--used-before "
+	     "TIME]\n"
 	     "\n"
 	     "SOURCE is a folder, or ssh://USER@HOST[:PORT]/FOLDER, with NAME.tar.zst and\n"
-	     "manifest.json in it. Options:\n"
+	     "manifest.json in it. --prune removes what was not used for the longest time.\n"
+	     "Options:\n"
+	     "  --keep HASH           an object that stays\n"
 	     "  --keep-after SPAN     keep what came after this time for a later try (30s)\n"
 	     "  --keep-manifest       publish the manifest too, as .zr/manifest.json\n"
 	     "  --limit-bytes SIZE    largest content in all, and of one file (64G)\n"
 	     "  --limit-entries N     most files and folders (100000)\n"
 	     "  --reserve SIZE        leave this much of the disk free (0)\n"
 	     "  --stall SPAN          end a connection without a byte for this long (30s)\n"
+	     "  --used-before TIME    what was used since then stays (now)\n"
 	     "  --verbose             say on standard error what is not confined\n"
 	     "\n"
 	     "Example:\n"
@@ -85,6 +94,9 @@ enum option_id {
 	OPT_RESERVE,
 	OPT_STALL,
 	OPT_VERBOSE,
+	OPT_PRUNE,
+	OPT_KEEP,
+	OPT_USED_BEFORE,
 };
 
 static const struct option options[] = {
@@ -106,6 +118,9 @@ static const struct option options[] = {
 	{ "reserve", required_argument, NULL, OPT_RESERVE },
 	{ "stall", required_argument, NULL, OPT_STALL },
 	{ "verbose", no_argument, NULL, OPT_VERBOSE },
+	{ "prune", required_argument, NULL, OPT_PRUNE },
+	{ "keep", required_argument, NULL, OPT_KEEP },
+	{ "used-before", required_argument, NULL, OPT_USED_BEFORE },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -128,6 +143,8 @@ static const char **text_option(struct args *a, int id)
 		return &a->ssh_key;
 	case OPT_KNOWN_HOSTS:
 		return &a->known_hosts;
+	case OPT_PRUNE:
+		return &a->prune;
 	default:
 		return NULL;
 	}
@@ -163,6 +180,11 @@ static int number_option(struct args *a, int id, const char *value)
 		return str_size(value, &a->reserve_bytes) < 0
 			       ? wrong("--reserve wants a size like 2G, not", value)
 			       : 0;
+	case OPT_USED_BEFORE:
+		return time_parse(value, &a->used_before_usec) < 0
+			       ? wrong("--used-before wants a time like 2026-11-21T23:00:00Z, not",
+				       value)
+			       : 0;
 	case OPT_KEEP_AFTER:
 		return str_span(value, &a->keep_after_usec) < 0
 			       ? wrong("--keep-after wants a time span like 5s, not", value)
@@ -195,6 +217,10 @@ static int parse_args(int argc, char **argv, struct args *a)
 		if (id == '?')
 			return wrong("unknown option, or its argument is missing:",
 				     argv[optind - 1]);
+		if (id == OPT_KEEP && strv_add(&a->keep, optarg) < 0)
+			return wrong("out of memory", NULL);
+		if (id == OPT_KEEP)
+			continue;
 		if (text)
 			*text = optarg;
 		else if (flag)
@@ -207,8 +233,10 @@ static int parse_args(int argc, char **argv, struct args *a)
 
 static int check_args(const struct args *a)
 {
-	if (a->serve == (a->get != NULL))
-		return wrong("either --get SOURCE or --serve is needed", NULL);
+	if (a->serve + (a->get != NULL) + (a->prune != NULL) != 1)
+		return wrong("one of --get SOURCE, --serve and --prune DIR is needed", NULL);
+	if (a->prune)
+		return a->limits.bytes ? 0 : wrong("--prune needs --limit-bytes", NULL);
 	if (a->serve)
 		return a->staging && a->root ? 0
 					     : wrong("--serve needs --staging and --root", NULL);
@@ -216,6 +244,12 @@ static int check_args(const struct args *a)
 		return wrong("--get needs --root-hash, --name, --target and --staging", NULL);
 	return 0;
 }
+
+static void args_done(struct args *a)
+{
+	strv_free(a->keep);
+}
+DEFINE_AUTO_DONE(args);
 
 static int status_of(enum fetch_class c)
 {
@@ -289,7 +323,7 @@ static int run(struct fetcher *f)
 
 int main(int argc, char **argv)
 {
-	struct args a = { .serve = false };
+	auto_done(args) a = { .used_before_usec = UINT64_MAX };
 	struct fetcher f = { .args = &a, .staging = -1, .connector = -1, .abort_fd = -1 };
 	int r;
 
@@ -301,6 +335,8 @@ int main(int argc, char **argv)
 		return 0;
 	if (r < 0 || check_args(&a) < 0)
 		return EXIT_USAGE;
+	if (a.prune)
+		return prune(&a);
 	/* Before the confinement, since they read files: names in UTF-8, OpenSSL's settings. */
 	(void)setlocale(LC_CTYPE, "C.UTF-8");
 	if (libssh2_init(0) != 0) {

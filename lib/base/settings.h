@@ -46,6 +46,7 @@ struct settings {
 	uint64_t lease_usec;
 	uint64_t term_grace_usec; /* between SIGTERM and SIGKILL of a job */
 	uint64_t spool_reserve;   /* bytes that must stay free to take new work */
+	uint64_t cache_max;       /* bytes of submissions kept on an eval host */
 	uint64_t log_cap;         /* bytes kept of each of a job's two logs */
 	char *gpu_lock_dir;
 	char *cgroup_parent; /* NULL: found by the keeper */

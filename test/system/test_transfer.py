@@ -806,3 +806,76 @@ def test_bad_sources(site, plain, source):
 def test_help():
     r = subprocess.run([FETCH, "--help"], capture_output=True, text=True)
     assert r.returncode == 0 and "usage:" in r.stdout and "Example" in r.stdout
+
+
+# --- a folder of published objects is kept small ---
+
+class Shelf:
+    """Objects of about 100 KB, named by a letter, the first of them the one that was not used for the longest time."""
+
+    def __init__(self, folder, letters):
+        self.dir = str(folder)
+        for i, letter in enumerate(letters):
+            os.makedirs(self.path(letter, "deep/er"))
+            with open(self.path(letter, "deep/er/file"), "wb") as f:
+                f.write(b"x" * 100_000)
+            os.utime(self.path(letter), (1000 + i, 1000 + i))
+
+    def path(self, letter, *below):
+        return os.path.join(self.dir, letter * 64, *below)
+
+    def left(self):
+        return "".join(sorted(name[0] for name in os.listdir(self.dir) if len(name) == 64))
+
+    def prune(self, size, *more, **kw):
+        argv = [FETCH, "--prune", self.dir, "--limit-bytes", size, *more]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, **kw)
+
+
+def test_what_was_not_used_for_the_longest_time_goes_first(tmp_path):
+    shelf = Shelf(tmp_path, "abcd")
+    os.makedirs(shelf.path("c")[:-1])  # not an object's name
+    os.utime(shelf.path("a"))
+    r = shelf.prune("250K")
+    assert r.returncode == 0, r.stderr
+    answer = json.loads(r.stdout)
+    assert shelf.left() == "ad" and answer["objects"] == 2 and answer["removed"] == 2
+    assert answer["bytes"] <= 250 << 10 and answer["removed_bytes"] >= 200_000
+    assert os.path.isdir(shelf.path("c")[:-1]) and os.listdir(os.path.join(shelf.dir, ".gone")) == []
+    assert json.loads(shelf.prune("250K").stdout)["removed"] == 0
+
+
+def test_what_is_kept_or_was_just_used_stays(tmp_path):
+    shelf = Shelf(tmp_path, "abcd")
+    r = shelf.prune("1K", "--keep", "b" * 64, "--used-before", "1970-01-01T00:16:43Z")
+    assert (r.returncode, shelf.left()) == (0, "bd"), r.stderr
+
+
+def test_an_object_taken_into_use_meanwhile_stays(tmp_path):
+    """The victim is chosen; before it can be moved away its user, who has the lock, says that it is used."""
+    shelf = Shelf(tmp_path, "ab")
+    with open(os.path.join(shelf.dir, ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        pruning = subprocess.Popen([FETCH, "--prune", shelf.dir, "--limit-bytes", "150K"], stdout=subprocess.PIPE, text=True)
+        wait_for(lambda: any("->" in line and f" {pruning.pid} " in line for line in open("/proc/locks")), 20, "it to wait for the lock")
+        os.utime(shelf.path("a"))
+    out, _ = pruning.communicate(timeout=20)
+    assert pruning.returncode == 0 and json.loads(out)["removed"] == 1 and shelf.left() == "a"
+
+
+def test_one_prunes_at_a_time_and_a_killed_one_leaves_nothing(tmp_path):
+    shelf = Shelf(tmp_path, "ab")
+    os.makedirs(os.path.join(shelf.dir, ".gone", "c" * 64, "x"))
+    with open(os.path.join(shelf.dir, ".prune"), "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        r = shelf.prune("1K")
+        assert (r.returncode, shelf.left()) == (0, "ab"), r.stderr
+    assert json.loads(shelf.prune("1G").stdout)["removed"] == 0
+    assert os.listdir(os.path.join(shelf.dir, ".gone")) == []
+
+
+@pytest.mark.parametrize("more", [(), ("--limit-bytes", "x"), ("--limit-bytes", "1K", "--used-before", "noon"),
+                                  ("--limit-bytes", "1K", "--serve")])
+def test_wrong_calls_of_prune(tmp_path, more):
+    r = subprocess.run([FETCH, "--prune", str(tmp_path), *more], capture_output=True, text=True, timeout=20)
+    assert r.returncode == 2 and r.stderr
