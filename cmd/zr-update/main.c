@@ -12,6 +12,7 @@
  *	          and in the same transaction the message that lets the host delete its copy
  *	boards    leaderboards that are older than the truth, bursts coalesced
  *	outlet    what is owed to the broker: the outbox, dead messages
+ *	prune     events that are older than they need be kept
  *
  * Everything may be done twice and nothing is lost. An event is acknowledged after its transaction is
  * committed; the inbox (its natural key) makes a repeat a no-op. What follows from an event is
@@ -39,6 +40,7 @@
 #include "intake.h"
 #include "leader.h"
 #include "outlet.h"
+#include "prune.h"
 #include "update.h"
 
 #define EXIT_USAGE   2
@@ -104,6 +106,7 @@ void update_look(struct update *u)
 	boards_poke(u->boards);
 	collect_poke(u->collect);
 	outlet_sweep(u->outlet);
+	prune_poke(u->prune);
 }
 
 bool update_failed(struct update *u, const char *what, const struct db_outcome *o)
@@ -283,6 +286,8 @@ static int open_parts(struct worker *w, struct err *e)
 		r = collect_new(u, &u->collect, e);
 	if (r == 0)
 		r = outlet_new(u, &u->outlet, e);
+	if (r == 0)
+		r = prune_new(u, &u->prune, e);
 	return r < 0 ? r : intake_new(u, &u->intake, e);
 }
 
@@ -311,6 +316,7 @@ static void worker_done(struct worker *w)
 	collect_free(u->collect);
 	boards_free(u->boards);
 	outlet_free(u->outlet);
+	prune_free(u->prune);
 	leader_free(u->leader);
 	loop_src_free(w->look);
 	loop_src_free(w->drained);

@@ -15,6 +15,7 @@ struct collect;
 struct intake;
 struct leader;
 struct outlet;
+struct prune;
 
 #define UPDATE_NAME_MAX 300
 
@@ -33,6 +34,7 @@ struct update {
 	struct leader *leader;
 	struct boards *boards;
 	struct collect *collect;
+	struct prune *prune;
 
 	bool draining;
 };

@@ -10,8 +10,10 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/str.h"
+#include "base/time.h"
 
 #define FILE_DEFAULT "/etc/zr/zr.conf"
+#define DAY_USEC     (86400 * USEC_PER_SEC)
 
 enum key_type {
 	KEY_TEXT,
@@ -62,6 +64,9 @@ static const struct key {
 	  "Larger messages are refused, 64K to 8M.", 65536, 8u << 20 },
 	{ "database_url", KEY_TEXT, NULL, AT(database_url), true, "DATABASE_URL",
 	  "PostgreSQL: postgresql://user:password@host/database. Eval hosts need none." },
+	{ "event_retention", KEY_SPAN, "90d", AT(event_retention_usec), false, NULL,
+	  "Events are removed so long after they came, once their evaluation has ended.", DAY_USEC,
+	  36500 * DAY_USEC },
 	{ "ssh_key", KEY_TEXT, NULL, AT(ssh_key), false, NULL,
 	  "Private key (ed25519 or ECDSA) for reaching other hosts." },
 	{ "ssh_known_hosts", KEY_TEXT, "/etc/zr/known_hosts", AT(ssh_known_hosts), false, NULL,

@@ -40,6 +40,8 @@ struct settings {
 
 	char *database_url; /* holds a password: never to be printed */
 
+	uint64_t event_retention_usec;
+
 	char *ssh_key, *ssh_known_hosts;
 	uint64_t fetch_timeout_usec; /* without a byte */
 

@@ -153,6 +153,31 @@ int events_parked(struct db *d, int limit, json_t **ret, struct err *e)
 		&a, ret, e);
 }
 
+const struct db_stmt events_prune_stmt = {
+	"events_prune",
+	"select reached, removed, parked from prune_events($1::bigint, $2::bigint, $3::int,"
+	" $4::int)",
+};
+
+void events_prune_args(struct db_args *a, uint64_t keep_usec, int64_t after, int evaluations,
+		       int events)
+{
+	db_arg_int(a, (int64_t)keep_usec);
+	db_arg_int(a, after);
+	db_arg_int(a, evaluations);
+	db_arg_int(a, events);
+}
+
+void events_pruned(const struct db_rows *r, struct events_pruned *ret)
+{
+	*ret = (struct events_pruned){
+		.more = !db_is_null(r, 0, 0),
+		.reached = db_int(r, 0, 0),
+		.removed = db_int(r, 0, 1),
+		.parked = db_int(r, 0, 2),
+	};
+}
+
 /* Clocks of workers may jump: what is an hour old is overwritten whatever its time says. */
 const struct db_stmt workers_beat_stmt = {
 	"workers_beat",

@@ -61,6 +61,17 @@ void events_park_args(struct db_args *a, const char *message_id, const char *rou
 /* List of {id, message_id, routing_key, reason, detail, bytes, parked_at}, newest first. */
 int events_parked(struct db *d, int limit, json_t **ret, struct err *e) must_check;
 
+/* A step of removing what is older than `keep_usec`; see migrations/0104. */
+extern const struct db_stmt events_prune_stmt;
+void events_prune_args(struct db_args *a, uint64_t keep_usec, int64_t after, int evaluations,
+		       int events);
+struct events_pruned {
+	bool more;       /* go on with after = reached */
+	int64_t reached; /* evaluation */
+	int64_t removed, parked;
+};
+void events_pruned(const struct db_rows *r, struct events_pruned *ret);
+
 /* A worker's heartbeat; an older one than what is known changes nothing. `body` is the message. */
 extern const struct db_stmt workers_beat_stmt;
 void workers_beat_args(struct db_args *a, const char *worker, const char *host, const char *at,

@@ -227,6 +227,47 @@ def test_sighup_reads_hosts_again(site):
     daemon.stop()
 
 
+def age(site, days, idents):
+    """As if it had all happened so long ago."""
+    site.query("update event set recorded_at = recorded_at - %s * interval '1 day' where evaluation = any(%s)", days, idents)
+    site.query("update evaluation set created_at = created_at - %s * interval '1 day' where id = any(%s)", days, idents)
+
+
+def events_of(site, idents):
+    return site.query("select count(*) from event where evaluation = any(%s)", list(idents))[0][0]
+
+
+def test_old_events_are_removed_and_outcomes_stay(site):
+    """More of them than one step takes; beside them an evaluation that has not ended, one that was heard of lately, and a young one."""
+    daemon = site.update_worker()
+    old = store.evaluations(site, 130)
+    still_open, heard_of, young = store.evaluations(site, 3)
+    channel = site.channel()
+    histories = {i: store.history(i, scores={"n": i}) for i in old}
+    store.publish(channel, *(e for h in histories.values() for e in h))
+    many = [store.progress(old[3], 100 + i, 1) for i in range(1100)]
+    store.publish(channel, *many, *store.history(heard_of), *store.history(young), store.started(still_open), store.started(99999))
+    wait_outcomes(site, [*old, heard_of, young])
+    wait_for(lambda: events_of(site, [*old, still_open]) == 130 * 3 + 1100 + 1)
+    parked(site)
+    daemon.stop()
+    age(site, 100, [*old, still_open, heard_of])
+    site.query("update event set recorded_at = now() where evaluation = %s and seq = 1", heard_of)
+    site.query("update parked_event set parked_at = now() - interval '100 days'")
+    daemon = site.update_worker()
+    daemon.wait_log("1490 events and 1 parked events were older than event_retention")
+    assert events_of(site, old) == 0 and site.query("select count(*) from parked_event") == [(0,)]
+    assert events_of(site, [still_open, heard_of, young]) == 7
+    shown = site.evaluation(old[5])
+    assert shown["status"] == "completed" and shown["scores"] == {"n": old[5]}
+    # One that comes again changes nothing.
+    before = site.query("select version from evaluation where id = %s", old[5])
+    store.publish(channel, *histories[old[5]], *store.history(young))
+    wait_for(lambda: events_of(site, [old[5]]) == 3)
+    assert site.query("select version from evaluation where id = %s", old[5]) == before
+    stop(site, daemon)
+
+
 # --- servers that go away ---
 
 def test_database_restarted_in_the_middle(make_own_sandbox, own_services):
