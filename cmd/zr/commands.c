@@ -12,6 +12,7 @@ const struct command_group *const command_groups[] = {
 	&leaderboard_group,
 	&worker_group,
 	&queue_group,
+	&event_group,
 	&host_group,
 	&db_group,
 	NULL,

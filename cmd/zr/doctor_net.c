@@ -92,7 +92,7 @@ static void check_workers(struct doctor *d, struct db *db)
 	struct err e = { 0 };
 	size_t i, alive = 0;
 
-	if (workers_list(db, &list, &e) < 0 || events_parked(db, 1, &parked, &e) < 0) {
+	if (workers_list(db, &list, &e) < 0 || events_parked(db, NULL, 1, &parked, &e) < 0) {
 		doctor_line(d, HEALTH_FAIL, "database", NULL, "%s", e.msg);
 		return;
 	}
@@ -104,7 +104,7 @@ static void check_workers(struct doctor *d, struct db *db)
 	else
 		doctor_line(d, HEALTH_OK, "workers", NULL, "%zu alive", alive);
 	if (json_array_size(parked))
-		doctor_line(d, HEALTH_WARN, "database", "look at table parked_event",
+		doctor_line(d, HEALTH_WARN, "database", "look at them with 'zr events:parked'",
 			    "there are events that could not be applied");
 }
 

@@ -101,6 +101,18 @@ bool db_bool(const struct db_rows *r, int row, int col)
 	return db_text(r, row, col)[0] == 't';
 }
 
+int db_bytes(const struct db_rows *r, int row, int col, struct buf *b, struct err *e)
+{
+	size_t n = 0;
+	/* In the text form that every answer comes in. */
+	unsigned char *data =
+		PQunescapeBytea((const unsigned char *)PQgetvalue(r->res, row, col), &n);
+	int done = data ? buf_add(b, data, n) : -ENOMEM;
+
+	PQfreemem(data);
+	return done < 0 ? err_nomem(e) : 0;
+}
+
 int db_json(const struct db_rows *r, int row, int col, json_t **ret, struct err *e)
 {
 	struct err why = { 0 };

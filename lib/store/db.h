@@ -16,6 +16,7 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/str.h"
 #include "base/time.h"
 
 /* What a failure asks for (SQLSTATE in brackets). The err_kind that goes with it is in the comment. */
@@ -57,6 +58,8 @@ bool db_is_null(const struct db_rows *r, int row, int col);
 const char *db_text(const struct db_rows *r, int row, int col);
 int64_t db_int(const struct db_rows *r, int row, int col);
 bool db_bool(const struct db_rows *r, int row, int col);
+/* Appends a bytea field. */
+int db_bytes(const struct db_rows *r, int row, int col, struct buf *b, struct err *e) must_check;
 /* A json or jsonb field as a new reference. */
 int db_json(const struct db_rows *r, int row, int col, json_t **ret, struct err *e) must_check;
 /* Rows affected by an insert, update or delete. */

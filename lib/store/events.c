@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/events.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/id.h"
@@ -139,18 +140,54 @@ void events_park_args(struct db_args *a, const char *message_id, const char *rou
 	db_arg_bytes(a, body, len);
 }
 
-int events_parked(struct db *d, int limit, json_t **ret, struct err *e)
+int events_parked(struct db *d, const char *reason, int64_t limit, json_t **ret, struct err *e)
 {
 	struct db_args a = { 0 };
 
 	db_arg_int(&a, limit ? limit : ROWS_LIMIT);
+	db_arg_text(&a, reason);
 	return rows_list(
 		d,
 		"select json_build_object('id', id, 'message_id', message_id, 'routing_key',"
 		" routing_key, 'reason', reason, 'detail', detail, 'bytes', length(body),"
-		" 'parked_at', rfc3339(parked_at)) from parked_event order by id desc limit "
-		"$1::int",
+		" 'parked_at', rfc3339(parked_at)) from parked_event"
+		" where reason = coalesce($2, reason) order by id desc limit $1::bigint",
 		&a, ret, e);
+}
+
+int events_parked_ids(struct db *d, const char *reason, json_t **ret, struct err *e)
+{
+	struct db_args a = { 0 };
+
+	db_arg_text(&a, reason);
+	return rows_list(d,
+			 "select to_json(id) from parked_event where reason = coalesce($1, reason)"
+			 " order by id",
+			 &a, ret, e);
+}
+
+void events_taken_done(struct events_taken *p)
+{
+	free(p->message_id);
+	buf_done(&p->body);
+}
+
+int events_take(struct db *d, int64_t id, struct events_taken *ret, struct err *e)
+{
+	auto_obj(db_rows) rows = NULL;
+	struct db_args a = { 0 };
+	int r;
+
+	db_arg_int(&a, id);
+	r = db_query(d, "delete from parked_event where id = $1::bigint returning message_id, body",
+		     &a, &rows, e);
+	if (r < 0)
+		return r;
+	if (!db_rows_n(rows))
+		return err_set(e, ENOENT, ERR_INPUT, "no parked event %lld", (long long)id);
+	if (!db_is_null(rows, 0, 0) && !(ret->message_id = strdup(db_text(rows, 0, 0))))
+		return err_nomem(e);
+	return db_bytes(rows, 0, 1, &ret->body, e);
 }
 
 const struct db_stmt events_prune_stmt = {

@@ -58,8 +58,21 @@ void events_result(const struct db_rows *r, int i, struct event_result *ret);
 extern const struct db_stmt events_park_stmt;
 void events_park_args(struct db_args *a, const char *message_id, const char *routing_key,
 		      const char *reason, const char *detail, const void *body, size_t len);
-/* List of {id, message_id, routing_key, reason, detail, bytes, parked_at}, newest first. */
-int events_parked(struct db *d, int limit, json_t **ret, struct err *e) must_check;
+/* List of {id, message_id, routing_key, reason, detail, bytes, parked_at}, newest first. `reason` NULL:
+ * any; `limit` 0: 100. */
+int events_parked(struct db *d, const char *reason, int64_t limit, json_t **ret,
+		  struct err *e) must_check;
+/* Their numbers, all, oldest first. */
+int events_parked_ids(struct db *d, const char *reason, json_t **ret, struct err *e) must_check;
+
+struct events_taken {
+	char *message_id; /* NULL: it had none */
+	struct buf body;
+};
+void events_taken_done(struct events_taken *p);
+DEFINE_AUTO_DONE(events_taken);
+/* Deletes a parked event and gives its bytes. -ENOENT, ERR_INPUT: there is none of this number. */
+int events_take(struct db *d, int64_t id, struct events_taken *ret, struct err *e) must_check;
 
 /* A step of removing what is older than `keep_usec`; see migrations/0104. */
 extern const struct db_stmt events_prune_stmt;

@@ -8,6 +8,7 @@ import time
 import uuid
 
 import pika
+import psycopg2
 import pytest
 
 from lib import sealed, store
@@ -225,6 +226,48 @@ def test_sighup_reads_hosts_again(site):
     daemon.signal(signal.SIGHUP)
     daemon.wait_log("settings stay as they are")
     daemon.stop()
+
+
+def test_parked_events_are_applied_again_or_forgotten(site):
+    daemon = site.update_worker()
+    channel = site.channel()
+    missing = 424242
+    events = store.history(missing, scores={"n": 1})
+    other = store.started(99999)
+    store.publish(channel, *events, other)
+    rows = wait_for(lambda: (lambda rows: len(rows) == 4 and rows)(site.zr_json("events:parked")))
+    assert {r["reason"] for r in rows} == {"unknown-evaluation"} and {r["message_id"] for r in rows} == {e["id"] for e in [*events, other]}
+    assert "99999" in site.zr("events:parked").stdout and len(site.zr_json("events:parked", "--limit", 1)) == 1
+    assert site.zr_json("events:parked", "--reason", "data") == []
+
+    # The database has it after all: restored, or the event was quicker than a replica.
+    site.query("insert into evaluation (id, submission, challenge, evaluator, state, step) values (%s, 1, 1, 'hello', 'queued', 1)", missing)
+    assert site.zr("events:requeue", "--all").stdout == "4 sent back\n"
+    wait_outcomes(site, [missing])
+    assert site.evaluation(missing)["scores"] == {"n": 1}
+    again = wait_for(lambda: (lambda rows: len(rows) == 1 and rows)(site.zr_json("events:parked")))[0]
+    assert again["message_id"] == other["id"] and again["id"] > max(r["id"] for r in rows)
+    body = site.query("select body from parked_event")[0][0]
+    assert json.loads(bytes(body)) == other
+
+    r = site.zr("events:forget", again["id"], 777777, check=1)
+    assert r.stdout == "1 forgotten\n" and "no parked event 777777" in r.stderr
+    assert site.zr_json("events:parked") == []
+    for wrong in ((), ("--all", "5"), ("x",), ("--all", "--reason", "data")):
+        site.zr("events:requeue", *wrong, check=2)
+    stop(site, daemon)
+
+
+def test_a_parked_event_stays_while_the_broker_is_away(site):
+    site.query("insert into parked_event (message_id, routing_key, reason, detail, body) values (%s, 'k', 'data', 'd', %s)",
+               "m" * 300, psycopg2.Binary(b"\xff\0{"))
+    url = site.env["AMQP_URL"]
+    away = {"AMQP_URL": url[:url.rindex("@")] + "@127.0.0.1:1" + url[url.rindex("/"):]}
+    assert site.zr("events:requeue", "--all", env=away, check=75).stdout == ""
+    assert len(site.zr_json("events:parked")) == 1
+    assert site.zr("events:requeue", "--reason", "data").stdout == "1 sent back\n"
+    assert site.channel().basic_get("zr.update", auto_ack=True)[2] == b"\xff\0{"
+    assert site.zr_json("events:parked") == []
 
 
 def age(site, days, idents):
