@@ -95,12 +95,25 @@ static void forget_waiting(struct intake *in)
 
 /* --- answers of the database ----------------------------------------------------------------- */
 
+static const char *end_reason(const struct item *it)
+{
+	struct message_end end;
+
+	message_end(it->message->event.body, &end);
+	return end.reason ? end.reason : it->event.kind;
+}
+
 static void tell(const struct item *it, const struct event_result *r)
 {
 	const struct log_ctx ctx = { .evaluation = it->event.evaluation,
 				     .attempt_id = it->event.attempt_id };
 
-	if (r->ended)
+	if (r->again)
+		log_ctx(&ctx, LOG_NOTICE,
+			"evaluation %s: attempt %d ended on %s (%s), attempt %d will follow",
+			it->event.evaluation, it->event.attempt, it->event.host, end_reason(it),
+			r->again);
+	else if (r->ended)
 		log_ctx(&ctx, LOG_INFO, "evaluation %s %s on %s, attempt %d", it->event.evaluation,
 			it->event.kind, it->event.host, it->event.attempt);
 	else if (r->answer == EVENT_STALE && it->message->event.kind >= MESSAGE_COMPLETED)
@@ -263,6 +276,11 @@ static void gather(struct intake *in, struct batch *b)
 
 static int send_events(struct intake *in, struct batch *b, struct err *e)
 {
+	const struct settings *s = in->update->settings;
+	const struct event_policy policy = {
+		.infrastructure_retries = s->infrastructure_retries,
+		.retry_delay_usec = s->retry_delay_usec,
+	};
 	auto_buf struct buf text = { 0 };
 	struct db_args a = { 0 };
 	int r = 0;
@@ -270,7 +288,7 @@ static int send_events(struct intake *in, struct batch *b, struct err *e)
 	for (size_t i = 0; r == 0 && i < b->n_events; i++)
 		r = events_add(&text, &b->items[i]->event, e);
 	if (r == 0)
-		r = events_args(&text, &a, e);
+		r = events_args(&text, &policy, &a, e);
 	return r < 0 ? r : db_pipe_add(in->db, &events_apply_stmt, &a, e);
 }
 

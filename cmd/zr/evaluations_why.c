@@ -76,16 +76,26 @@ static const json_t *attempt_in_force(const json_t *v)
 	return NULL;
 }
 
-/* The newest attempt that ended without ending the evaluation. */
-static const json_t *attempt_given_up(const json_t *v)
+/* Says when the next attempt follows; false if its request is on its way already. */
+static bool say_next(struct words *w, const json_t *v)
 {
-	const json_t *a, *found = NULL, *attempts = json_object_get(v, "attempts");
-	size_t i;
+	const json_t *debt = json_object_get(v, "outbox");
+	const char *due_at = text_of(debt, "due_at"), *error = text_of(debt, "error");
+	uint64_t due, now = time_wall_usec();
+	char span[32];
 
-	json_array_foreach(attempts, i, a) if (str_eq(text_of(a, "reason"), "lost") ||
-					       str_eq(text_of(a, "reason"), "infrastructure"))
-		found = a;
-	return found;
+	if (!due_at || time_parse(due_at, &due) < 0)
+		return false;
+	say(w, " Attempt %lld follows", int_of(v, "asked_attempt"));
+	if (due > now + USEC_PER_SEC)
+		say(w, " in %s",
+		    str_span_text(span, sizeof(span), (due - now) / USEC_PER_SEC * USEC_PER_SEC));
+	else
+		say(w, " as soon as an update worker ('zr worker:run:update') sends its request");
+	if (error)
+		say(w, "; the last try to send it failed: %s", STR_ESC(error));
+	say(w, ".");
+	return true;
 }
 
 static const json_t *find_worker(const json_t *workers, const char *name)
@@ -137,16 +147,19 @@ static void why_created(struct words *w, const json_t *v)
 
 static void why_queued(struct words *w, const json_t *v, const json_t *workers)
 {
-	const json_t *before = attempt_given_up(v);
+	const json_t *before = attempt_in_force(v);
 	const char *pool = text_of(v, "pool"), *host = pool ? NULL : text_of(v, "host");
 	char since[48];
 	int idle, alive = count_alive(workers, host, &idle);
 
-	if (before)
-		say(w, "Attempt %lld ended with '%s'%s%s; a further attempt is allowed. ",
-		    int_of(before, "attempt"), STR_ESC(text_of(before, "reason")),
-		    text_of(before, "detail") ? ": " : "",
+	if (before) {
+		say(w, "Attempt %lld ended with '%s'%s%s.", int_of(before, "attempt"),
+		    STR_ESC(text_of(before, "reason")), text_of(before, "detail") ? ": " : "",
 		    text_of(before, "detail") ? STR_ESC(text_of(before, "detail")) : "");
+		if (say_next(w, v))
+			return;
+		say(w, " Attempt %lld was asked for. ", int_of(v, "asked_attempt"));
+	}
 	say(w, "It waits%s for a free worker of %s '%s'.",
 	    for_how_long(text_of(v, "queued_at"), since, sizeof(since)), host ? "host" : "pool",
 	    STR_ESC(host ? host : pool));
@@ -234,6 +247,9 @@ static void why_failed(struct words *w, const json_t *v)
 	if (detail && *detail)
 		say(w, ": %s", STR_ESC(detail));
 	say(w, "%s", w->b.len && w->b.data[w->b.len - 1] == '.' ? "" : ".");
+	if (int_of(v, "attempt") > int_of(v, "wanted_attempt"))
+		say(w, " It was attempt %lld, the last of %lld.", int_of(v, "attempt"),
+		    int_of(v, "attempt") - int_of(v, "wanted_attempt") + 1);
 	if (str_eq(reason, "infrastructure") || str_eq(reason, "lost"))
 		say(w, " 'zr evaluations:retry %lld' tries again.", int_of(v, "id"));
 	else if (int_of(log, "out_bytes") + int_of(log, "err_bytes") > 0)
@@ -292,7 +308,7 @@ static void explain(struct words *w, const json_t *v, const json_t *workers)
 		why_canceled(w, v);
 	if (ended)
 		why_results(w, v);
-	if (ended && !json_is_true(json_object_get(v, "settled")))
+	if (ended && !json_is_true(json_object_get(v, "settled")) && !say_next(w, v))
 		say(w, " A further attempt was asked for and has not ended.");
 }
 

@@ -20,6 +20,7 @@ enum key_type {
 	KEY_LIST,
 	KEY_SIZE,
 	KEY_SPAN,
+	KEY_COUNT,
 };
 
 /* The one table of keys: it makes the parser, `zr settings`, the sample file and their checks. */
@@ -67,6 +68,12 @@ static const struct key {
 	{ "event_retention", KEY_SPAN, "90d", AT(event_retention_usec), false, NULL,
 	  "Events are removed so long after they came, once their evaluation has ended.", DAY_USEC,
 	  36500 * DAY_USEC },
+	{ "infrastructure_retries", KEY_COUNT, "3", AT(infrastructure_retries), false, NULL,
+	  "How often an evaluation is begun anew because its host or worker failed, 0 to 100.", 0,
+	  100 },
+	{ "retry_delay", KEY_SPAN, "10s", AT(retry_delay_usec), false, NULL,
+	  "Before the first automatic retry; doubled for each further one, up to 10 minutes.", 0,
+	  600 * USEC_PER_SEC },
 	{ "ssh_key", KEY_TEXT, NULL, AT(ssh_key), false, NULL,
 	  "Private key (ed25519 or ECDSA) for reaching other hosts." },
 	{ "ssh_known_hosts", KEY_TEXT, "/etc/zr/known_hosts", AT(ssh_known_hosts), false, NULL,
@@ -105,6 +112,7 @@ static cfg_opt_t option(const struct key *k)
 	cfg_opt_t list = CFG_STR_LIST(k->name, NULL, CFGF_NODEFAULT);
 	cfg_opt_t size = CONF_SIZE(k->name, 0, CFGF_NODEFAULT);
 	cfg_opt_t span = CONF_SPAN(k->name, 0, CFGF_NODEFAULT);
+	cfg_opt_t count = CFG_INT(k->name, 0, CFGF_NODEFAULT);
 
 	switch (k->type) {
 	case KEY_LIST:
@@ -113,6 +121,8 @@ static cfg_opt_t option(const struct key *k)
 		return size;
 	case KEY_SPAN:
 		return span;
+	case KEY_COUNT:
+		return count;
 	case KEY_TEXT:
 		break;
 	}
@@ -273,7 +283,13 @@ static int fill_list(struct settings *s, const struct key *k, cfg_t *cfg, struct
 
 static char *number_text(char *out, size_t size, const struct key *k, uint64_t v)
 {
-	return k->type == KEY_SPAN ? str_span_text(out, size, v) : str_size_text(out, size, v);
+	if (k->type == KEY_SPAN)
+		return str_span_text(out, size, v);
+	if (k->type == KEY_SIZE)
+		return str_size_text(out, size, v);
+	/* A negative number of the file came here as a huge one. */
+	snprintf(out, size, "%lld", (long long)v);
+	return out;
 }
 
 static int check_range(const struct settings *s, const struct key *k, uint64_t v, struct err *e)
@@ -287,13 +303,20 @@ static int check_range(const struct settings *s, const struct key *k, uint64_t v
 	return conf_bad(e, s->file, k->name, number_text(text, sizeof(text), k, v), want);
 }
 
+static int parse_number(const struct key *k, uint64_t *ret)
+{
+	if (k->type == KEY_COUNT)
+		return str_u64(k->def, ret);
+	return (k->type == KEY_SIZE ? str_size : str_span)(k->def, ret);
+}
+
 static int fill_number(struct settings *s, const struct key *k, cfg_t *cfg, struct err *e)
 {
 	uint64_t *to = (uint64_t *)((char *)s + k->offset);
 
 	if (cfg_size(cfg, k->name))
 		*to = (uint64_t)cfg_getint(cfg, k->name);
-	else if ((k->type == KEY_SIZE ? str_size : str_span)(k->def, to) < 0)
+	else if (parse_number(k, to) < 0)
 		return err_input(e, "bad default of '%s'", k->name);
 	return check_range(s, k, *to, e);
 }
@@ -307,6 +330,7 @@ static int fill_key(struct settings *s, const struct key *k, cfg_t *cfg, struct 
 		return fill_list(s, k, cfg, e);
 	case KEY_SIZE:
 	case KEY_SPAN:
+	case KEY_COUNT:
 		return fill_number(s, k, cfg, e);
 	}
 	return 0;

@@ -41,6 +41,8 @@ struct settings {
 	char *database_url; /* holds a password: never to be printed */
 
 	uint64_t event_retention_usec;
+	uint64_t infrastructure_retries; /* of an evaluation, after faults that are not its own */
+	uint64_t retry_delay_usec;       /* before the first automatic retry */
 
 	char *ssh_key, *ssh_known_hosts;
 	uint64_t fetch_timeout_usec; /* without a byte */

@@ -352,7 +352,6 @@ int evalconf_defaults(struct evaluator *ev, struct err *e)
 		.output_bytes = 1ull << 30,
 	};
 	ev->isolation = ISOLATION_NONE;
-	ev->retries = 1;
 	ev->scores_file = strdup("scores.json");
 	return ev->scores_file ? 0 : err_nomem(e);
 }

@@ -48,7 +48,7 @@ struct evaluator {
 	bool timing;
 	char **mounts;
 
-	unsigned retries; /* further attempts after `infrastructure` or `lost` */
+	unsigned retries; /* further attempts after failures of the evaluation's own */
 	char *scores_file;
 	bool scores_required;
 	char *progress_pattern;

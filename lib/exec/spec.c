@@ -52,6 +52,7 @@ static const struct field fields[] = {
 	FIELD("scores_file", K_NAME, false, scores_file),
 	FIELD("scores_required", K_BOOL, false, scores_required),
 	FIELD("progress_pattern", K_REGEX, false, progress_pattern),
+	FIELD("retries", K_UINT, false, retries),
 };
 
 static const struct field cgroup_fields[] = {

@@ -42,6 +42,8 @@ struct box_spec {
 
 	struct cgroup_host cgroup;
 
+	/* The worker's: what the evaluator allows after a failure of the evaluation's own. */
+	uint64_t retries;
 	/* The worker's own notes (the request, for one): any object, kept, not looked at. */
 	json_t *claim;
 };

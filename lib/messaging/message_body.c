@@ -121,6 +121,7 @@ void message_end(const json_t *body, struct message_end *ret)
 		.usage = object(body, "usage"),
 		.log = object(body, "log"),
 		.isolation = object(body, "isolation"),
+		.retries = (int)number(body, "retries", 0),
 	};
 }
 
@@ -161,6 +162,7 @@ static void check_end(struct message_reader *rd, enum message_kind kind)
 	rd_str(rd, "detail", &rd_long_text, true, &s);
 	rd_int(rd, "exit_code", 0, 255, true, &n);
 	rd_int(rd, "signal", 1, 64, true, &n);
+	rd_int(rd, "retries", 0, 1000, true, &n);
 	rd_str(rd, "phase", &rd_id, true, &s);
 	rd_str(rd, "scores_error", &rd_long_text, true, &s);
 	rd_str(rd, "root_hash", &rd_digest, true, &s);

@@ -62,6 +62,7 @@ struct message_end {
 	json_t *usage;            /* object, or NULL */
 	json_t *log;              /* object, or NULL */
 	json_t *isolation;        /* object, or NULL */
+	int retries; /* further attempts that the evaluator allows after such a failure */
 };
 void message_end(const json_t *body, struct message_end *ret);
 

@@ -73,8 +73,10 @@ static const char sql_more[] =
 	" 'wanted_attempt', v.wanted_attempt, 'cancel', case when cancel_at is not null then"
 	" json_build_object('by', cancel_by, 'at', rfc3339(cancel_at)) end,"
 	" 'outbox', (select json_build_object('age_seconds',"
-	"  extract(epoch from now() - o.created_at)::bigint, 'tries', o.tries, 'error', o.error)"
+	"  extract(epoch from now() - o.created_at)::bigint, 'tries', o.tries, 'error', o.error,"
+	"  'due_at', rfc3339(o.next_at))"
 	"  from outbox o where o.evaluation = v.id order by o.id limit 1),"
+	" 'asked_attempt', v.asked_attempt,"
 	" 'submission_digest', s.digest, 'version', v.version,"
 	" 'attempts', coalesce((select json_agg(l.body order by l.attempt, l.attempt_id)"
 	"  from attempt_list l where l.evaluation = v.id), '[]'))"
@@ -153,11 +155,12 @@ int evaluations_create(struct db *d, const struct evaluation_new *n, const struc
 	r = rows_int(
 		d,
 		"with v as (insert into evaluation (id, submission, challenge, evaluator, pool,"
-		" host, priority, args, limits, max_attempts) select $1::bigint, s.id, s.challenge,"
-		" $3, $4, $5, $6, $7::jsonb, $8::jsonb, $9::int from submission s"
+		" host, priority, args, limits, max_attempts, request_exchange, request_key,"
+		" request) select $1::bigint, s.id, s.challenge, $3, $4, $5, $6, $7::jsonb,"
+		" $8::jsonb, $9::int, $10, $11, $13::jsonb from submission s"
 		" where s.id = $2::bigint and s.state = 'uploaded' returning id)"
 		" insert into outbox (evaluation, exchange, routing_key, message_id, body)"
-		" select id, $10, $11, $12::uuid, $13 from v returning id",
+		" select id, $10, $11, $12::uuid, $13::text from v returning id",
 		&a, "submission", ret_outbox_id, e);
 	if (r == -ENOENT)
 		return err_set(e, ENOENT, ERR_INPUT, "submission %lld is not there to be evaluated",
@@ -195,7 +198,8 @@ int evaluations_next_attempt(struct db *d, int64_t id, int *ret_attempt, struct 
 
 	db_arg_int(&a, id);
 	r = db_query(d,
-		     "select greatest(v.attempt, max_attempts, wanted_attempt) + 1, l.settled"
+		     "select greatest(v.attempt, max_attempts, wanted_attempt, asked_attempt) + 1,"
+		     " l.settled"
 		     " from evaluation v join evaluation_list l using (id) where v.id = $1::bigint",
 		     &a, &rows, e);
 	if (r < 0)

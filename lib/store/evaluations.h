@@ -25,7 +25,8 @@ int evaluations_list(struct db *d, const struct evaluation_filter *f, const char
 		     json_t **ret, struct err *e) must_check;
 /* The object, with more: attempts [{attempt, attempt_id, host, worker, status, reason, detail,
  * exit_code, signal, scores, results, usage, log, isolation, started_at, finished_at}], limits, cancel {by,
- * at}|null, outbox {age_seconds, tries, error}|null, version. -ENOENT, ERR_INPUT. */
+ * at}|null, outbox {age_seconds, tries, error, due_at}|null, max_attempts, wanted_attempt (the first of
+ * the last request by hand), asked_attempt (the highest asked for), version. -ENOENT, ERR_INPUT. */
 int evaluations_show(struct db *d, int64_t id, const char *results_dir, json_t **ret,
 		     struct err *e) must_check;
 /* The recorded events of one evaluation after `event_id` (0: all), oldest first. */
@@ -37,7 +38,8 @@ struct evaluation_new {
 	int64_t submission;
 	const char *evaluator, *pool, *host, *priority; /* pool and host may be NULL */
 	const json_t *args, *limits;                    /* may be NULL */
-	int max_attempts;                               /* 0: 1 */
+	/* Attempts for failures of its own, whatever its evaluator allows; 0: 1. */
+	int max_attempts;
 };
 int evaluations_next_id(struct db *d, int64_t *ret_id, struct err *e) must_check;
 /* The evaluation and the request that it owes, in one transaction. The caller then publishes and

@@ -100,14 +100,16 @@ int events_add(struct buf *batch, const struct store_event *ev, struct err *e)
 
 const struct db_stmt events_apply_stmt = {
 	"events_apply",
-	"select answer, ended, collect from apply_events($1::jsonb)",
+	"select answer, ended, collect, again from apply_events($1::jsonb, $2::int, $3::bigint)",
 };
 
-int events_args(struct buf *batch, struct db_args *a, struct err *e)
+int events_args(struct buf *batch, const struct event_policy *p, struct db_args *a, struct err *e)
 {
 	if (buf_str(batch, "]") < 0)
 		return err_nomem(e);
 	db_arg_text(a, batch->data);
+	db_arg_int(a, (int64_t)p->infrastructure_retries);
+	db_arg_int(a, (int64_t)p->retry_delay_usec);
 	return 0;
 }
 
@@ -121,6 +123,7 @@ void events_result(const struct db_rows *r, int i, struct event_result *ret)
 				  : EVENT_STALE,
 		.ended = db_bool(r, i, 1),
 		.collect = db_bool(r, i, 2),
+		.again = (int)db_int(r, i, 3),
 	};
 }
 

@@ -5,7 +5,11 @@
  *  - the key (evaluation, attempt, attempt_id, seq) makes a repeat a no-op;
  *  - an evaluation that has ended never leaves an end; among ends the one of the highest attempt is
  *    in force (ties: the greater attempt_id; within an attempt the first end, by seq);
- *  - `lost` and `infrastructure` end an attempt; the evaluation only with its last allowed attempt;
+ *  - `lost` and `infrastructure` end an attempt; the evaluation only when it was begun anew so often
+ *    as event_policy says. A failure of the evaluation's own is final, unless the end says that its
+ *    evaluator allows `retries`. Neither counts for the other;
+ *  - what does not end the evaluation asks for the next attempt: an outbox row with the evaluation's
+ *    request, in the same transaction, due after a pause;
  *  - a cancel accepted by the database beats every outcome that was not recorded before it.
  * What lost is kept in `event` and `attempt` and changes nothing else.
  */
@@ -43,13 +47,19 @@ int events_check(const struct store_event *ev, struct err *e) must_check;
  * do not deadlock with each other. A failed add (INPUT) leaves the batch as it was.
  */
 int events_add(struct buf *batch, const struct store_event *ev, struct err *e) must_check;
-int events_args(struct buf *batch, struct db_args *a, struct err *e) must_check;
+struct event_policy {
+	uint64_t infrastructure_retries;
+	uint64_t retry_delay_usec; /* before the first; doubled for each further one, to 10 min */
+};
+int events_args(struct buf *batch, const struct event_policy *p, struct db_args *a,
+		struct err *e) must_check;
 extern const struct db_stmt events_apply_stmt;
 
 struct event_result {
 	enum event_answer answer;
 	bool ended;   /* the evaluation's outcome changed: boards and waiters care */
 	bool collect; /* a result waits to be collected */
+	int again;    /* the attempt that was asked for; 0: none */
 };
 void events_result(const struct db_rows *r, int i, struct event_result *ret);
 

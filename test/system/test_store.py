@@ -349,6 +349,140 @@ def test_a_retry_stands_above_a_cancel(db):
     assert (shown["status"], shown["attempt"], shown["scores"], shown["settled"]) == ("completed", 2, {"x": 2}, True)
 
 
+# --- automatic retries ---
+
+REQUEST = {"zr": "1.0", "type": "request", "id": "x", "attempt": 1, "created_at": "x", "evaluator": "hello", "priority": "normal"}
+OWN = ("exit", "signal", "cpu-limit", "wall-limit", "memory", "output-limit", "disk", "pids")
+HOSTS = ("lost", "infrastructure")
+
+
+def again(cursor, *events, infrastructure=3, delay=10_000_000):
+    cursor.execute("select again from apply_events(%s, %s, %s)", (json.dumps(events), infrastructure, delay))
+    return [r[0] for r in cursor.fetchall()]
+
+
+def owed(sandbox, ident):
+    """What lies in the outbox for it: the ordinals, and how many seconds away they are."""
+    rows = sandbox.query("select body, message_id::text, exchange, routing_key, extract(epoch from next_at - created_at)::float"
+                         " from outbox where evaluation = %s order by id", ident)
+    for body, message_id, exchange, routing_key, _ in rows:
+        m = json.loads(body)
+        assert (m["id"], exchange, routing_key) == (message_id, "zr", "eval.pool.default")
+        assert {k: v for k, v in m.items() if k not in ("id", "attempt", "created_at")} == \
+            {k: v for k, v in REQUEST.items() if k not in ("id", "attempt", "created_at")}
+    return [(json.loads(r[0])["attempt"], round(r[4])) for r in rows]
+
+
+def finish(evaluation, attempt, reason, **kw):
+    kw.setdefault("ident", store.attempt_id())
+    return store.end(evaluation, 2, reason, attempt=attempt, **kw)
+
+
+def test_a_failure_is_final_unless_its_evaluator_allows_retries(db):
+    plain, twice = store.evaluations(db, 2, request=REQUEST)
+    cursor = db.db().cursor()
+    assert again(cursor, finish(plain, 1, "exit")) == [None]
+    assert store.outcome(db, plain)[:3] == ("failed", "exit", 1) and owed(db, plain) == []
+    assert again(cursor, finish(twice, 1, "wall-limit", retries=1)) == [2]
+    assert store.outcome(db, twice)[:3] == ("queued", None, 1) and owed(db, twice) == [(2, 10)]
+    assert not db.evaluation(twice)["settled"]
+    assert again(cursor, finish(twice, 2, "exit", retries=1)) == [None]
+    assert store.outcome(db, twice)[:3] == ("failed", "exit", 2) and db.evaluation(twice)["settled"]
+
+
+@pytest.mark.parametrize("reason", ["ok", "canceled", "setup", "poison"])
+def test_what_would_end_the_same_way_is_final(db, reason):
+    ident, = store.evaluations(db, request=REQUEST)
+    assert again(db.db().cursor(), finish(ident, 1, reason, retries=5)) == [None]
+    assert store.outcome(db, ident)[1] == reason and owed(db, ident) == []
+
+
+def test_faults_of_hosts_have_a_count_of_their_own(db):
+    ident, only = store.evaluations(db, 2, request=REQUEST)
+    cursor = db.db().cursor()
+    reasons = ["lost", "exit", "infrastructure", "exit"]
+    assert [again(cursor, finish(ident, n, r, retries=1))[0] for n, r in enumerate(reasons, 1)] == [2, 3, 4, None]
+    assert store.outcome(db, ident)[:3] == ("failed", "exit", 4)
+    assert owed(db, ident) == [(2, 10), (3, 20), (4, 40)]
+    assert [again(cursor, finish(only, n, "lost", retries=9), infrastructure=2)[0] for n in (1, 2, 3)] == [2, 3, None]
+    assert store.outcome(db, only)[:3] == ("failed", "lost", 3)
+
+
+def test_an_attempt_is_asked_for_once(db):
+    """Two runs of one ordinal, repeated words, and a real end after a `lost`."""
+    ident, = store.evaluations(db, request=REQUEST)
+    cursor = db.db().cursor()
+    a, b = finish(ident, 1, "lost"), finish(ident, 1, "lost")
+    assert again(cursor, a, a, b) == [None, None, 2]
+    assert again(cursor, b, a) == [None, None] and owed(db, ident) == [(2, 10)]
+    assert again(cursor, dict(store.end(ident, 1, "exit", retries=3), attempt_id=b["attempt_id"])) == [None]
+    assert owed(db, ident) == [(2, 10)]
+
+
+def test_two_writers_ask_once(db):
+    """One holds its transaction open with an end; the other one has an end of the same ordinal."""
+    ident, = store.evaluations(db, request=REQUEST)
+    first, second = db.db(), db.db()
+    first.autocommit = False
+    assert again(first.cursor(), finish(ident, 1, "lost")) == [2]
+    answers = []
+    t = threading.Thread(target=lambda: answers.extend(again(second.cursor(), finish(ident, 1, "lost"))))
+    t.start()
+    wait_for(lambda: db.query("select count(*) from pg_locks where not granted")[0][0])
+    first.commit()
+    t.join()
+    assert answers == [None] and owed(db, ident) == [(2, 10)]
+
+
+def test_a_cancel_takes_a_retry_back(db):
+    ident, late = store.evaluations(db, 2, request=REQUEST)
+    cursor = db.db().cursor()
+    assert again(cursor, finish(ident, 1, "lost")) == [2]
+    cancel(db, ident)
+    assert owed(db, ident) == [] and store.outcome(db, ident)[0] == "canceled"
+    cancel(db, late)
+    assert again(cursor, finish(late, 1, "lost")) == [None] and owed(db, late) == []
+
+
+def test_a_retry_by_hand_has_retries_of_its_own(db):
+    ident, = store.evaluations(db, request=REQUEST)
+    cursor = db.db().cursor()
+    again(cursor, finish(ident, 1, "exit"))
+    body = json.dumps(dict(REQUEST, attempt=2))
+    assert db.query("select accepted from retry_evaluation(%s, 2, 'zr', 'eval.pool.default', gen_random_uuid(), %s)", ident, body) == [(True,)]
+    db.query("delete from outbox where evaluation = %s", ident)
+    assert again(cursor, finish(ident, 2, "lost")) == [3]
+    # The first end stands until another one comes.
+    assert store.outcome(db, ident)[:3] == ("failed", "exit", 1) and not db.evaluation(ident)["settled"]
+    assert owed(db, ident) == [(3, 10)]
+    assert again(cursor, finish(ident, 1, "lost")) == [None], "of the request before"
+    assert again(cursor, finish(ident, 3, "ok")) == [None]
+    assert store.outcome(db, ident)[:3] == ("completed", "ok", 3) and db.evaluation(ident)["settled"]
+    assert db.query("select accepted from retry_evaluation(%s, 4, 'zr', 'k', gen_random_uuid(), %s)", ident, body) == [(True,)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_failures_use_up_what_is_allowed(db, seed):
+    """Attempt after attempt until nothing is asked for, with repeats and words of others beside them."""
+    rng = random.Random(seed)
+    cursor = db.db().cursor()
+    for ident in store.evaluations(db, 30, request=REQUEST):
+        retries, hosts = rng.randint(0, 3), rng.randint(0, 3)
+        own, faults, attempt, said = 0, 0, 1, []
+        while attempt:
+            reason = rng.choice(rng.choice([OWN, HOSTS]))
+            own, faults = own + (reason in OWN), faults + (reason in HOSTS)
+            want = None if own > retries or faults > hosts else attempt + 1
+            run = store.attempt_id()
+            batch = [store.started(ident, attempt=attempt, ident=run), finish(ident, attempt, reason, ident=run, retries=retries)]
+            said += batch
+            answers = again(cursor, *rng.sample(said, min(2, len(said))), *batch, *batch, infrastructure=hosts)
+            assert [a for a in answers if a] == ([want] if want else []), (reason, own, faults, retries, hosts)
+            attempt = want
+        assert store.outcome(db, ident)[:2] == ("failed", reason)
+        assert len(owed(db, ident)) == own + faults - 1
+
+
 # --- leaderboards as commands ---
 
 def board(sandbox, definition, *args, **kw):

@@ -75,6 +75,8 @@ START_TEST(errors_name_file_and_line)
 		{ "submissions_url = \"http://h/p\"\n",
 		  "zr.conf: bad value for 'submissions_url': 'http://h/p' (want file:///PATH or "
 		  "ssh://HOST/PATH)" },
+		{ "infrastructure_retries = -1\n",
+		  "zr.conf: bad value for 'infrastructure_retries': '-1' (want 0 to 100)" },
 		{ "amqp_heartbeat = 1s\n",
 		  "zr.conf: bad value for 'amqp_heartbeat': '1s' (want 5s to 1m)" },
 	};

@@ -49,6 +49,7 @@ static const char *const good[] = {
 	      "{\"reason\":\"ok\",\"exit_code\":0,\"scores\":{\"a\":1.5},\"root_hash\":"
 	      "\"" DIGEST "\",\"result_bytes\":12,\"extra\":[1]}"),
 	EVENT("failed", "{\"reason\":\"signal\",\"signal\":9,\"exit_code\":null,\"detail\":\"x\"}"),
+	EVENT("failed", "{\"reason\":\"exit\",\"exit_code\":1,\"retries\":2}"),
 	EVENT("canceled", "{\"reason\":\"canceled\"}"),
 	WORKER,
 	CONTROL,
@@ -130,6 +131,8 @@ static const struct {
 	{ EVENT("completed", "{\"reason\":\"exit\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"canceled\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"boredom\"}"), MESSAGE_BAD_VALUE },
+	{ EVENT("failed", "{\"reason\":\"exit\",\"retries\":-1}"), MESSAGE_BAD_VALUE },
+	{ EVENT("failed", "{\"reason\":\"exit\",\"retries\":\"2\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("log", "{\"stream\":\"out\",\"offset\":-1,\"text\":\"\"}"), MESSAGE_BAD_VALUE },
 };
 

@@ -96,6 +96,7 @@ START_TEST(events)
 {
 	auto_buf struct buf b = { 0 };
 	struct store_event ev = sample, bad = sample;
+	const struct event_policy policy = { 3, 10 * USEC_PER_SEC };
 	struct db_args a = { 0 };
 	struct err e = { 0 };
 
@@ -115,7 +116,9 @@ START_TEST(events)
 	bad.kind = "log";
 	ck_assert_int_eq(events_add(&b, &bad, &e), -EINVAL);
 	ck_assert_int_eq(events_add(&b, &sample, &e), 0);
-	ck_assert_int_eq(events_args(&b, &a, &e), 0);
+	ck_assert_int_eq(events_args(&b, &policy, &a, &e), 0);
+	ck_assert_str_eq(a.value[1], "3");
+	ck_assert_str_eq(a.value[2], "10000000");
 	ck_assert_str_eq(
 		a.value[0],
 		"[{\"evaluation\":42,\"attempt\":1,"

@@ -36,10 +36,12 @@ def progress(evaluation, seq, done, total=10, **kw):
     return event(evaluation, "progress", seq, done=done, total=total, fraction=done / total, phase="run", **kw)
 
 
-def end(evaluation, seq, reason="ok", scores=None, root_hash=None, **kw):
+def end(evaluation, seq, reason="ok", scores=None, root_hash=None, retries=None, **kw):
     """completed, failed or canceled, as the reason says."""
     body = {"reason": reason, "detail": f"it ended: {reason}", "exit_code": 0 if reason == "ok" else 1, "phase": "run",
             "scores": scores, "root_hash": root_hash, "started_at": at(0), "finished_at": at(seq)}
+    if retries is not None:
+        body["retries"] = retries
     return event(evaluation, ENDS.get(reason, "failed"), seq, **kw, **body)
 
 
@@ -70,12 +72,15 @@ def submission(sandbox, author="ann", challenge_id=1):
                          challenge_id, author)[0][0]
 
 
-def evaluations(sandbox, n=1, submission_id=1, challenge_id=1, max_attempts=1):
-    """Ids of n fresh evaluations, queued."""
+def evaluations(sandbox, n=1, submission_id=1, challenge_id=1, max_attempts=1, request=None):
+    """Ids of n fresh evaluations, queued. With `request` they can be asked for again."""
     rows = sandbox.query(
         "insert into evaluation (submission, challenge, evaluator, state, step, queued_at, max_attempts)"
         " select %s, %s, 'hello', 'queued', 1, now(), %s from generate_series(1, %s) returning id",
         submission_id, challenge_id, max_attempts, n)
+    if request:
+        sandbox.query("update evaluation set request_exchange = 'zr', request_key = 'eval.pool.default', request = %s where id = any(%s)",
+                      json.dumps(request), [r[0] for r in rows])
     return [r[0] for r in rows]
 
 
