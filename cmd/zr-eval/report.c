@@ -172,7 +172,9 @@ int report_end(struct eval *ev, const struct box_spec *spec, const struct box_re
 	json_auto_t *body = box_result_json(r);
 	struct message_event m = event_of(ev, spec, end_kind(r->reason), REPORT_SEQ_END, body);
 
-	if (!body)
+	if (!body ||
+	    (spec->retries &&
+	     json_object_set_new(body, "retries", json_integer((json_int_t)spec->retries)) < 0))
 		return err_nomem(e);
 	m.at_wall_usec = r->finished_wall_usec;
 	return send_durable(ev, &m, durable, user, e);
