@@ -121,7 +121,8 @@ static bool populated(const struct keeper *k)
 
 static void kill_round(struct keeper *k)
 {
-	(void)cgroup_signal(&k->cg, SIGKILL);
+	if (cgroup_signal(&k->cg, SIGKILL) >= 0 && k->cg.v2 >= 0)
+		k->cg.killed = true;
 	/* Also with a group: a process that is just being started is ours, but not yet in v1's. */
 	signal_children(SIGKILL, 0);
 }

@@ -329,7 +329,7 @@ static pid_t start_child(struct plan *p)
 	struct clone_args args = { .flags = CHILD_FLAGS, .exit_signal = SIGCHLD };
 	long pid;
 
-	p->in_v2 = p->k->cg.v2 >= 0;
+	p->in_v2 = p->k->cg.v2 >= 0 && !p->k->cg.killed;
 	if (p->in_v2) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)p->k->cg.v2;

@@ -40,6 +40,9 @@ struct cgroup_box {
 	int v2;
 	int memory; /* where the memory limit is: v2 itself or a v1 directory; -1: nowhere */
 	int pids;
+	/* cgroup.kill was written: on Linux 6.13 and later CLONE_INTO_CGROUP then starts processes
+	 * that are killed at once, so from here on they have to join by themselves. */
+	bool killed;
 	const struct cgroup_host *host;
 	char name[48];
 };

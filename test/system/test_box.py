@@ -163,6 +163,11 @@ def test_phases(box):
     assert "reference" in {m["what"] for m in r["isolation"]["missing"]}
 
 
+def test_phase_after_leftovers(box):
+    r = box.run(prepare="sleep 1000 & exit 0", run="echo ran")
+    assert r["reason"] == "ok" and box.read("out.log") == b"ran\n"
+
+
 def test_failed_phase_is_the_last(box):
     r = box.run(prepare="sleep 1000 & exit 3", run="echo never", score="echo never")
     assert (r["reason"], r["exit_code"], r["phase"], r["detail"]) == ("exit", 3, "prepare", "prepare exited with status 3")
