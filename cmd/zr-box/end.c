@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "jail.h"
 #include "keeper.h"
 
 enum {
@@ -31,8 +32,11 @@ bool end_reap(struct keeper *k, unsigned *ret_reaped)
 
 	while ((pid = wait4(-1, &status, WNOHANG, NULL)) > 0) {
 		if (pid == k->leader) {
+			if (k->jail)
+				jail_reaped(k, status);
+			else
+				k->leader_status = status;
 			k->leader_ended = true;
-			k->leader_status = status;
 		} else if (ret_reaped) {
 			(*ret_reaped)++;
 		}
@@ -101,6 +105,12 @@ static void signal_children(int signo, pid_t told)
 
 void end_signal(struct keeper *k, int signo)
 {
+	if (k->jail) {
+		/* Init passes it on, to all at once. */
+		if (!k->leader_ended)
+			(void)kill(k->leader, signo);
+		return;
+	}
 	if (cgroup_signal(&k->cg, signo) >= 0)
 		return;
 	/* Once each: a script whose trap says goodbye says it once. */
@@ -131,6 +141,8 @@ static void kill_round(struct keeper *k)
 static bool kill_until(struct keeper *k, uint64_t deadline, unsigned *reaped)
 {
 	uint64_t pause = 500;
+	/* Init that has told the end of the script is on its way, and takes all with it. */
+	bool wait_first = k->jail && k->leader_ended;
 
 	for (;;) {
 		bool children = end_reap(k, reaped);
@@ -140,7 +152,9 @@ static bool kill_until(struct keeper *k, uint64_t deadline, unsigned *reaped)
 			return true;
 		if (now >= deadline)
 			return false;
-		kill_round(k);
+		if (!wait_first)
+			kill_round(k);
+		wait_first = false;
 		/* SIGCHLD ends the pause at once; it is for what is not our child (yet). */
 		(void)signals_poll(NULL, 0, now + pause);
 		pause = pause < 20000 ? pause * 2 : pause;
@@ -149,9 +163,16 @@ static bool kill_until(struct keeper *k, uint64_t deadline, unsigned *reaped)
 
 static int describe(struct keeper *k, uint64_t since, unsigned reaped)
 {
-	const char *method = k->cg.v2 >= 0 ? "cgroup2.kill" : "sweep";
+	const char *method = k->jail         ? (k->cg.v2 >= 0 ? "cgroup2.kill+pidns" : "pidns")
+			     : k->cg.v2 >= 0 ? "cgroup2.kill"
+					     : "sweep";
 	json_t *before = json_object_get(k->isolation, "end");
 	json_int_t left = json_integer_value(json_object_get(before, "leftovers")) + reaped;
+
+	if (k->jail) {
+		left += k->jail->leftovers;
+		k->jail->leftovers = 0;
+	}
 
 	return json_object_set_new(k->isolation, "end",
 				   json_pack("{s:s, s:I, s:I}", "method", method, "empty_usec",

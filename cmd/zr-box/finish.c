@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "exec/journal.h"
+#include "jail.h"
 #include "keeper.h"
 #include "transfer/manifest.h"
 #include "transfer/seal.h"
@@ -31,7 +32,7 @@ static bool output_is_folder(const struct keeper *k)
 {
 	struct stat st;
 
-	return fstatat(k->dir, "output", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+	return fstatat(k->tree, k->output, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
 static int seal(struct keeper *k, bool output, struct seal_result *ret, struct err *e)
@@ -40,13 +41,16 @@ static int seal(struct keeper *k, bool output, struct seal_result *ret, struct e
 	const struct seal_part parts[] = {
 		{ k->dir, "out.log", ".zr/out.log", true },
 		{ k->dir, "err.log", ".zr/err.log", true },
-		{ k->dir, "output", "", true },
+		{ k->tree, k->output, "", true },
+		/* What was judged, apart from what the judge wrote. */
+		{ k->tree, "output", "run", true },
 	};
+	bool apart = !str_eq(k->output, "output");
 	auto_close int out = -1;
 	struct seal_spec spec = {
 		.name = "result",
 		.parts = parts,
-		.n_parts = ARRAY_LEN(parts) - !output,
+		.n_parts = ARRAY_LEN(parts) - !apart - !output,
 		.out_name = k->spec->attempt_id,
 		.replace = true,
 	};
@@ -77,8 +81,8 @@ static void judge_sealed(struct keeper *k, const struct seal_result *s)
 /* The output folder can be removed only if it is empty, and is of no use then. */
 static bool nothing_to_seal(const struct keeper *k, bool output)
 {
-	return k->log[0].size == 0 && k->log[1].size == 0 &&
-	       (!output || unlinkat(k->dir, "output", AT_REMOVEDIR) == 0);
+	return k->log[0].size == 0 && k->log[1].size == 0 && str_eq(k->output, "output") &&
+	       (!output || unlinkat(k->tree, "output", AT_REMOVEDIR) == 0);
 }
 
 static void collect(struct keeper *k)
@@ -162,6 +166,7 @@ void finish(struct keeper *k)
 			collect(k);
 	}
 	conclude(k);
+	jail_end(k);
 	if (k->stuck)
 		return;
 	cgroup_remove(&k->cg, NULL);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "jail.h"
 #include "keeper.h"
 
 /* Something this host or this level does not do, and what that means for the reader. */
@@ -76,6 +77,8 @@ static json_t *mechanisms(const struct keeper *k)
 
 json_t *isolation_describe(const struct keeper *k)
 {
+	if (k->jail)
+		return jail_describe(k);
 	return json_pack("{s:s, s:o, s:o, s:o, s:s}", "level", "none", "mechanisms", mechanisms(k),
 			 "missing", missing(k), "limits", limits_to_json(&k->spec->limits),
 			 "network", "host");

@@ -6,19 +6,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/str.h"
 #include "exec/journal.h"
+#include "jail.h"
 #include "keeper.h"
 
 void job_init(struct keeper *k)
 {
 	memset((char *)k + offsetof(struct keeper, spec), 0,
 	       sizeof(*k) - offsetof(struct keeper, spec));
-	k->dir = k->journal = -1;
+	k->dir = k->journal = k->tree = -1;
 	for (int i = 0; i < IN_N; i++)
 		k->in[i] = -1;
 	k->cg = (struct cgroup_box){ .v2 = -1, .memory = -1, .pids = -1 };
@@ -45,6 +47,8 @@ static int open_box(struct keeper *k, struct err *e)
 	char full[PATH_MAX];
 	int r;
 
+	k->tree = k->dir;
+	k->output = "output";
 	if (fchdir(k->dir) < 0 || !getcwd(full, sizeof(full)))
 		return err_sys(e, "go to the box folder");
 	k->path = strdup(full);
@@ -95,10 +99,15 @@ static int build(struct keeper *k, struct err *e)
 		r = make_folders(k, e);
 	if (r == 0)
 		r = cgroup_make(&k->spec->cgroup, k->spec->attempt_id, &k->spec->limits, &k->cg, e);
+	if (r == 0)
+		r = jail_begin(k, e);
 	if (r < 0)
 		return r;
 	k->isolation = isolation_describe(k);
-	return k->isolation ? 0 : err_nomem(e);
+	if (!k->isolation)
+		return err_nomem(e);
+	/* A job of the same user could otherwise attach to us and write its own verdict. */
+	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, "become non-dumpable") : 0;
 }
 
 static void run_phases(struct keeper *k)

@@ -63,17 +63,25 @@ struct control {
 	struct progress progress;
 };
 
+struct jail;
+
 struct keeper {
 	/* What stays from one job to the next. */
 	struct control control;
 	bool landlock; /* signals and abstract sockets of a job stay inside it */
+	char *words;   /* our command line, which may name the box: a jail's init forgets it */
+	size_t words_len;
+	bool changed; /* we are in namespaces of a job: it was our last one */
 
 	/* The box; from here on everything is new with each job. */
 	struct box_spec *spec;
-	int dir;     /* its folder, also the working directory */
-	char *path;  /* absolute */
-	int journal; /* locked as long as the job is ours */
+	int dir;            /* its folder, also the working directory */
+	int tree;           /* where the job's output folder is: `dir`, or the jail's file system */
+	const char *output; /* its name there: the result, and where the scores are read */
+	char *path;         /* absolute */
+	int journal;        /* locked as long as the job is ours */
 	struct cgroup_box cg;
+	struct jail *jail; /* level `sandbox`; else NULL */
 	json_t *isolation;
 	struct logfile log[2];
 	struct box_result result;

@@ -16,6 +16,7 @@
  *	serve.c		from job to job
  *	job.c		one job: the phases one after another
  *	spawn.c		the leader: from clone3() to execve()
+ *	jail.c, jailroot.c, jailinit.c, filter.c	the same behind the walls of level `sandbox`
  *	phase.c		the loop of a phase and its clocks
  *	output.c	pipes -> out.log, err.log, progress
  *	watch.c		limits that somebody has to look after, counters
@@ -111,10 +112,7 @@ static int settle(struct keeper *k, struct err *e)
 	umask(022);
 	k->landlock = landlock_has_scope();
 	/* From here on every descendant whose parent ends becomes our child. */
-	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		return err_sys(e, "become a subreaper");
-	/* A job of the same user could otherwise attach to us and write its own verdict. */
-	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, "become non-dumpable") : 0;
+	return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? err_sys(e, "become a subreaper") : 0;
 }
 
 /* So that no descriptor of ours ever is 0, 1 or 2. */
@@ -154,7 +152,7 @@ static int keep_folder(struct keeper *k, const char *path)
 	return r;
 }
 
-static int run(const char *folder)
+static int run(char **argv, const char *folder)
 {
 	static struct keeper k;
 	struct err e = { 0 };
@@ -169,6 +167,8 @@ static int run(const char *folder)
 	forget_environment();
 	/* Times are written in UTC; the C library would still read the host's zone first. */
 	setenv("TZ", "UTC0", 1);
+	k.words = argv[0];
+	k.words_len = (size_t)(argv[1] + strlen(argv[1]) - argv[0]);
 	if (settle(&k, &e) < 0) {
 		fprintf(stderr, "zr-box: %s\n", e.msg);
 		return 1;
@@ -183,10 +183,10 @@ int main(int argc, char **argv)
 	if (argc == 2 && str_eq(argv[1], "--hold"))
 		return hold();
 	if (argc == 2 && str_eq(argv[1], "--serve"))
-		return run(NULL);
+		return run(argv, NULL);
 	if (argc != 2 || argv[1][0] == '-') {
 		fputs("usage: zr-box FOLDER | --serve | --hold | --version\n", stderr);
 		return 2;
 	}
-	return run(argv[1]);
+	return run(argv, argv[1]);
 }

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "exec/journal.h"
+#include "jail.h"
 #include "keeper.h"
 
 enum {
@@ -84,8 +85,10 @@ static size_t poll_inputs(const struct keeper *k, struct pollfd *p)
 static void handle_inputs(struct keeper *k, const struct pollfd *p)
 {
 	if (p[IN_EXEC].revents && k->in[IN_EXEC] >= 0) {
+		bool began = k->exec_usec;
+
 		spawn_seen(k);
-		if (k->exec_usec)
+		if (k->exec_usec && !began)
 			note_started(k);
 	}
 	for (enum input in = IN_OUT; in <= IN_PROGRESS; in++)
@@ -154,6 +157,8 @@ static void judge_leader(struct keeper *k)
 			strsignal(r->signal));
 	else if (r->exit_code)
 		verdict(k, BOX_EXIT, "%s exited with status %d", phase, r->exit_code);
+	if (r->signal || r->exit_code)
+		jail_judge_full(k);
 }
 
 static void end(struct keeper *k)

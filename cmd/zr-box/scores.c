@@ -56,7 +56,7 @@ static int open_scores(const struct keeper *k, int *ret_fd, struct err *e)
 {
 	auto_close int dir = -1, fd = -1;
 	struct stat st;
-	int r = fd_open_beneath(k->dir, "output", O_RDONLY | O_DIRECTORY, 0, &dir, e);
+	int r = fd_open_beneath(k->tree, k->output, O_RDONLY | O_DIRECTORY, 0, &dir, e);
 
 	if (r == 0)
 		r = fd_open_beneath(dir, k->spec->scores_file, O_RDONLY | O_NONBLOCK, 0, &fd, e);

@@ -2,7 +2,8 @@
 /*
  * From job to job. The worker's message is {"t":"job"} with two descriptors, the box folder and its
  * locked journal; ours are control.c's, with {"t":"end"} when the box is let go of and {"t":"ready"}
- * when another may come. The worker sends none before. A hang-up is the end, after the job at hand.
+ * when another may come. The worker sends none before. A hang-up is the end, after the job at hand; a
+ * keeper that has entered a job's namespaces ends with that job.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -88,6 +89,8 @@ static bool next_job(struct keeper *k, int sock)
 		return true;
 	(void)job_keep(k, fds[FD_BOX], fds[FD_JOURNAL]);
 	fds[FD_BOX] = fds[FD_JOURNAL] = -1;
+	if (k->changed)
+		return false;
 	control_ready(k);
 	return true;
 }

@@ -21,7 +21,9 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "jail.h"
 #include "keeper.h"
+#include "spawn.h"
 
 enum step {
 	STEP_PARENT,
@@ -47,8 +49,6 @@ struct failure {
 /* Where the child's four descriptors and its error pipe are put out of the way of 0 to 4. */
 enum {
 	FD_HIGH = 10,
-	FD_PROGRESS = 3,
-	FD_ERROR = 4,
 };
 
 /* --- Landlock --------------------------------------------------------------------------------- */
@@ -105,7 +105,7 @@ static int limit(int resource, uint64_t soft, uint64_t hard)
 	return setrlimit((__rlimit_resource_t)resource, &want) < 0 ? -errno : 0;
 }
 
-static int set_rlimits(const struct keeper *k)
+int spawn_rlimits(const struct keeper *k)
 {
 	const struct limits *l = &k->spec->limits;
 	uint64_t cpu = (l->cpu_usec + USEC_PER_SEC - 1) / USEC_PER_SEC;
@@ -125,9 +125,7 @@ static int set_rlimits(const struct keeper *k)
 	return r;
 }
 
-/* Not an error where it is refused: it only says whom the kernel kills first. For a user other than
- * root the file belongs to root until the job is executed; spawn_seen() does it then. */
-static void prefer_to_die(const char *path)
+void spawn_prefer_to_die(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
@@ -139,7 +137,7 @@ static void prefer_to_die(const char *path)
 
 /* By the system call: libc refuses the two signals it keeps for itself, but a process that was
  * started with one of them ignored passes that on. */
-static void default_signals(void)
+void spawn_default_signals(void)
 {
 	const struct {
 		void (*handler)(int);
@@ -155,7 +153,7 @@ static void default_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int arrange_descriptors(const int from[IN_N], int null)
+int spawn_descriptors(const int from[IN_N], int null)
 {
 	static const int to[IN_N] = {
 		[IN_OUT] = 1, [IN_ERR] = 2, [IN_PROGRESS] = FD_PROGRESS, [IN_EXEC] = FD_ERROR
@@ -205,13 +203,13 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 		fail(error, STEP_CGROUP, r);
 	if (setsid() < 0)
 		fail(error, STEP_SESSION, -errno);
-	prefer_to_die("/proc/self/oom_score_adj");
-	r = set_rlimits(p->k);
+	spawn_prefer_to_die("/proc/self/oom_score_adj");
+	r = spawn_rlimits(p->k);
 	if (r < 0)
 		fail(error, STEP_RLIMITS, r);
 	if (chdir("work") < 0)
 		fail(error, STEP_FOLDER, -errno);
-	r = arrange_descriptors(p->child, p->null);
+	r = spawn_descriptors(p->child, p->null);
 	if (r < 0)
 		fail(error, STEP_DESCRIPTORS, r);
 	if (p->k->landlock) {
@@ -219,7 +217,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 		if (r < 0)
 			fail(FD_ERROR, STEP_LANDLOCK, r);
 	}
-	default_signals();
+	spawn_default_signals();
 	execve(p->argv[0], p->argv, p->env);
 	fail(FD_ERROR, STEP_EXEC, -errno);
 }
@@ -261,6 +259,8 @@ static int make_env(const struct keeper *k, char ***ret)
 		r = strv_addf(&env, "ZR_OUTPUT=%s/output", k->path);
 	if (r >= 0)
 		r = strv_addf(&env, "ZR_PROGRESS_FD=%d", FD_PROGRESS);
+	if (r >= 0 && k->phase == PHASE_SCORE)
+		r = strv_addf(&env, "ZR_RUN_OUTPUT=%s/output", k->path);
 	if (r >= 0)
 		r = strv_addf(&env, "ZR_EVALUATION_ID=%s", s->evaluation);
 	if (r >= 0)
@@ -369,7 +369,7 @@ int spawn_leader(struct keeper *k, struct err *e)
 	plan.null = null;
 	plan.env = env;
 	memcpy(plan.child, child, sizeof(child));
-	k->leader = start_child(&plan);
+	k->leader = k->jail ? jail_start(k, child, null, plan.argv, env) : start_child(&plan);
 	if (k->leader < 0)
 		return err_sys(e, "start a process");
 	return 0;
@@ -393,7 +393,7 @@ static bool bad_interpreter(const char *path, char *out, size_t size)
 	return true;
 }
 
-static void exec_failed(struct keeper *k, int error)
+void spawn_exec_failed(struct keeper *k, int error)
 {
 	const char *path = k->spec->argv[k->phase][0], *phase = phase_name(k->phase);
 	char interpreter[300];
@@ -418,14 +418,19 @@ static void executed(struct keeper *k)
 	if (geteuid() == 0)
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)k->leader);
-	prefer_to_die(path);
+	spawn_prefer_to_die(path);
 }
 
 void spawn_seen(struct keeper *k)
 {
 	struct failure f;
-	ssize_t n = read(k->in[IN_EXEC], &f, sizeof(f));
+	ssize_t n;
 
+	if (k->jail) {
+		jail_seen(k);
+		return;
+	}
+	n = read(k->in[IN_EXEC], &f, sizeof(f));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	close(k->in[IN_EXEC]);
@@ -435,7 +440,7 @@ void spawn_seen(struct keeper *k)
 	else if (n != sizeof(f) || f.step < 0 || f.step >= (int)ARRAY_LEN(step_names))
 		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the job said nonsense");
 	else if (f.step == STEP_EXEC)
-		exec_failed(k, f.error);
+		spawn_exec_failed(k, f.error);
 	else
 		verdict(k, BOX_INFRASTRUCTURE, "cannot %s: %s", step_names[f.step],
 			strerror(f.error));

@@ -173,7 +173,8 @@ void watch_begin(struct keeper *k)
 
 	if (l->memory_bytes || l->pids || l->cpu_usec)
 		sample(k, now);
-	if (l->disk_bytes)
+	/* A jail's file system has its own bound. */
+	if (l->disk_bytes && !k->jail)
 		k->disk_usec = now + DISK_FIRST_USEC;
 }
 
@@ -197,6 +198,6 @@ void watch_end(struct keeper *k)
 	look_at_counters(k);
 	if (k->spec->limits.cpu_usec)
 		(void)look_at_cpu(k);
-	if (k->spec->limits.disk_bytes && k->exec_usec)
+	if (k->spec->limits.disk_bytes && !k->jail && k->exec_usec)
 		look_at_disk(k, DISK_LAST_LOOK_USEC);
 }

@@ -15,7 +15,7 @@
 /* What the box sets itself: an evaluator's `env` may not. */
 static const char *const own_env[] = { "ZR_SUBMISSION",    "ZR_OUTPUT",  "ZR_PROGRESS_FD",
 				       "ZR_EVALUATION_ID", "ZR_ATTEMPT", "ZR_ATTEMPT_ID",
-				       "ZR_EVALUATOR",     "ZR_PHASE" };
+				       "ZR_EVALUATOR",     "ZR_PHASE",   "ZR_RUN_OUTPUT" };
 
 /* --- one evaluator.conf ----------------------------------------------------------------------- */
 
@@ -213,15 +213,66 @@ static int take_isolation(const struct reader *r)
 	const char *s = cfg_getstr(r->cfg, "isolation");
 
 	r->ev->isolation_given = s != NULL;
-	for (enum isolation i = 0; s && i < ISOLATION_N; i++) {
-		if (!str_eq(s, isolation_name(i)))
-			continue;
-		r->ev->isolation = i;
-		return 0;
+	if (s && isolation_parse(s, &r->ev->isolation) < 0)
+		return bad(r, "isolation", "'isolation' is '%s' (want none, sandbox or container)",
+			   STR_ESC(s));
+	return 0;
+}
+
+/* Behind walls nothing is without a limit: what the file leaves out gets one. */
+static int take_sandbox_limits(const struct reader *r)
+{
+	struct limits *l = &r->ev->limits;
+	const struct {
+		const char *key;
+		uint64_t *to, usual;
+	} t[] = {
+		{ "memory", &l->memory_bytes, 4ull << 30 },
+		{ "pids", &l->pids, 512 },
+		{ "disk", &l->disk_bytes, 1ull << 30 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(t); i++)
+		if (!was_set(r, t[i].key))
+			*t[i].to = t[i].usual;
+		else if (!*t[i].to)
+			return bad(r, t[i].key, "'%s' may not be unlimited at isolation \"%s\"",
+				   t[i].key, isolation_name(r->ev->isolation));
+	return 0;
+}
+
+static int take_paths(const struct reader *r, const char *key, bool relative, char ***to)
+{
+	int n = take_list(r, key, to);
+
+	for (char **p = *to; n == 0 && p && *p; p++) {
+		const char *fault = sandbox_path_fault(*p, relative);
+
+		if (fault)
+			return bad(r, key, "'%s': '%s' cannot be shown in a box: %s", key,
+				   STR_ESC(*p), fault);
 	}
-	return s ? bad(r, "isolation", "'isolation' is '%s' (want none, sandbox or container)",
-		       STR_ESC(s))
-		 : 0;
+	return n;
+}
+
+static int take_sandbox(const struct reader *r)
+{
+	struct evaluator *ev = r->ev;
+	const char *kind = cfg_getstr(r->cfg, "submission");
+	int n = ev->isolation == ISOLATION_NONE ? 0 : take_sandbox_limits(r);
+
+	if (n == 0 && !str_eq(kind, "code") && !str_eq(kind, "data"))
+		n = bad(r, "submission", "'submission' is '%s' (want code or data)", STR_ESC(kind));
+	ev->submission_data = str_eq(kind, "data");
+	if (n == 0)
+		n = take_paths(r, "mounts", false, &ev->mounts);
+	if (n == 0)
+		n = take_paths(r, "reference", true, &ev->reference);
+	if (n == 0 && ev->reference && !ev->argv[PHASE_SCORE] && !ev->submission_data)
+		n = bad(r, "reference",
+			"'reference' is shown to nobody: only 'score' sees it, or 'run' with "
+			"submission = \"data\"");
+	return n;
 }
 
 static int check_env(const struct reader *r)
@@ -295,8 +346,6 @@ static int take_others(const struct reader *r)
 	if (n == 0)
 		n = take_list(r, "allow_args", &ev->allow_args);
 	if (n == 0)
-		n = take_list(r, "mounts", &ev->mounts);
-	if (n == 0)
 		n = take_list(r, "env", &ev->env);
 	ev->gpus = (unsigned)gpus;
 	ev->retries = (unsigned)retries;
@@ -317,6 +366,8 @@ static int take_all(const struct reader *r)
 		n = take_limits(r);
 	if (n == 0)
 		n = take_isolation(r);
+	if (n == 0)
+		n = take_sandbox(r);
 	if (n == 0)
 		n = take_scores(r);
 	if (n == 0)
@@ -381,6 +432,8 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_BOOL("network", cfg_false, CFGF_NONE),
 		CFG_BOOL("timing", cfg_false, CFGF_NONE),
 		CFG_STR_LIST("mounts", NULL, CFGF_NODEFAULT),
+		CFG_STR_LIST("reference", NULL, CFGF_NODEFAULT),
+		CFG_STR("submission", "code", CFGF_NONE),
 		CFG_INT("retries", (long)ev->retries, CFGF_NONE),
 		CFG_STR("scores", ev->scores_file, CFGF_NONE),
 		CFG_BOOL("scores_required", cfg_false, CFGF_NONE),

@@ -19,17 +19,6 @@
 #define ARGS_MAX      256
 #define ARG_BYTES_MAX 65536
 
-static const char *const isolation_names[ISOLATION_N] = {
-	[ISOLATION_NONE] = "none",
-	[ISOLATION_SANDBOX] = "sandbox",
-	[ISOLATION_CONTAINER] = "container",
-};
-
-const char *isolation_name(enum isolation i)
-{
-	return isolation_names[i];
-}
-
 void evaluator_free(struct evaluator *ev)
 {
 	if (!ev)
@@ -44,6 +33,7 @@ void evaluator_free(struct evaluator *ev)
 	strv_free(ev->allow_args);
 	free(ev->arch);
 	strv_free(ev->mounts);
+	strv_free(ev->reference);
 	free(ev->scores_file);
 	free(ev->progress_pattern);
 	strv_free(ev->env);
@@ -343,7 +333,7 @@ int evaluator_runnable(const struct evaluator *ev, struct err *e)
 {
 	struct utsname u;
 
-	if (ev->isolation != ISOLATION_NONE)
+	if (ev->isolation == ISOLATION_CONTAINER)
 		return err_set(
 			e, ENOTSUP, ERR_HOST,
 			"evaluator '%s' asks for isolation = \"%s\", which this version of zr "
@@ -415,6 +405,21 @@ static int plan_commands(const struct evaluator *ev, const struct evaluator_job 
 	return 0;
 }
 
+static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
+{
+	s->sandbox = (struct sandbox){
+		.level = ev->isolation,
+		.network = ev->network,
+		.bare = ev->bare,
+		.data = ev->submission_data,
+	};
+	if (ev->isolation == ISOLATION_NONE)
+		return 0;
+	return add_words(&s->sandbox.mounts, ev->mounts) < 0
+		       ? -ENOMEM
+		       : add_words(&s->sandbox.reference, ev->reference);
+}
+
 static int plan_texts(const struct evaluator *ev, const struct evaluator_job *job,
 		      struct box_spec *s)
 {
@@ -443,7 +448,8 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 	if (r < 0)
 		return r;
 	s = calloc(1, sizeof(*s));
-	if (!s || plan_commands(ev, job, s) < 0 || plan_texts(ev, job, s) < 0)
+	if (!s || plan_commands(ev, job, s) < 0 || plan_texts(ev, job, s) < 0 ||
+	    plan_sandbox(ev, s) < 0)
 		return err_nomem(e);
 	s->attempt = job->attempt;
 	s->limits = ev->limits;

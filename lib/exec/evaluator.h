@@ -16,17 +16,10 @@
 #include "base/attr.h"
 #include "base/err.h"
 #include "exec/limits.h"
+#include "exec/sandbox.h"
 #include "exec/spec.h"
 
 #define EVALUATOR_FILE "evaluator.conf"
-
-enum isolation {
-	ISOLATION_NONE,
-	ISOLATION_SANDBOX,
-	ISOLATION_CONTAINER,
-	ISOLATION_N,
-};
-const char *isolation_name(enum isolation i);
 
 struct evaluator {
 	char *name;
@@ -47,6 +40,8 @@ struct evaluator {
 	char *arch; /* or NULL */
 	bool timing;
 	char **mounts;
+	char **reference;     /* what only `score` may see; see sandbox.h */
+	bool submission_data; /* nothing of the submission is executed */
 
 	unsigned retries; /* further attempts after failures of the evaluation's own */
 	char *scores_file;

@@ -85,6 +85,7 @@ void spec_free(struct box_spec *s)
 		strv_free(s->argv[p]);
 	strv_free(s->env);
 	cgroup_host_done(&s->cgroup);
+	sandbox_done(&s->sandbox);
 	json_decref(s->claim);
 	free(s);
 }
@@ -257,6 +258,11 @@ static int read_objects(const json_t *o, struct box_spec *s, struct err *e)
 	if (r < 0)
 		return r;
 	json_incref(s->claim);
+	r = js_opt_obj(o, "isolation", &sub, e);
+	if (r > 0)
+		r = sandbox_from_json(sub, &s->sandbox, e);
+	if (r < 0)
+		return r;
 	r = js_opt_obj(o, "cgroup", &sub, e);
 	if (r <= 0)
 		return r;
@@ -268,8 +274,8 @@ static int read_objects(const json_t *o, struct box_spec *s, struct err *e)
 
 static int read_all(const json_t *o, struct box_spec *s, struct err *e)
 {
-	static const char *const others[] = { "zr_box", "phases", "limits", "env",
-					      "cgroup", "claim",  NULL };
+	static const char *const others[] = { "zr_box", "phases", "limits",    "env",
+					      "cgroup", "claim",  "isolation", NULL };
 	int64_t version;
 	int r;
 
@@ -396,6 +402,8 @@ int spec_text(const struct box_spec *s, char **ret, struct err *e)
 		r = put(o, "env", words_json(s->env));
 	if (r == 0)
 		r = put(o, "cgroup", cgroup_json(s));
+	if (r == 0 && s->sandbox.level != ISOLATION_NONE)
+		r = put(o, "isolation", sandbox_to_json(&s->sandbox));
 	if (r == 0 && s->claim)
 		r = json_object_set(o, "claim", s->claim);
 	if (r == 0)

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "exec/cgroup.h"
 #include "exec/limits.h"
+#include "exec/sandbox.h"
 
 #define SPEC_FILE     "spec.json"
 #define SPEC_FILE_MAX (4u << 20)
@@ -41,6 +42,7 @@ struct box_spec {
 	char *progress_pattern; /* POSIX extended expression; NULL: the built-in one */
 
 	struct cgroup_host cgroup;
+	struct sandbox sandbox;
 
 	/* The worker's: what the evaluator allows after a failure of the evaluation's own. */
 	uint64_t retries;

@@ -137,6 +137,16 @@ static const struct {
 	{ "run = run.sh\nenv = {\"ZR_OUTPUT=/x\"}\n", "'env' may not set ZR_OUTPUT" },
 	{ "run = run.sh\nargs = \"${AMQP_URL}\"\n", "evaluator.conf:2: '${' would take" },
 	{ "run = run.sh\ndescription = \"\xff\"\n", "is not UTF-8" },
+	{ "run = run.sh\nmounts = {\"data\"}\n", "evaluator.conf:2: 'mounts': 'data' cannot be" },
+	{ "run = run.sh\nmounts = {\"/\"}\n", "or is '/'" },
+	{ "run = run.sh\nmounts = {\"/a/../b\"}\n", "'.' or '..'" },
+	{ "run = run.sh\nmounts = {\"/a//b\"}\n", "an empty part" },
+	{ "run = run.sh\nmounts = {\"/proc/sys\"}\n", "a folder of its own there" },
+	{ "run = run.sh\nscore = run.sh\nreference = {\"../x\"}\n", "evaluator.conf:3: " },
+	{ "run = run.sh\nreference = {\"x\"}\n",
+	  "evaluator.conf:2: 'reference' is shown to nobody" },
+	{ "run = run.sh\nsubmission = art\n", "'submission' is 'art'" },
+	{ "run = run.sh\nisolation = sandbox\nmemory = 0\n", "'memory' may not be unlimited" },
 	{ "section {\n", "evaluator.conf:1: " },
 };
 
@@ -209,7 +219,6 @@ START_TEST(refused_levels)
 	static const struct {
 		const char *conf, *say;
 	} t[] = {
-		{ "run = run.sh\nisolation = sandbox\n", "asks for isolation = \"sandbox\"" },
 		{ "run = run.sh\nisolation = container\n", "asks for isolation = \"container\"" },
 		{ "run = run.sh\ngpus = 2\n", "asks for 2 GPUs" },
 		{ "run = run.sh\narch = vax\n", "asks for arch = \"vax\"" },
@@ -269,6 +278,37 @@ START_TEST(plan)
 }
 END_TEST
 
+START_TEST(plan_of_a_sandbox)
+{
+	const struct cgroup_host cg = { .v2 = NULL };
+	const struct evaluator_job job = {
+		.evaluation = "42",
+		.attempt = 1,
+		.attempt_id = "0190b8a0-0000-7000-8000-000000000001",
+		.submission = "/var/sub",
+		.state_dir = "/var/lib/zr",
+		.cgroup = &cg,
+	};
+	auto_obj(evaluator) ev = NULL;
+	auto_spec s = NULL;
+	struct err e = { 0 };
+
+	ck_ok(load("run = run.sh\nscore = run.sh\nisolation = sandbox\nnetwork = yes\npids = 7\n"
+		   "mounts = {\"/data\", \"/opt/cuda\"}\nreference = {\"labels\"}\n",
+		   &ev, &e),
+	      e);
+	ck_ok(evaluator_plan(ev, &job, &s, &e), e);
+	ck_assert_int_eq(s->sandbox.level, ISOLATION_SANDBOX);
+	ck_assert(s->sandbox.network && !s->sandbox.bare && !s->sandbox.data);
+	ck_assert_str_eq(s->sandbox.mounts[1], "/opt/cuda");
+	ck_assert_str_eq(s->sandbox.reference[0], "labels");
+	/* What the file leaves out is limited too. */
+	ck_assert_uint_eq(s->limits.pids, 7);
+	ck_assert_uint_eq(s->limits.memory_bytes, 4ull << 30);
+	ck_assert_uint_eq(s->limits.disk_bytes, 1ull << 30);
+}
+END_TEST
+
 START_TEST(listing)
 {
 	struct evaluator_entry *list;
@@ -299,6 +339,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, arguments);
 	tcase_add_test(t, refused_levels);
 	tcase_add_test(t, plan);
+	tcase_add_test(t, plan_of_a_sandbox);
 	tcase_add_test(t, listing);
 }
 

@@ -24,7 +24,10 @@ START_TEST(round_trip)
 		     "{\"name\":\"run\",\"argv\":[\"/e/r\",\"a b\",\"\"]},"
 		     "{\"name\":\"score\",\"argv\":[\"/e/s\"]}],"
 		     "\"limits\":{\"wall_usec\":5,\"pids\":3},\"env\":[\"A=1\"],"
-		     "\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},\"claim\":{\"any\":[1,{}]}}";
+		     "\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},"
+		     "\"isolation\":{\"level\":\"sandbox\",\"network\":true,\"bare\":false,"
+		     "\"data\":true,\"mounts\":[\"/data\"],\"reference\":[\"labels\",\"/r\"]},"
+		     "\"claim\":{\"any\":[1,{}]}}";
 	auto_free char *out = NULL;
 	auto_spec s = NULL;
 	struct err e = { 0 };
@@ -35,6 +38,9 @@ START_TEST(round_trip)
 	ck_assert_uint_eq(s->limits.pids, 3);
 	ck_assert_str_eq(s->cgroup.v1_memory, "/m");
 	ck_assert(s->log_stop && s->scores_required);
+	ck_assert_int_eq(s->sandbox.level, ISOLATION_SANDBOX);
+	ck_assert(s->sandbox.network && s->sandbox.data && !s->sandbox.bare);
+	ck_assert_str_eq(s->sandbox.reference[1], "/r");
 	ck_ok(spec_text(s, &out, &e), e);
 	ck_assert_str_eq(out, text);
 }
@@ -53,6 +59,12 @@ static const struct {
 	{ HEAD RUN ",\"limits\":{\"gpus\":1}}", "there is no limit 'gpus'" },
 	{ HEAD RUN ",\"cgroup\":{\"v2\":\"relative\"}}", "bad value for 'v2'" },
 	{ HEAD RUN ",\"cgroup\":{\"x\":1}}", "there is no member 'x'" },
+	{ HEAD RUN ",\"isolation\":{}}", "isolation: 'level' is missing" },
+	{ HEAD RUN ",\"isolation\":{\"level\":\"jail\"}}", "there is no level 'jail'" },
+	{ HEAD RUN ",\"isolation\":{\"level\":\"sandbox\",\"x\":1}}", "no member 'x'" },
+	{ HEAD RUN ",\"isolation\":{\"level\":\"sandbox\",\"mounts\":[\"a\"]}}",
+	  "'mounts' has the path 'a': it is not absolute" },
+	{ HEAD RUN ",\"isolation\":{\"level\":\"sandbox\",\"reference\":[\"../a\"]}}", "'..'" },
 	{ HEAD RUN ",\"scores_file\":\"a/b\"}", "bad value for 'scores_file'" },
 	{ HEAD RUN ",\"scores_file\":\"..\"}", "bad value for 'scores_file'" },
 	{ HEAD RUN ",\"log_cap\":-1}", "'log_cap' is -1" },

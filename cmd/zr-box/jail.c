@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+#include "jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "spawn.h"
+
+enum {
+	/* No user, container or service manager gives these out: see uids-gids of systemd. */
+	UID_FIRST = 0x70000000,
+	LANDLOCK_ABI_MIN = 2, /* the first one that knows renames between folders */
+	FULL_PERCENT = 99,
+};
+
+/* --- what is promised, or refused ---------------------------------------------------------------- */
+
+/* This host cannot keep a promise of the level: no instruction of the script runs. */
+printf_like(2, 3) static void refuse(struct keeper *k, const char *fmt, ...)
+{
+	char why[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	verdict(k, BOX_SETUP, "isolation \"sandbox\" is not possible here: %s", why);
+}
+
+static bool check_limits(struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+
+	if (!l->memory_bytes || !l->pids || !l->disk_bytes)
+		refuse(k, "the evaluator must limit memory, pids and disk");
+	else if (k->cg.memory < 0)
+		refuse(k, "there is no control group to limit memory with; 'zr doctor' says what "
+			  "to change");
+	else if (k->cg.pids < 0)
+		refuse(k, "there is no control group to limit the number of processes with; "
+			  "'zr doctor' says what to change");
+	return !k->decided;
+}
+
+static int write_text(const char *path, const char *text)
+{
+	auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* Our own uid stays what it is, and is the only one. */
+static int map_ids(uid_t uid, gid_t gid)
+{
+	char text[48];
+	int r;
+
+	snprintf(text, sizeof(text), "%u %u 1", uid, uid);
+	r = write_text("/proc/self/uid_map", text);
+	if (r == 0)
+		r = write_text("/proc/self/setgroups", "deny");
+	snprintf(text, sizeof(text), "%u %u 1", gid, gid);
+	return r < 0 ? r : write_text("/proc/self/gid_map", text);
+}
+
+/* Mounts come in from the host and none goes out. */
+static bool enter_namespaces(struct keeper *k)
+{
+	struct jail *j = k->jail;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	int r;
+
+	j->root = uid == 0;
+	j->uid = j->root ? (uid_t)UID_FIRST + (uid_t)getpid() : uid;
+	j->init_uid = j->root ? (uid_t)UID_FIRST : uid;
+	if (unshare(CLONE_NEWNS | (j->root ? 0 : CLONE_NEWUSER)) < 0) {
+		refuse(k, "zr-box may not make a %s: %s",
+		       j->root ? "mount namespace (it needs CAP_SYS_ADMIN)"
+			       : "user namespace (sysctl kernel.unprivileged_userns_clone, "
+				 "user.max_user_namespaces; RestrictNamespaces= of the unit)",
+		       strerror(errno));
+		return false;
+	}
+	k->changed = true;
+	/* Between jobs we are not dumpable, and our files in /proc belong to root. */
+	if (!j->root)
+		prctl(PR_SET_DUMPABLE, 1);
+	r = j->root ? 0 : map_ids(uid, gid);
+	if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		r = -errno;
+	if (r < 0)
+		refuse(k, "its namespaces cannot be set up: %s", strerror(-r));
+	return r == 0;
+}
+
+static int landlock_abi(void)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	return abi >= LANDLOCK_ABI_MIN ? (int)abi : 0;
+}
+
+int jail_begin(struct keeper *k, struct err *e)
+{
+	enum isolation level = k->spec->sandbox.level;
+	struct jail *j;
+	int r;
+
+	if (level == ISOLATION_NONE)
+		return 0;
+	if (level != ISOLATION_SANDBOX) {
+		verdict(k, BOX_SETUP, "isolation \"%s\" is not there yet", isolation_name(level));
+		return 0;
+	}
+	j = k->jail = calloc(1, sizeof(*j));
+	if (!j)
+		return err_nomem(e);
+	j->tree = -1;
+	j->network = k->spec->sandbox.network;
+	j->bytes = k->spec->limits.disk_bytes;
+	j->landlock = landlock_abi();
+	if (!check_limits(k) || !enter_namespaces(k))
+		return 0;
+	r = filter_make(&j->filter, e);
+	if (r == 0)
+		r = jailroot_stage(k, e);
+	if (r < 0 && e->kind == ERR_INPUT) {
+		verdict(k, BOX_SETUP, "%s", e->msg);
+		return 0;
+	}
+	k->tree = j->tree;
+	if (k->spec->argv[PHASE_SCORE])
+		k->output = "score";
+	return r;
+}
+
+void jail_end(struct keeper *k)
+{
+	if (!k->jail)
+		return;
+	k->tree = k->dir;
+	jailroot_done(k);
+	filter_done(&k->jail->filter);
+	free(k->jail);
+	k->jail = NULL;
+}
+
+/* --- the words and lines of a phase, as the job sees them ----------------------------------------- */
+
+static char *translate_word(const struct box_spec *s, const char *word, bool program)
+{
+	size_t n = strlen(s->evaluator_dir);
+	char *path;
+
+	if (str_eq(word, s->submission))
+		return strdup(JAIL_SUBMISSION);
+	if (!program || !sandbox_path_in(word, s->evaluator_dir))
+		return strdup(word);
+	return str_fmt(&path, JAIL_EVALUATOR "%s", word + n) < 0 ? NULL : path;
+}
+
+static char **translate_words(const struct box_spec *s, char *const *argv)
+{
+	char **v = calloc(strv_len(argv) + 1, sizeof(char *));
+
+	for (size_t i = 0; v && argv[i]; i++) {
+		v[i] = translate_word(s, argv[i], i == 0);
+		if (!v[i]) {
+			strv_free(v);
+			return NULL;
+		}
+	}
+	return v;
+}
+
+/* "NAME=host path" that is one of ours; what the evaluator has set itself stays. */
+static char *translate_line(const struct keeper *k, const char *line)
+{
+	const struct {
+		const char *name, *base, *below, *to;
+	} t[] = {
+		{ "HOME=", k->path, "/work", JAIL_BOX },
+		{ "TMPDIR=", k->path, "/tmp", JAIL_TMP },
+		{ "ZR_OUTPUT=", k->path, "/output", JAIL_OUTPUT },
+		{ "ZR_RUN_OUTPUT=", k->path, "/output", JAIL_RUN_OUTPUT },
+		{ "ZR_SUBMISSION=", k->spec->submission, "", JAIL_SUBMISSION },
+		{ "ZR_EVALUATOR=", k->spec->evaluator_dir, "", JAIL_EVALUATOR },
+	};
+	char *to;
+
+	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+		size_t n = strlen(t[i].name), m = strlen(t[i].base);
+
+		if (strncmp(line, t[i].name, n) || strncmp(line + n, t[i].base, m) ||
+		    !str_eq(line + n + m, t[i].below))
+			continue;
+		return str_fmt(&to, "%s%s", t[i].name, t[i].to) < 0 ? NULL : to;
+	}
+	return strdup(line);
+}
+
+static char **translate_env(const struct keeper *k, char *const *env)
+{
+	char **v = calloc(strv_len(env) + 1, sizeof(char *));
+
+	for (size_t i = 0; v && env[i]; i++) {
+		v[i] = translate_line(k, env[i]);
+		if (!v[i]) {
+			strv_free(v);
+			return NULL;
+		}
+	}
+	return v;
+}
+
+/* --- a phase ------------------------------------------------------------------------------------- */
+
+static pid_t clone_init(const struct keeper *k, bool into)
+{
+	struct clone_args args = {
+		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS |
+			 (k->jail->network ? 0 : CLONE_NEWNET) | (into ? CLONE_INTO_CGROUP : 0),
+		.exit_signal = SIGCHLD,
+		.cgroup = into ? (uint64_t)k->cg.v2 : 0,
+	};
+
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
+		 char *const *env)
+{
+	auto_strv char **words = translate_words(k->spec, argv), **lines = translate_env(k, env);
+	struct jail_plan plan = {
+		.k = k, .null = null, .child = child, .argv = words, .env = lines
+	};
+	pid_t pid;
+
+	if (!words || !lines) {
+		errno = ENOMEM;
+		return -1;
+	}
+	jailroot_renew(k);
+	plan.in_v2 = k->cg.v2 >= 0 && !k->cg.killed;
+	pid = clone_init(k, plan.in_v2);
+	/* Not all parents of a group let its children be started in it. */
+	if (pid < 0 && plan.in_v2) {
+		plan.in_v2 = false;
+		pid = clone_init(k, false);
+	}
+	if (pid == 0)
+		jailinit_main(&plan);
+	return pid;
+}
+
+static const char *const step_names[STEP_JAIL_N] = {
+	[STEP_JAIL_CGROUP] = "join the control groups",
+	[STEP_JAIL_NAME] = "name the box",
+	[STEP_JAIL_NETWORK] = "start the loopback interface",
+	[STEP_JAIL_ROOT] = "build the file tree of the box",
+	[STEP_JAIL_SCRIPT] = "start a process",
+	[STEP_JAIL_DROP] = "give up privileges",
+	[STEP_JAIL_KEEPER] = "follow the keeper",
+	[STEP_JAIL_SESSION] = "start a session",
+	[STEP_JAIL_RLIMITS] = "set resource limits",
+	[STEP_JAIL_DESCRIPTORS] = "arrange the descriptors",
+	[STEP_JAIL_IDS] = "take the uid of the box",
+	[STEP_JAIL_FOLDER] = "enter the work folder",
+	[STEP_JAIL_LANDLOCK] = "restrict writing (Landlock)",
+	[STEP_JAIL_FILTER] = "filter system calls (seccomp)",
+	[STEP_JAIL_EXEC] = "execute",
+};
+
+static void failed(struct keeper *k, const struct jail_note *n)
+{
+	if (n->step < 0 || n->step >= STEP_JAIL_N)
+		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the box said nonsense");
+	else if (n->step == STEP_JAIL_EXEC)
+		spawn_exec_failed(k, n->value);
+	/* What a kernel does not have, or this user may not: refused. The rest may pass. */
+	else if (n->value == EPERM || n->value == ENOSYS || n->value == EINVAL)
+		refuse(k, "cannot %s: %s", step_names[n->step], strerror(n->value));
+	else
+		verdict(k, BOX_INFRASTRUCTURE, "cannot %s: %s", step_names[n->step],
+			strerror(n->value));
+}
+
+static void take_note(struct keeper *k, const struct jail_note *n)
+{
+	if (n->kind == NOTE_FAILED) {
+		failed(k, n);
+	} else if (n->kind == NOTE_EXECUTED) {
+		k->exec_usec = n->usec;
+	} else if (n->kind == NOTE_ENDED) {
+		k->leader_ended = true;
+		k->leader_status = n->value;
+		k->jail->leftovers += n->leftovers;
+		/* Whatever else init has to end is not the script's time. */
+		if (!k->stop_usec)
+			k->stop_usec = n->usec;
+	}
+}
+
+void jail_seen(struct keeper *k)
+{
+	struct jail_note n;
+	ssize_t got;
+
+	if (k->in[IN_EXEC] < 0)
+		return;
+	while ((got = read(k->in[IN_EXEC], &n, sizeof(n))) == sizeof(n))
+		take_note(k, &n);
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	close(k->in[IN_EXEC]);
+	k->in[IN_EXEC] = -1;
+}
+
+void jail_reaped(struct keeper *k, int status)
+{
+	jail_seen(k);
+	if (k->leader_ended)
+		return;
+	k->leader_status = status;
+	/* Without an end of our making it died before there was a script. */
+	if (!k->exec_usec && !k->stop_usec)
+		verdict(k, BOX_INFRASTRUCTURE, "process 1 of the box died (wait status %#x)",
+			(unsigned)status);
+}
+
+static bool is_full(uint64_t free, uint64_t all)
+{
+	return all && free * 100 <= all * (100 - FULL_PERCENT);
+}
+
+void jail_judge_full(struct keeper *k)
+{
+	struct statfs s;
+	char limit[32];
+
+	if (!k->jail || k->jail->tree < 0 || fstatfs(k->jail->tree, &s) < 0)
+		return;
+	str_size_text(limit, sizeof(limit), k->jail->bytes);
+	if (is_full(s.f_bfree, s.f_blocks))
+		verdict(k, BOX_DISK, "%s failed with its disk limit of %s used up",
+			phase_name(k->phase), limit);
+	else if (is_full(s.f_ffree, s.f_files))
+		verdict(k, BOX_DISK,
+			"%s failed with %llu files, which is the most that a disk "
+			"limit of %s allows",
+			phase_name(k->phase), (unsigned long long)s.f_files, limit);
+}
+
+/* --- what the result says ------------------------------------------------------------------------ */
+
+static int add_names(json_t *to, const struct keeper *k)
+{
+	const struct jail *j = k->jail;
+	const struct {
+		bool there;
+		const char *name;
+	} m[] = {
+		{ k->cg.v2 >= 0, "cgroup2.kill" },
+		{ k->cg.memory >= 0,
+		  k->cg.memory == k->cg.v2 ? "cgroup2.memory" : "cgroup1.memory" },
+		{ k->cg.pids >= 0, k->cg.pids == k->cg.v2 ? "cgroup2.pids" : "cgroup1.pids" },
+		{ !j->root, "userns" },
+		{ true, "pidns" },
+		{ true, "mntns" },
+		{ true, "ipcns" },
+		{ true, "utsns" },
+		{ true, "cgroupns" },
+		{ !j->network, "netns" },
+		{ true, "private-root" },
+		{ true, "private-dev" },
+		{ true, "tmpfs" },
+		{ j->root, "slot-uid" },
+		{ true, "no-new-privs" },
+		{ true, "no-capabilities" },
+		{ true, "seccomp" },
+		{ true, "rlimits" },
+		{ true, "clean-env" },
+		{ true, "closed-fds" },
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(m) && r == 0; i++)
+		if (m[i].there)
+			r = json_array_append_new(to, json_string(m[i].name));
+	if (r == 0 && j->landlock) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "landlock:%d", j->landlock);
+		r = json_array_append_new(to, json_string(name));
+	}
+	return r;
+}
+
+static int add_gaps(json_t *to, const struct keeper *k)
+{
+	const struct jail *j = k->jail;
+	const struct {
+		bool there;
+		const char *what, *effect;
+	} g[] = {
+		{ j->network, "network", "the job can use the network, as the evaluator asks" },
+		{ !j->root, "slot-uid",
+		  "the job runs as the user of its worker, alone in a user namespace" },
+		{ k->cg.v2 < 0, "cgroup2.kill", "processes are ended by their namespace alone" },
+		{ k->cg.v2 < 0 && k->spec->limits.cpu_usec, "cpu.stat",
+		  "CPU time is limited per process and counted when processes end" },
+		{ !j->landlock, "landlock", "there is no second wall around what can be written" },
+		{ true, "device-cgroup",
+		  "devices are kept away by the private /dev and missing capabilities alone" },
+		{ true, "cpuset", "the job can use all processors" },
+		{ true, "file-locks",
+		  "two jobs at the same time can signal each other by locks on files both may "
+		  "read" },
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(g) && r == 0; i++)
+		if (g[i].there)
+			r = json_array_append_new(to, json_pack("{s:s, s:s}", "what", g[i].what,
+								"effect", g[i].effect));
+	return r;
+}
+
+json_t *jail_describe(const struct keeper *k)
+{
+	json_t *names = json_array(), *gaps = json_array();
+
+	if (!names || !gaps || add_names(names, k) < 0 || add_gaps(gaps, k) < 0) {
+		json_decref(names);
+		json_decref(gaps);
+		return NULL;
+	}
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s}", "level", "sandbox", "privilege",
+			 k->jail->root ? "root" : "userns-single", "mechanisms", names, "missing",
+			 gaps, "limits", limits_to_json(&k->spec->limits), "network",
+			 k->jail->network ? "host" : "none");
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Level `sandbox`: the walls around a job. A keeper makes a struct jail for a job that asks for the
+ * level and uses it in each phase; at level `none` k->jail is NULL.
+ *
+ *	jail.c		the keeper's side: what is promised, refusals, start, notes, end
+ *	jailroot.c	the file tree that a job sees
+ *	jailinit.c	process 1 of a phase, and what the script's process does before execve()
+ *	filter.c	system calls
+ *
+ * A phase has two processes of ours. Init is process 1 of new pid, mount, ipc, uts, cgroup and
+ * (unless the evaluator uses the host's) network namespaces; the script is its child. Whoever kills
+ * init kills all of the phase, and the kernel lets init be reaped only when its namespace is empty.
+ * Init tells the keeper by notes on the pipe that at level `none` is the exec pipe.
+ *
+ * As root a job gets a uid that no living job and no user has: UID_FIRST plus the keeper's process
+ * id. Other users' keepers enter a user namespace first, in which their own uid is the only one.
+ */
+#ifndef ZR_CMD_ZR_BOX_JAIL_H
+#define ZR_CMD_ZR_BOX_JAIL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "filter.h"
+#include "keeper.h"
+
+/* Where a job finds its things. */
+#define JAIL_BOX        "/box"
+#define JAIL_TMP        "/tmp"
+#define JAIL_OUTPUT     "/output"
+#define JAIL_RUN_OUTPUT "/run-output"
+#define JAIL_SUBMISSION "/submission"
+#define JAIL_EVALUATOR  "/evaluator"
+
+/* One mount of the tree: `from` and `to` relative to the box folder, or absolute. */
+struct jail_bind {
+	char *from, *to;
+	uint64_t attrs;  /* MOUNT_ATTR_* */
+	unsigned phases; /* 1 << phase; 0: the same in all, made once by the keeper */
+	bool follow;     /* a final symbolic link, which the operator made */
+};
+
+struct jail {
+	bool root;      /* we are root; else in a user namespace */
+	uid_t uid;      /* the script's, and its gid */
+	uid_t init_uid; /* */
+	bool network;   /* the host's */
+	int landlock;   /* ABI of the file rules, 0: none */
+	int tree;       /* folder of the job's own file system, with `output` in it */
+	bool mounted;   /* there is something to unmount */
+	uint64_t bytes; /* its size */
+	struct sock_fprog filter;
+	struct jail_bind *binds;
+	size_t n_binds;
+	unsigned leftovers; /* of all phases so far */
+};
+
+/* What init tells the keeper. */
+enum jail_note_kind {
+	NOTE_EXECUTED, /* the script's first instruction is next */
+	NOTE_FAILED,   /* value: errno, step: enum jail_step; init exits */
+	NOTE_ENDED,    /* value: as wait4() gives it; init exits */
+};
+struct jail_note {
+	int32_t kind, step, value;
+	uint32_t leftovers;
+	uint64_t usec; /* monotonic */
+};
+
+/* jail.c */
+/* Nothing at level `none`. What this host cannot keep is a verdict `setup`, and no error. */
+int jail_begin(struct keeper *k, struct err *e) must_check;
+/* Starts init: its pid, or -errno. The words and lines are the host's; they are translated. */
+pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
+		 char *const *env);
+/* IN_EXEC is readable. */
+void jail_seen(struct keeper *k);
+/* Init has ended: what it has said of the script counts more than how. */
+void jail_reaped(struct keeper *k, int status);
+/* The job failed: was its file system full? */
+void jail_judge_full(struct keeper *k);
+void jail_end(struct keeper *k);
+json_t *jail_describe(const struct keeper *k);
+
+/* jailroot.c */
+/* In the keeper, once: the job's file system and all mounts that do not depend on the phase. */
+int jailroot_stage(struct keeper *k, struct err *e) must_check;
+/* In init: the others, /proc, and the change of root. */
+int jailroot_enter(const struct keeper *k) must_check;
+/* In the keeper, before a phase: private folders of an earlier one go. */
+void jailroot_renew(struct keeper *k);
+void jailroot_done(struct keeper *k);
+
+/* jailinit.c */
+enum jail_step {
+	STEP_JAIL_CGROUP,
+	STEP_JAIL_NAME,
+	STEP_JAIL_NETWORK,
+	STEP_JAIL_ROOT,
+	STEP_JAIL_SCRIPT,
+	STEP_JAIL_DROP,
+	STEP_JAIL_KEEPER,
+	STEP_JAIL_SESSION,
+	STEP_JAIL_RLIMITS,
+	STEP_JAIL_DESCRIPTORS,
+	STEP_JAIL_IDS,
+	STEP_JAIL_FOLDER,
+	STEP_JAIL_LANDLOCK,
+	STEP_JAIL_FILTER,
+	STEP_JAIL_EXEC,
+	STEP_JAIL_N,
+};
+struct jail_plan {
+	const struct keeper *k;
+	bool in_v2;
+	int null;
+	const int *child; /* IN_N descriptors */
+	char *const *argv, *const *env;
+	bool failed; /* set by the script's process, which shares init's memory until execve() */
+};
+__attribute__((noreturn)) void jailinit_main(struct jail_plan *p);
+
+#endif

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The tree that a job sees. The keeper has a mount namespace of its own, and in it one tmpfs per job
+ * on <box>/jail, which is gone when the keeper is, however it ends:
+ *
+ *	root		what becomes /, read-only: mount points, links and a small /etc
+ *	dev		/dev
+ *	box, box-score	/box; the second in the phase `score`
+ *	output, score	/output; the first is /run-output, read-only, in the phase `score`
+ *	tmp-*, shm-*	/tmp and /dev/shm of each phase
+ *	void, voidfile	what is hidden is covered with these
+ *
+ * So one size and one number of files bound all that a job can write. Of the host's files come, as
+ * read-only mounts, /usr and what belongs to it, a few of /etc, the submission, the evaluator, and
+ * what its file lists. Init adds what depends on the phase in its own copy of the namespace.
+ *
+ * Paths here are relative to the box folder, which is the working directory.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "jail.h"
+
+#define TREE "jail"
+#define ROOT TREE "/root"
+
+enum {
+	BYTES_PER_FILE = 4096,
+	FILES_MIN = 4096,
+	FILES_MAX = 1 << 20,
+	FILES_OWN = 256, /* of the tree itself */
+};
+
+static const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+static const uint64_t shown = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+/* --- one mount ----------------------------------------------------------------------------------- */
+
+/* The attributes are there before the mount is. Async-signal-safe. */
+static int bind_now(const struct jail_bind *b)
+{
+	struct mount_attr a = { .attr_set = b->attrs, .propagation = MS_PRIVATE };
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE |
+			 (b->follow ? 0 : AT_SYMLINK_NOFOLLOW);
+	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, b->from, flags), r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &a, sizeof(a)) < 0 ||
+	    syscall(SYS_move_mount, fd, "", AT_FDCWD, b->to, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int bind_fixed(const char *from, const char *to, uint64_t attrs, struct err *e)
+{
+	struct jail_bind b = { .attrs = attrs, .follow = true };
+	int r;
+
+	/* Only read. */
+	memcpy(&b.from, &from, sizeof(from));
+	memcpy(&b.to, &to, sizeof(to));
+	r = bind_now(&b);
+	return r < 0 ? err_errno(e, r, "mount %s in the box", from) : 0;
+}
+
+/* Notes a mount for the phases of the mask; `to` is a path in the box. */
+static int add_bind(struct jail *j, const char *from, const char *to, uint64_t attrs,
+		    unsigned phases, struct err *e)
+{
+	struct jail_bind *v = reallocarray(j->binds, j->n_binds + 1, sizeof(*v));
+
+	if (!v)
+		return err_nomem(e);
+	j->binds = v;
+	v += j->n_binds;
+	/* A link of the operator's is followed; in the job's own tree there may be none. */
+	*v = (struct jail_bind){ .attrs = attrs, .phases = phases, .follow = from[0] == '/' };
+	v->from = strdup(from);
+	if (!v->from || str_fmt(&v->to, ROOT "%s", to) < 0) {
+		free(v->from);
+		return err_nomem(e);
+	}
+	j->n_binds++;
+	return 0;
+}
+
+/* --- the skeleton -------------------------------------------------------------------------------- */
+
+static int make_dir(const struct jail *j, const char *name, struct err *e)
+{
+	if (mkdirat(j->tree, name, 0755) < 0 && errno != EEXIST)
+		return err_sys(e, "make %s of the box", name);
+	return 0;
+}
+
+/* The job's own. */
+static int make_private(const struct jail *j, const char *name, struct err *e)
+{
+	int r = make_dir(j, name, e);
+
+	if (r == 0 && fchmodat(j->tree, name, 0700, 0) < 0)
+		r = err_sys(e, "change the mode of %s", name);
+	if (r == 0 && j->root && fchownat(j->tree, name, j->uid, j->uid, AT_SYMLINK_NOFOLLOW) < 0)
+		r = err_sys(e, "change the owner of %s", name);
+	return r;
+}
+
+static int make_file(const struct jail *j, const char *name, const char *text, mode_t mode,
+		     struct err *e)
+{
+	auto_close int fd = openat(j->tree, name, O_WRONLY | O_CREAT | O_CLOEXEC, mode);
+
+	if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0)
+		return err_sys(e, "make %s of the box", name);
+	return 0;
+}
+
+/* All folders of a path below root, and its last part as what `from` is. */
+static int make_target(const struct jail *j, const char *from, const char *to, struct err *e)
+{
+	auto_free char *path = NULL;
+	struct stat st;
+	int r = 0;
+
+	if (stat(from, &st) < 0)
+		return err_set(e, errno, ERR_INPUT, "%s cannot be shown in the box: %s",
+			       STR_ESC(from), strerror(errno));
+	if (str_fmt(&path, "root%s", to) < 0)
+		return err_nomem(e);
+	for (char *p = strchr(path + strlen("root/"), '/'); p && r == 0; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		r = make_dir(j, path, e);
+		*p = '/';
+	}
+	if (r < 0)
+		return r;
+	return S_ISDIR(st.st_mode) ? make_dir(j, path, e) : make_file(j, path, "", 0444, e);
+}
+
+static int make_etc(const struct jail *j, struct err *e)
+{
+	char users[256], groups[128];
+	int r = make_dir(j, "root/etc", e);
+
+	snprintf(users, sizeof(users),
+		 "root:x:0:0:root:/:/usr/sbin/nologin\nbox:x:%u:%u::" JAIL_BOX ":/bin/sh\n"
+		 "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+		 j->uid, j->uid);
+	snprintf(groups, sizeof(groups), "root:x:0:\nbox:x:%u:\nnogroup:x:65534:\n", j->uid);
+	if (r == 0)
+		r = make_file(j, "root/etc/passwd", users, 0444, e);
+	if (r == 0)
+		r = make_file(j, "root/etc/group", groups, 0444, e);
+	if (r == 0)
+		r = make_file(j, "root/etc/nsswitch.conf",
+			      "passwd: files\ngroup: files\nhosts: files dns\n", 0444, e);
+	if (r == 0 && !j->network)
+		r = make_file(j, "root/etc/hosts", "127.0.0.1 localhost box\n::1 localhost box\n",
+			      0444, e);
+	return r;
+}
+
+/* A link of the host's root, such as /bin -> usr/bin, or the folder. */
+static int make_top(const struct jail *j, const char *name, struct err *e)
+{
+	char path[16], to[20], link[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/%s", name);
+	snprintf(to, sizeof(to), "root/%s", name);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n > 0) {
+		link[n] = '\0';
+		return symlinkat(link, j->tree, to) < 0 ? err_sys(e, "make /%s of the box", name)
+							: 0;
+	}
+	return errno == EINVAL ? make_dir(j, to, e) : 0;
+}
+
+static const char *const tops[] = { "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
+static const char *const nodes[] = { "null", "zero", "full", "random", "urandom" };
+
+static int make_nodes(const struct jail *j, struct err *e)
+{
+	static const char *const links[][2] = { { "/proc/self/fd", "dev/fd" },
+						{ "/proc/self/fd/0", "dev/stdin" },
+						{ "/proc/self/fd/1", "dev/stdout" },
+						{ "/proc/self/fd/2", "dev/stderr" } };
+	static const unsigned minors[] = { 3, 5, 7, 8, 9 };
+	char name[24];
+
+	for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
+		mode_t type = j->root ? S_IFCHR : S_IFREG;
+
+		snprintf(name, sizeof(name), "dev/%s", nodes[i]);
+		/* In a user namespace these become mounts of the host's nodes. */
+		if (mknodat(j->tree, name, type | 0666, j->root ? makedev(1, minors[i]) : 0) < 0 ||
+		    fchmodat(j->tree, name, 0666, 0) < 0)
+			return err_sys(e, "make /dev/%s of the box", nodes[i]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(links); i++)
+		if (symlinkat(links[i][0], j->tree, links[i][1]) < 0)
+			return err_sys(e, "make /%s of the box", links[i][1]);
+	return 0;
+}
+
+static int make_skeleton(const struct keeper *k, struct err *e)
+{
+	static const char *const dirs[] = { "root",
+					    "root/usr",
+					    "root/proc",
+					    "root/dev",
+					    "root/sys",
+					    "root/sys/devices",
+					    "root/sys/devices/system",
+					    "root" JAIL_BOX,
+					    "root" JAIL_TMP,
+					    "root" JAIL_OUTPUT,
+					    "root" JAIL_SUBMISSION,
+					    "root" JAIL_EVALUATOR,
+					    "dev",
+					    "dev/shm",
+					    "void" };
+	const struct jail *j = k->jail;
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs) && r == 0; i++)
+		r = make_dir(j, dirs[i], e);
+	for (size_t i = 0; i < ARRAY_LEN(tops) && r == 0; i++)
+		r = make_top(j, tops[i], e);
+	if (r == 0)
+		r = make_file(j, "voidfile", "", 0, e);
+	if (r == 0 && fchmodat(j->tree, "void", 0, 0) < 0)
+		r = err_sys(e, "change the mode of an empty folder");
+	if (r == 0)
+		r = make_etc(j, e);
+	if (r == 0)
+		r = make_nodes(j, e);
+	if (r == 0)
+		r = make_private(j, "box", e);
+	if (r == 0)
+		r = make_private(j, "output", e);
+	if (r < 0 || !k->spec->argv[PHASE_SCORE])
+		return r;
+	r = make_dir(j, "root" JAIL_RUN_OUTPUT, e);
+	if (r == 0)
+		r = make_private(j, "box-score", e);
+	return r < 0 ? r : make_private(j, "score", e);
+}
+
+/* --- what is shown ------------------------------------------------------------------------------- */
+
+/* A path of the host at the same place. */
+static int show(struct jail *j, const char *path, unsigned phases, struct err *e)
+{
+	int r = make_target(j, path, path, e);
+
+	return r < 0 ? r : add_bind(j, path, path, shown, phases, e);
+}
+
+/* The same, but without an error where the host does not have it. */
+static int show_if_there(struct jail *j, const char *path, struct err *e)
+{
+	return access(path, F_OK) < 0 ? 0 : show(j, path, 0, e);
+}
+
+static int show_system(struct jail *j, struct err *e)
+{
+	static const char *const files[] = { "/etc/ld.so.cache", "/etc/alternatives" };
+	static const char *const net[] = { "/etc/resolv.conf", "/etc/hosts", "/etc/services",
+					   "/etc/protocols", "/etc/ssl/certs" };
+	int r = add_bind(j, "/usr", "/usr", shown, 0, e);
+	struct stat st;
+	char path[16];
+
+	for (size_t i = 0; i < ARRAY_LEN(tops) && r == 0; i++) {
+		snprintf(path, sizeof(path), "/%s", tops[i]);
+		if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+			r = add_bind(j, path, path, shown, 0, e);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(files) && r == 0; i++)
+		r = show_if_there(j, files[i], e);
+	for (size_t i = 0; j->network && i < ARRAY_LEN(net) && r == 0; i++)
+		r = show_if_there(j, net[i], e);
+	if (r == 0)
+		r = add_bind(j, "/sys/devices/system", "/sys/devices/system",
+			     shown | MOUNT_ATTR_NOEXEC, 0, e);
+	return r;
+}
+
+static int show_devices(struct jail *j, struct err *e)
+{
+	const uint64_t attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+	char path[24];
+	int r = add_bind(j, TREE "/dev", "/dev", attrs | MOUNT_ATTR_RDONLY, 0, e);
+
+	for (size_t i = 0; !j->root && i < ARRAY_LEN(nodes) && r == 0; i++) {
+		snprintf(path, sizeof(path), "/dev/%s", nodes[i]);
+		r = add_bind(j, path, path, attrs, 0, e);
+	}
+	return r;
+}
+
+static bool is_shown(const struct keeper *k, const char *path)
+{
+	char top[16];
+
+	if (sandbox_path_in(path, "/usr"))
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(tops); i++) {
+		snprintf(top, sizeof(top), "/%s", tops[i]);
+		if (sandbox_path_in(path, top))
+			return true;
+	}
+	for (char **p = k->spec->sandbox.mounts; p && *p; p++)
+		if (sandbox_path_in(path, *p))
+			return true;
+	return false;
+}
+
+/* Puts nothing over a path in the box. */
+static int hide(struct jail *j, const char *path, bool dir, unsigned phases, struct err *e)
+{
+	return add_bind(j, dir ? TREE "/void" : TREE "/voidfile", path, shown | MOUNT_ATTR_NOEXEC,
+			phases, e);
+}
+
+/* The last `n` components of a path are cut off. */
+static char *above(const char *path, unsigned n)
+{
+	char *p = strdup(path);
+
+	for (; p && n; n--) {
+		char *slash = strrchr(p, '/');
+
+		if (!slash || slash == p) {
+			free(p);
+			return NULL;
+		}
+		*slash = '\0';
+	}
+	return p;
+}
+
+/* What is zr's own may lie in what is shown, /usr/lib/zr/bin for one: the evaluators, with their
+ * reference data, and the state folder. */
+static int hide_ours(const struct keeper *k, struct err *e)
+{
+	const struct box_spec *s = k->spec;
+	auto_free char *state = above(k->path, 3), *bin = above(s->evaluator_dir, !s->sandbox.bare);
+	const char *const paths[] = { state, bin, s->sealed_dir };
+	struct stat st;
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(paths) && r == 0; i++)
+		if (paths[i] && is_shown(k, paths[i]) && stat(paths[i], &st) == 0)
+			r = hide(k->jail, paths[i], true, 0, e);
+	return r;
+}
+
+static int show_evaluator(const struct keeper *k, struct err *e)
+{
+	const struct box_spec *s = k->spec;
+	const char *program = s->argv[PHASE_RUN][0];
+	auto_free char *to = NULL;
+	int r;
+
+	if (!s->sandbox.bare)
+		return add_bind(k->jail, s->evaluator_dir, JAIL_EVALUATOR, shown, 0, e);
+	if (str_fmt(&to, JAIL_EVALUATOR "%s", strrchr(program, '/')) < 0)
+		return err_nomem(e);
+	r = make_target(k->jail, program, to, e);
+	return r < 0 ? r : add_bind(k->jail, program, to, shown, 0, e);
+}
+
+/* Reference data is there in phases that execute nothing of the submission, and in no other. */
+static int show_reference(const struct keeper *k, const char *path, struct err *e)
+{
+	const unsigned all = (1u << PHASE_N) - 1;
+	unsigned sees = 1u << PHASE_SCORE | (k->spec->sandbox.data ? 1u << PHASE_RUN : 0);
+	bool relative = path[0] != '/';
+	auto_free char *from = NULL, *to = NULL;
+	struct stat st;
+
+	if (str_fmt(&from, "%s%s%s", relative ? k->spec->evaluator_dir : "", relative ? "/" : "",
+		    path) < 0 ||
+	    str_fmt(&to, "%s%s", relative ? JAIL_EVALUATOR "/" : "", path) < 0)
+		return err_nomem(e);
+	if (stat(from, &st) < 0)
+		return err_set(e, errno, ERR_INPUT, "the reference data %s: %s", STR_ESC(from),
+			       strerror(errno));
+	if (relative || is_shown(k, path))
+		return hide(k->jail, to, S_ISDIR(st.st_mode), all & ~sees, e);
+	return show(k->jail, path, sees, e);
+}
+
+static int show_lists(const struct keeper *k, struct err *e)
+{
+	const struct sandbox *s = &k->spec->sandbox;
+	int r = 0;
+
+	for (char **p = s->mounts; p && *p && r == 0; p++)
+		r = show(k->jail, *p, 0, e);
+	if (r == 0)
+		r = hide_ours(k, e);
+	if (r == 0)
+		r = show_evaluator(k, e);
+	for (char **p = s->reference; p && *p && r == 0; p++)
+		r = show_reference(k, *p, e);
+	return r;
+}
+
+/* --- what depends on the phase ------------------------------------------------------------------- */
+
+static int plan_phase(const struct keeper *k, enum phase p, struct err *e)
+{
+	struct jail *j = k->jail;
+	bool score = p == PHASE_SCORE;
+	unsigned in = 1u << p;
+	char tmp[32], shm[32], from[48];
+	int r;
+
+	snprintf(tmp, sizeof(tmp), "tmp-%s", phase_name(p));
+	snprintf(shm, sizeof(shm), "shm-%s", phase_name(p));
+	r = make_private(j, tmp, e);
+	if (r == 0)
+		r = make_private(j, shm, e);
+	snprintf(from, sizeof(from), TREE "/%s", tmp);
+	if (r == 0)
+		r = add_bind(j, from, JAIL_TMP, plain, in, e);
+	snprintf(from, sizeof(from), TREE "/%s", shm);
+	if (r == 0)
+		r = add_bind(j, from, "/dev/shm", plain, in, e);
+	if (r == 0)
+		r = add_bind(j, score ? TREE "/box-score" : TREE "/box", JAIL_BOX, plain, in, e);
+	if (r == 0)
+		r = add_bind(j, score ? TREE "/score" : TREE "/output", JAIL_OUTPUT, plain, in, e);
+	/* In `score` nothing of the submission can be executed where it lies. */
+	if (r == 0)
+		r = add_bind(j, k->spec->submission, JAIL_SUBMISSION,
+			     shown | (score ? MOUNT_ATTR_NOEXEC : 0), in, e);
+	if (r == 0 && score)
+		r = add_bind(j, TREE "/output", JAIL_RUN_OUTPUT, shown | MOUNT_ATTR_NOEXEC, in, e);
+	return r;
+}
+
+static int mount_tree(struct keeper *k, struct err *e)
+{
+	struct jail *j = k->jail;
+	uint64_t files = j->bytes / BYTES_PER_FILE;
+	char options[96];
+
+	files = files < FILES_MIN ? FILES_MIN : files > FILES_MAX ? FILES_MAX : files;
+	snprintf(options, sizeof(options), "mode=0755,size=%llu,nr_inodes=%llu",
+		 (unsigned long long)j->bytes, (unsigned long long)files + FILES_OWN);
+	if (mkdir(TREE, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "make folder " TREE);
+	if (mount("zr-box", TREE, "tmpfs", MS_NOSUID, options) < 0)
+		return err_sys(e, "make the file system of the box");
+	j->mounted = true;
+	return fd_open_dir(AT_FDCWD, TREE, &j->tree, e);
+}
+
+int jailroot_stage(struct keeper *k, struct err *e)
+{
+	struct jail *j = k->jail;
+	int r = mount_tree(k, e);
+
+	if (r == 0)
+		r = make_skeleton(k, e);
+	if (r == 0)
+		r = show_system(j, e);
+	if (r == 0)
+		r = show_devices(j, e);
+	if (r == 0)
+		r = show_lists(k, e);
+	for (enum phase p = 0; p < PHASE_N && r == 0; p++)
+		if (k->spec->argv[p])
+			r = plan_phase(k, p, e);
+	/* The mount points are all there: from here on the root is read-only. */
+	if (r == 0)
+		r = bind_fixed(ROOT, ROOT, shown, e);
+	for (size_t i = 0; i < j->n_binds && r == 0; i++) {
+		struct jail_bind *b = &j->binds[i];
+
+		if (b->phases)
+			continue;
+		r = bind_now(b);
+		if (r < 0)
+			r = err_errno(e, r, "show %s in the box", STR_ESC(b->from));
+	}
+	return r;
+}
+
+int jailroot_enter(const struct keeper *k)
+{
+	const struct jail *j = k->jail;
+	int r = 0;
+
+	for (size_t i = 0; i < j->n_binds && r == 0; i++)
+		if (j->binds[i].phases & 1u << k->phase)
+			r = bind_now(&j->binds[i]);
+	if (r < 0)
+		return r;
+	/* Read-only as a whole: /proc/sys and the like are writable for nobody. */
+	if (mount("proc", ROOT "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		  NULL) < 0)
+		return -errno;
+	if (chdir(ROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return -errno;
+	return 0;
+}
+
+void jailroot_renew(struct keeper *k)
+{
+	char name[32];
+
+	for (enum phase p = 0; p < k->phase; p++) {
+		if (!k->spec->argv[p])
+			continue;
+		snprintf(name, sizeof(name), "tmp-%s", phase_name(p));
+		(void)!fd_rmtree(k->jail->tree, name, NULL);
+		snprintf(name, sizeof(name), "shm-%s", phase_name(p));
+		(void)!fd_rmtree(k->jail->tree, name, NULL);
+	}
+}
+
+void jailroot_done(struct keeper *k)
+{
+	struct jail *j = k->jail;
+
+	for (size_t i = 0; i < j->n_binds; i++) {
+		free(j->binds[i].from);
+		free(j->binds[i].to);
+	}
+	free(j->binds);
+	if (j->tree >= 0)
+		close(j->tree);
+	if (j->mounted)
+		(void)umount2(TREE, MNT_DETACH);
+}

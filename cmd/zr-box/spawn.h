@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What every process that becomes a script does between clone and execve(). Async-signal-safe. */
+#ifndef ZR_CMD_ZR_BOX_SPAWN_H
+#define ZR_CMD_ZR_BOX_SPAWN_H
+
+#include "keeper.h"
+
+enum {
+	FD_PROGRESS = 3,
+	FD_ERROR = 4, /* close-on-exec: where a failure is told */
+};
+
+int spawn_rlimits(const struct keeper *k);
+/* 0 null, 1, 2 and FD_PROGRESS the job's, FD_ERROR, and no others. */
+int spawn_descriptors(const int from[IN_N], int null);
+void spawn_default_signals(void);
+/* Says whom the kernel kills first; not an error where that is refused. `path`: the oom_score_adj of a
+ * process, which for a user other than root belongs to root until the process is dumpable. */
+void spawn_prefer_to_die(const char *path);
+
+/* In the keeper: execve() said `error`. */
+void spawn_exec_failed(struct keeper *k, int error);
+
+#endif

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+"""zr-box at isolation level `sandbox`: how jobs end, what they see, what they are refused."""
+import json
+import os
+import signal
+import shutil
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from lib import boxes
+from lib.boxes import Box, alive
+
+GROUPS = boxes.groups()
+LIMITS = {"memory_bytes": 256 << 20, "pids": 64, "disk_bytes": 32 << 20}
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+              pytest.mark.skipif(not {"v1_memory", "v2_memory"} & set(GROUPS), reason="no memory controller")]
+
+
+class Jailed(Box):
+    """A box whose jobs ask for the sandbox; its folders can be read by every user, as a cache can."""
+
+    def __init__(self, base, groups_=None):
+        super().__init__(base, GROUPS if groups_ is None else groups_)
+        for d in (self.base, self.evaluator, self.submission):
+            os.chmod(d, 0o755)
+
+    def write_spec(self, run, limits=None, isolation=None, **more):
+        super().write_spec(run, limits={**LIMITS, **(limits or {})}, isolation={"level": "sandbox", **(isolation or {})}, **more)
+
+
+@pytest.fixture
+def box(tmp_path):
+    b = Jailed(tmp_path)
+    yield b
+    b.stop()
+    assert not b.cgroup_dirs()
+
+
+@pytest.fixture
+def elsewhere():
+    """A folder of the host outside /tmp, which is a folder of the box's own."""
+    d = tempfile.mkdtemp(prefix="zr-test-", dir="/var/tmp")
+    os.chmod(d, 0o755)
+    yield d
+    shutil.rmtree(d)
+
+
+def mounts():
+    with open("/proc/self/mountinfo") as f:
+        return f.read()
+
+
+def lines(box, name="out.log"):
+    return box.read(name).decode().splitlines()
+
+
+# --- how it ends ---
+
+def test_ok(box):
+    before = mounts()
+    r = box.run('echo out; echo err >&2; echo "$#:$1:$0" >$ZR_OUTPUT/args; mkdir $ZR_OUTPUT/d; echo \'{"a":1.5}\' >$ZR_OUTPUT/scores.json')
+    assert (r["reason"], r["exit_code"], r["scores"]) == ("ok", 0, {"a": 1.5})
+    assert lines(box) == ["out"] and lines(box, "err.log") == ["err"]
+    i = r["isolation"]
+    assert (i["level"], i["privilege"], i["network"]) == ("sandbox", "root", "none")
+    assert {"pidns", "mntns", "netns", "seccomp", "slot-uid", "private-root"} <= set(i["mechanisms"])
+    assert i["end"] == {**i["end"], "method": "cgroup2.kill+pidns", "leftovers": 0}
+    tar = subprocess.run(["tar", "--zstd", "-xOf", box.sealed + "/result.tar.zst", "args"], capture_output=True, check=True)
+    assert tar.stdout.decode() == f"1:/submission:/evaluator/run-{box.id[-6:]}\n"
+    assert mounts() == before and not os.path.exists(box.dir + "/jail")
+
+
+@pytest.mark.parametrize("status", [1, 126, 127, 137, 255])
+def test_exit_status(box, status):
+    r = box.run(f"exit {status}")
+    assert (r["reason"], r["exit_code"], r["signal"]) == ("exit", status, None)
+
+
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "TERM", "ABRT"])
+def test_signal(box, name):
+    r = box.run(f"kill -{name} $$; sleep 5")
+    assert (r["reason"], r["exit_code"], r["signal"]) == ("signal", None, int(getattr(signal, "SIG" + name)))
+
+
+def test_setup_failures(box):
+    r = box.run("#!/no/such/interpreter\n")
+    assert r["reason"] == "setup" and "its interpreter '/no/such/interpreter': No such file" in r["detail"]
+    r = Jailed(box.base).run("/no/such/file")
+    assert (r["reason"], r["detail"]) == ("setup", "run: cannot execute /no/such/file: No such file or directory")
+    other = Jailed(box.base)
+    r = other.run(other.script("echo hi", mode=0o644))
+    assert r["reason"] == "setup" and r["detail"].endswith("Permission denied") and r["started_at"] is None
+
+
+def test_phases(box):
+    r = box.run(prepare="echo p >made; echo t >$TMPDIR/t; echo s >/dev/shm/s; echo $ZR_PHASE",
+                run="cat made; ls $TMPDIR /dev/shm; echo $ZR_PHASE >$ZR_OUTPUT/r; echo '{\"forged\":1}' >$ZR_OUTPUT/scores.json",
+                score="ls; cat $ZR_RUN_OUTPUT/r; echo x 2>/dev/null >>$ZR_RUN_OUTPUT/r || echo read-only; echo '{\"s\":1}' >$ZR_OUTPUT/scores.json")
+    assert (r["reason"], r["phase"], r["scores"]) == ("ok", "score", {"s": 1})
+    assert lines(box) == ["prepare", "p", "/dev/shm:", "", "/tmp:", "run", "read-only"]
+    names = subprocess.run(["tar", "--zstd", "-tf", box.sealed + "/result.tar.zst"], capture_output=True, text=True, check=True).stdout.split()
+    assert {"scores.json", "run/r", "run/scores.json", ".zr/out.log"} <= set(names)
+
+
+def test_keeper_killed(box):
+    box.start("sleep 1000 & exec sleep 1001")
+    deadline = time.monotonic() + 10
+    while not [j for j in box.journal() if j["t"] == "started"] and time.monotonic() < deadline:
+        time.sleep(0.005)
+    group = os.path.join(GROUPS["v2"], "zr-" + box.id, "cgroup.procs")
+    pids = [int(p) for p in open(group).read().split()]
+    assert len(pids) >= 2
+    box.process.kill()
+    box.process.wait()
+    while any(alive(p) for p in pids) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not any(alive(p) for p in pids)
+    for d in box.cgroup_dirs():
+        os.rmdir(d)
+
+
+# --- what it sees ---
+
+def test_environment(box):
+    r = box.run("env -0", env={"AMQP_URL": "canary", "PATH": "/evil"})
+    assert r["reason"] == "ok"
+    seen = dict(line.split("=", 1) for line in box.read("out.log").decode().split("\0") if line)
+    for made_by_bash in ("PWD", "SHLVL", "_", "OLDPWD"):
+        seen.pop(made_by_bash, None)
+    assert seen == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/box", "TMPDIR": "/tmp", "ZR_SUBMISSION": "/submission",
+        "ZR_OUTPUT": "/output", "ZR_PROGRESS_FD": "3", "ZR_EVALUATION_ID": "42", "ZR_ATTEMPT": "1", "ZR_ATTEMPT_ID": box.id,
+        "ZR_EVALUATOR": "/evaluator", "ZR_PHASE": "run"}
+
+
+def test_root_is_an_allow_list(box):
+    r = box.run("ls -A /; ls /dev /etc; ls -d /tmp/* /home /root /var /work /opt 2>/dev/null; touch /x /etc/x /usr/x /evaluator/x /submission/x; id -u; hostname; pwd")
+    assert r["reason"] == "ok"
+    out = lines(box)
+    root = [n for n in out[:out.index("/dev:")] if n not in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")]
+    assert root == ["box", "dev", "etc", "evaluator", "output", "proc", "submission", "sys", "tmp", "usr"]
+    assert set(out[out.index("/dev:") + 1:out.index("")]) >= {"null"}
+    dev = out[out.index("/dev:") + 1:out.index("/etc:") - 1]
+    assert dev == ["fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"]
+    assert set(out[out.index("/etc:") + 1:-3]) <= {"alternatives", "group", "hosts", "ld.so.cache", "nsswitch.conf", "passwd"}
+    assert int(out[-3]) > 0x70000000 and out[-2:] == ["box", "/box"]
+    assert box.read("err.log").count(b"Read-only file system") == 5
+
+
+def test_mounts(box, elsewhere):
+    with open(elsewhere + "/a", "w") as f:
+        f.write("shown\n")
+    r = box.run(f"cat {elsewhere}/a; ls -A /var /var/tmp; echo x >{elsewhere}/a", isolation={"mounts": [elsewhere]})
+    assert r["reason"] == "exit" and b"Read-only" in box.read("err.log")
+    assert lines(box) == ["shown", "/var:", "tmp", "", "/var/tmp:", os.path.basename(elsewhere)]
+    r = Jailed(box.base).run("exit 0", isolation={"mounts": ["/no/such"]})
+    assert (r["reason"], r["detail"]) == ("setup", "/no/such cannot be shown in the box: No such file or directory")
+
+
+def test_reference_is_for_score_alone(box, elsewhere):
+    os.mkdir(box.evaluator + "/labels")
+    for path in (box.evaluator + "/labels/all", box.evaluator + "/key", elsewhere + "/reference"):
+        with open(path, "w") as f:
+            f.write("canary\n")
+    paths = {"reference": ["labels", "key", elsewhere + "/reference"]}
+    look = f"cat $ZR_EVALUATOR/labels/all $ZR_EVALUATOR/key {elsewhere}/reference; ls $ZR_EVALUATOR/labels; echo; exit 0"
+    r = box.run(prepare=look, run=look, score=look, isolation=paths)
+    assert r["reason"] == "ok" and lines(box) == ["", "", "canary", "canary", "canary", "all", ""]
+    assert lines(box, "err.log").count("cat: /evaluator/key: Permission denied") == 2
+    # Also where the path can be reached by a mount that is there in all phases.
+    other = Jailed(box.base)
+    assert other.run(look, score="exit 0", isolation={**paths, "mounts": [elsewhere]})["reason"] == "ok" and lines(other) == [""]
+    other = Jailed(box.base)
+    assert other.run(look, isolation={**paths, "data": True})["reason"] == "ok" and lines(other)[:3] == ["canary"] * 3
+
+
+def test_bare_program(box):
+    with open(box.evaluator + "/other", "w") as f:
+        f.write("canary")
+    r = box.run("ls /evaluator; echo $0", isolation={"bare": True})
+    assert r["reason"] == "ok" and lines(box) == [f"run-{box.id[-6:]}", f"/evaluator/run-{box.id[-6:]}"]
+
+
+# --- limits ---
+
+def test_memory(box):
+    r = box.run('/usr/bin/python3 -c "x=bytearray(300<<20)"; exit 0', limits={"memory_bytes": 64 << 20})
+    assert r["reason"] == "memory" and r["usage"]["memory_peak_bytes"] <= 64 << 20
+
+
+def test_pids(box):
+    r = box.run("for i in $(seq 40); do sleep 30 & done; wait", limits={"pids": 20})
+    assert r["reason"] == "pids" and r["detail"] == "run needs more than 20 processes"
+
+
+@pytest.mark.parametrize("where", ["$HOME", "$TMPDIR", "$ZR_OUTPUT", "/dev/shm"])
+def test_disk(box, where):
+    r = box.run(f"for i in $(seq 40); do head -c 1000000 /dev/zero >{where}/$i || exit 9; done")
+    assert (r["reason"], r["exit_code"]) == ("disk", 9) and "disk limit of 32.0 MiB used up" in r["detail"]
+
+
+def test_number_of_files(box):
+    r = box.run("/usr/bin/python3 -c 'for i in range(20000): open(str(i), \"w\")'")
+    assert r["reason"] == "disk" and "files, which is the most" in r["detail"]
+
+
+@pytest.mark.parametrize("script", [
+    "sleep 60",
+    "trap '' TERM; while :; do sleep 0.1; done",
+    "trap '' TERM INT HUP; (trap '' TERM; sleep 60) & kill -STOP $$; sleep 60",
+    "kill -STOP 0",
+], ids=["plain", "ignores", "stopped", "group-stopped"])
+def test_wall_limit(box, script):
+    t = time.monotonic()
+    r = box.run(script, limits={"wall_usec": 400000})
+    assert (r["reason"], r["detail"]) == ("wall-limit", "run took longer than 400ms")
+    assert 0.4 <= time.monotonic() - t < 0.4 + 0.3 + 1 and 400000 <= r["usage"]["wall_usec"] < 600000
+
+
+def test_wall_limit_says_goodbye(box):
+    r = box.run("trap 'echo bye; exit 0' TERM; sleep 30 & wait", limits={"wall_usec": 300000}, term_grace_usec=5000000)
+    assert (r["reason"], r["exit_code"]) == ("wall-limit", 0) and lines(box) == ["bye"]
+
+
+def test_cpu_limit(box):
+    r = box.run("(while :; do :; done) & while :; do :; done", limits={"cpu_usec": 1000000, "wall_usec": 15000000})
+    assert r["reason"] == "cpu-limit" and 1000000 <= r["usage"]["cpu_usec"] < 1300000
+
+
+def test_leftovers(box):
+    r = box.run("(setsid bash -c 'trap \"\" TERM HUP; echo $$ >pid; exec sleep 1000' </dev/null >/dev/null 2>&1 3>&- &); while ! [ -s pid ]; do sleep 0.01; done")
+    assert r["reason"] == "ok" and r["isolation"]["end"]["leftovers"] == 1
+
+
+def test_grandchild_holds_the_output(box):
+    t = time.monotonic()
+    r = box.run("sleep 1000 & echo said")
+    assert r["reason"] == "ok" and time.monotonic() - t < 2 and lines(box) == ["said"]
+
+
+# --- refusals ---
+
+@pytest.mark.parametrize("groups_,limits,say", [
+    ({}, {}, "there is no control group to limit memory with"),
+    ({k: v for k, v in GROUPS.items() if "pids" not in k}, {}, "there is no control group to limit the number of processes with"),
+])
+def test_refused_without_limits(tmp_path, groups_, limits, say):
+    r = Jailed(tmp_path, groups_).run("echo never", limits=limits)
+    assert r["reason"] == "setup" and r["detail"].startswith('isolation "sandbox" is not possible here: ') and say in r["detail"]
+    assert r["started_at"] is None and r["root_hash"] is None
+
+
+def test_refused_unlimited(box):
+    box.write_spec("echo never")
+    path = box.dir + "/spec.json"
+    spec = json.load(open(path))
+    del spec["limits"]["memory_bytes"]
+    json.dump(spec, open(path, "w"))
+    subprocess.run([boxes.KEEPER, box.dir], stdin=subprocess.DEVNULL, check=True, timeout=20)
+    assert box.result()["reason"] == "setup" and "must limit memory, pids and disk" in box.result()["detail"]
