@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/statfs.h>
@@ -25,6 +26,7 @@ enum {
 	UID_FIRST = 0x70000000,
 	LANDLOCK_ABI_MIN = 2, /* the first one that knows renames between folders */
 	FULL_PERCENT = 99,
+	ALONE_USEC = 50000,
 };
 
 /* --- what is promised, or refused ---------------------------------------------------------------- */
@@ -115,6 +117,34 @@ static int landlock_abi(void)
 	return abi >= LANDLOCK_ABI_MIN ? (int)abi : 0;
 }
 
+/*
+ * Jobs of one uid are no strangers to each other for the kernel, whatever namespaces they are in:
+ * one at a time. Whoever cancels does not wait for the other job to end.
+ */
+static int be_alone(struct keeper *k, struct err *e)
+{
+	auto_close int fd =
+		openat(k->dir, "../../sandbox.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_sys(e, "open spool/sandbox.lock");
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		struct pollfd p[POLL_CONTROL];
+		size_t n = control_poll(k, p);
+
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_sys(e, "lock spool/sandbox.lock");
+		(void)signals_poll(p, n, time_mono_usec() + ALONE_USEC);
+		control_events(k, p);
+		if (signals_take_stop())
+			verdict(k, BOX_INFRASTRUCTURE, "the keeper was told to end");
+		if (k->decided)
+			return 0;
+	}
+	k->jail->alone = take_fd(fd);
+	return 0;
+}
+
 int jail_begin(struct keeper *k, struct err *e)
 {
 	enum isolation level = k->spec->sandbox.level;
@@ -130,12 +160,15 @@ int jail_begin(struct keeper *k, struct err *e)
 	j = k->jail = calloc(1, sizeof(*j));
 	if (!j)
 		return err_nomem(e);
-	j->tree = -1;
+	j->tree = j->map = j->alone = -1;
 	j->network = k->spec->sandbox.network;
 	j->bytes = k->spec->limits.disk_bytes;
 	j->landlock = landlock_abi();
 	if (!check_limits(k) || !enter_namespaces(k))
 		return 0;
+	r = j->root ? 0 : be_alone(k, e);
+	if (r < 0 || k->decided)
+		return r;
 	r = filter_make(&j->filter, e);
 	if (r == 0)
 		r = jailroot_stage(k, e);
@@ -156,6 +189,8 @@ void jail_end(struct keeper *k)
 	k->tree = k->dir;
 	jailroot_done(k);
 	filter_done(&k->jail->filter);
+	if (k->jail->alone >= 0)
+		close(k->jail->alone);
 	free(k->jail);
 	k->jail = NULL;
 }
@@ -288,10 +323,19 @@ static const char *const step_names[STEP_JAIL_N] = {
 
 static void failed(struct keeper *k, const struct jail_note *n)
 {
+	const struct jail *j = k->jail;
+
 	if (n->step < 0 || n->step >= STEP_JAIL_N)
 		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the box said nonsense");
 	else if (n->step == STEP_JAIL_EXEC)
 		spawn_exec_failed(k, n->value);
+	else if (n->step == STEP_JAIL_ROOT && n->number && n->number <= j->n_binds)
+		refuse(k, "cannot show %s: %s%s", STR_ESC(j->binds[n->number - 1].from),
+		       strerror(n->value),
+		       j->binds[n->number - 1].attrs & MOUNT_ATTR_IDMAP
+			       ? "; others than its owner may not read it, and its file system "
+				 "cannot map owners"
+			       : "");
 	/* What a kernel does not have, or this user may not: refused. The rest may pass. */
 	else if (n->value == EPERM || n->value == ENOSYS || n->value == EINVAL)
 		refuse(k, "cannot %s: %s", step_names[n->step], strerror(n->value));
@@ -309,7 +353,7 @@ static void take_note(struct keeper *k, const struct jail_note *n)
 	} else if (n->kind == NOTE_ENDED) {
 		k->leader_ended = true;
 		k->leader_status = n->value;
-		k->jail->leftovers += n->leftovers;
+		k->jail->leftovers += n->number;
 		/* Whatever else init has to end is not the script's time. */
 		if (!k->stop_usec)
 			k->stop_usec = n->usec;

@@ -39,7 +39,7 @@
 /* One mount of the tree: `from` and `to` relative to the box folder, or absolute. */
 struct jail_bind {
 	char *from, *to;
-	uint64_t attrs;  /* MOUNT_ATTR_* */
+	uint64_t attrs;  /* MOUNT_ATTR_*; with IDMAP the owner of the submission becomes the job */
 	unsigned phases; /* 1 << phase; 0: the same in all, made once by the keeper */
 	bool follow;     /* a final symbolic link, which the operator made */
 };
@@ -51,6 +51,8 @@ struct jail {
 	bool network;   /* the host's */
 	int landlock;   /* ABI of the file rules, 0: none */
 	int tree;       /* folder of the job's own file system, with `output` in it */
+	int map;        /* user namespace of the owner of the submission, or -1 */
+	int alone;      /* lock that says: the only job of this user; or -1 */
 	bool mounted;   /* there is something to unmount */
 	uint64_t bytes; /* its size */
 	struct sock_fprog filter;
@@ -67,8 +69,8 @@ enum jail_note_kind {
 };
 struct jail_note {
 	int32_t kind, step, value;
-	uint32_t leftovers;
-	uint64_t usec; /* monotonic */
+	uint32_t number; /* NOTE_ENDED: leftovers; NOTE_FAILED at the tree: which mount, from 1 */
+	uint64_t usec;   /* monotonic */
 };
 
 /* jail.c */
@@ -89,11 +91,13 @@ json_t *jail_describe(const struct keeper *k);
 /* jailroot.c */
 /* In the keeper, once: the job's file system and all mounts that do not depend on the phase. */
 int jailroot_stage(struct keeper *k, struct err *e) must_check;
-/* In init: the others, /proc, and the change of root. */
-int jailroot_enter(const struct keeper *k) must_check;
+/* In init: the others, /proc, and the change of root. `which`: at what mount it failed, from 1. */
+int jailroot_enter(const struct keeper *k, unsigned *which) must_check;
 /* In the keeper, before a phase: private folders of an earlier one go. */
 void jailroot_renew(struct keeper *k);
 void jailroot_done(struct keeper *k);
+/* Would a job find this path of the host at the same place? */
+bool jailroot_shows(const struct keeper *k, const char *path);
 
 /* jailinit.c */
 enum jail_step {

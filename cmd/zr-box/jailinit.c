@@ -276,7 +276,7 @@ __attribute__((noreturn)) static void wait_for(pid_t script, int status)
 		;
 	/* Without a child of ours nobody else is there. */
 	if (pid == 0)
-		n.leftovers = count_others();
+		n.number = count_others();
 	tell(status, &n);
 	_exit(0);
 }
@@ -299,6 +299,7 @@ static pid_t start_script(struct jail_plan *p)
 
 static void build(struct jail_plan *p, int status)
 {
+	struct jail_note n = { .kind = NOTE_FAILED, .step = STEP_JAIL_ROOT };
 	const struct keeper *k = p->k;
 	int r = die_with_keeper(status);
 
@@ -319,9 +320,12 @@ static void build(struct jail_plan *p, int status)
 	r = k->jail->network ? 0 : loopback_up();
 	if (r < 0)
 		fail(status, STEP_JAIL_NETWORK, r);
-	r = jailroot_enter(k);
-	if (r < 0)
-		fail(status, STEP_JAIL_ROOT, r);
+	r = jailroot_enter(k, &n.number);
+	if (r == 0)
+		return;
+	n.value = -r;
+	tell(status, &n);
+	_exit(200 + STEP_JAIL_ROOT);
 }
 
 void jailinit_main(struct jail_plan *p)

@@ -18,13 +18,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -47,9 +50,13 @@ static const uint64_t shown = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR
 /* --- one mount ----------------------------------------------------------------------------------- */
 
 /* The attributes are there before the mount is. Async-signal-safe. */
-static int bind_now(const struct jail_bind *b)
+static int bind_now(const struct jail *j, const struct jail_bind *b)
 {
-	struct mount_attr a = { .attr_set = b->attrs, .propagation = MS_PRIVATE };
+	struct mount_attr a = {
+		.attr_set = b->attrs,
+		.propagation = MS_PRIVATE,
+		.userns_fd = b->attrs & MOUNT_ATTR_IDMAP ? (uint64_t)j->map : 0,
+	};
 	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE |
 			 (b->follow ? 0 : AT_SYMLINK_NOFOLLOW);
 	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, b->from, flags), r = 0;
@@ -61,18 +68,6 @@ static int bind_now(const struct jail_bind *b)
 		r = -errno;
 	close(fd);
 	return r;
-}
-
-static int bind_fixed(const char *from, const char *to, uint64_t attrs, struct err *e)
-{
-	struct jail_bind b = { .attrs = attrs, .follow = true };
-	int r;
-
-	/* Only read. */
-	memcpy(&b.from, &from, sizeof(from));
-	memcpy(&b.to, &to, sizeof(to));
-	r = bind_now(&b);
-	return r < 0 ? err_errno(e, r, "mount %s in the box", from) : 0;
 }
 
 /* Notes a mount for the phases of the mask; `to` is a path in the box. */
@@ -313,7 +308,7 @@ static int show_devices(struct jail *j, struct err *e)
 	return r;
 }
 
-static bool is_shown(const struct keeper *k, const char *path)
+bool jailroot_shows(const struct keeper *k, const char *path)
 {
 	char top[16];
 
@@ -365,7 +360,7 @@ static int hide_ours(const struct keeper *k, struct err *e)
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(paths) && r == 0; i++)
-		if (paths[i] && is_shown(k, paths[i]) && stat(paths[i], &st) == 0)
+		if (paths[i] && jailroot_shows(k, paths[i]) && stat(paths[i], &st) == 0)
 			r = hide(k->jail, paths[i], true, 0, e);
 	return r;
 }
@@ -401,7 +396,7 @@ static int show_reference(const struct keeper *k, const char *path, struct err *
 	if (stat(from, &st) < 0)
 		return err_set(e, errno, ERR_INPUT, "the reference data %s: %s", STR_ESC(from),
 			       strerror(errno));
-	if (relative || is_shown(k, path))
+	if (relative || jailroot_shows(k, path))
 		return hide(k->jail, to, S_ISDIR(st.st_mode), all & ~sees, e);
 	return show(k->jail, path, sees, e);
 }
@@ -424,7 +419,7 @@ static int show_lists(const struct keeper *k, struct err *e)
 
 /* --- what depends on the phase ------------------------------------------------------------------- */
 
-static int plan_phase(const struct keeper *k, enum phase p, struct err *e)
+static int plan_phase(const struct keeper *k, enum phase p, uint64_t idmap, struct err *e)
 {
 	struct jail *j = k->jail;
 	bool score = p == PHASE_SCORE;
@@ -450,10 +445,56 @@ static int plan_phase(const struct keeper *k, enum phase p, struct err *e)
 	/* In `score` nothing of the submission can be executed where it lies. */
 	if (r == 0)
 		r = add_bind(j, k->spec->submission, JAIL_SUBMISSION,
-			     shown | (score ? MOUNT_ATTR_NOEXEC : 0), in, e);
+			     shown | idmap | (score ? MOUNT_ATTR_NOEXEC : 0), in, e);
 	if (r == 0 && score)
 		r = add_bind(j, TREE "/output", JAIL_RUN_OUTPUT, shown | MOUNT_ATTR_NOEXEC, in, e);
 	return r;
+}
+
+/*
+ * A fetched submission is its owner's alone. For the job's uid it is mounted with that owner mapped,
+ * for which the kernel wants a user namespace; a process that only waits has one.
+ */
+static int make_map(struct jail *j, const struct stat *st, struct err *e)
+{
+	struct clone_args args = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
+	char path[48], text[48];
+	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	int r = pid < 0 ? -errno : 0;
+
+	while (pid == 0)
+		pause();
+	for (int i = 0; i < 2 && r == 0; i++) {
+		auto_close int fd = -1;
+
+		snprintf(path, sizeof(path), "/proc/%d/%s_map", (int)pid, i ? "gid" : "uid");
+		snprintf(text, sizeof(text), "%u %u 1", i ? st->st_gid : st->st_uid, j->uid);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		r = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
+	}
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+	if (r == 0 && (j->map = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		r = -errno;
+	if (pid > 0) {
+		(void)kill(pid, SIGKILL);
+		(void)waitpid(pid, NULL, 0);
+	}
+	return r < 0 ? err_errno(e, r, "map the owner of the submission") : 0;
+}
+
+/* IDMAP, if the job could not read it otherwise. */
+static int map_submission(const struct keeper *k, uint64_t *ret_attr, struct err *e)
+{
+	struct stat st;
+
+	*ret_attr = 0;
+	if (stat(k->spec->submission, &st) < 0)
+		return err_set(e, errno, ERR_INPUT, "the submission %s: %s",
+			       STR_ESC(k->spec->submission), strerror(errno));
+	if (!k->jail->root || (st.st_mode & 05) == 05)
+		return 0;
+	*ret_attr = MOUNT_ATTR_IDMAP;
+	return make_map(k->jail, &st, e);
 }
 
 static int mount_tree(struct keeper *k, struct err *e)
@@ -476,44 +517,49 @@ static int mount_tree(struct keeper *k, struct err *e)
 int jailroot_stage(struct keeper *k, struct err *e)
 {
 	struct jail *j = k->jail;
+	uint64_t idmap = 0;
 	int r = mount_tree(k, e);
 
 	if (r == 0)
 		r = make_skeleton(k, e);
+	/* When the mounts are made their points are all there, and the root is read-only first. */
+	if (r == 0)
+		r = add_bind(j, ROOT, "", shown, 0, e);
 	if (r == 0)
 		r = show_system(j, e);
 	if (r == 0)
 		r = show_devices(j, e);
 	if (r == 0)
 		r = show_lists(k, e);
+	if (r == 0)
+		r = map_submission(k, &idmap, e);
 	for (enum phase p = 0; p < PHASE_N && r == 0; p++)
 		if (k->spec->argv[p])
-			r = plan_phase(k, p, e);
-	/* The mount points are all there: from here on the root is read-only. */
-	if (r == 0)
-		r = bind_fixed(ROOT, ROOT, shown, e);
+			r = plan_phase(k, p, idmap, e);
 	for (size_t i = 0; i < j->n_binds && r == 0; i++) {
-		struct jail_bind *b = &j->binds[i];
+		const struct jail_bind *b = &j->binds[i];
 
 		if (b->phases)
 			continue;
-		r = bind_now(b);
+		r = bind_now(j, b);
 		if (r < 0)
 			r = err_errno(e, r, "show %s in the box", STR_ESC(b->from));
 	}
 	return r;
 }
 
-int jailroot_enter(const struct keeper *k)
+int jailroot_enter(const struct keeper *k, unsigned *which)
 {
 	const struct jail *j = k->jail;
-	int r = 0;
 
-	for (size_t i = 0; i < j->n_binds && r == 0; i++)
-		if (j->binds[i].phases & 1u << k->phase)
-			r = bind_now(&j->binds[i]);
-	if (r < 0)
-		return r;
+	for (size_t i = 0; i < j->n_binds; i++) {
+		int r = j->binds[i].phases & 1u << k->phase ? bind_now(j, &j->binds[i]) : 0;
+
+		*which = (unsigned)i + 1;
+		if (r < 0)
+			return r;
+	}
+	*which = 0;
 	/* Read-only as a whole: /proc/sys and the like are writable for nobody. */
 	if (mount("proc", ROOT "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
 		  NULL) < 0)
@@ -547,6 +593,8 @@ void jailroot_done(struct keeper *k)
 		free(j->binds[i].to);
 	}
 	free(j->binds);
+	if (j->map >= 0)
+		close(j->map);
 	if (j->tree >= 0)
 		close(j->tree);
 	if (j->mounted)

@@ -91,14 +91,17 @@ static void move_to_keepers(const struct keeper *k)
 
 static int build(struct keeper *k, struct err *e)
 {
+	struct limits l = k->spec->limits;
 	int r;
 
 	move_to_keepers(k);
+	/* Of the processes in a jail one is ours. */
+	l.pids += l.pids && k->spec->sandbox.level != ISOLATION_NONE;
 	r = control_enter(k, e);
 	if (r == 0)
 		r = make_folders(k, e);
 	if (r == 0)
-		r = cgroup_make(&k->spec->cgroup, k->spec->attempt_id, &k->spec->limits, &k->cg, e);
+		r = cgroup_make(&k->spec->cgroup, k->spec->attempt_id, &l, &k->cg, e);
 	if (r == 0)
 		r = jail_begin(k, e);
 	if (r < 0)

@@ -375,33 +375,38 @@ int spawn_leader(struct keeper *k, struct err *e)
 	return 0;
 }
 
-/* The interpreter that a script's first line names, if that is what is missing. */
-static bool bad_interpreter(const char *path, char *out, size_t size)
+/* The interpreter that a script's first line names, if that is what is missing, and why. */
+static const char *bad_interpreter(const struct keeper *k, const char *path, char *out, size_t size)
 {
 	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	char line[256] = "", *p = line + 2;
 	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
 
 	if (n < 2 || line[0] != '#' || line[1] != '!')
-		return false;
+		return NULL;
 	line[n] = '\0';
 	p += strspn(p, " \t");
 	p[strcspn(p, " \t\r\n")] = '\0';
-	if (access(p, X_OK) == 0)
-		return false;
 	snprintf(out, size, "%s", STR_ESC(p));
-	return true;
+	if (access(p, X_OK) < 0)
+		return strerror(errno);
+	if (k->jail && !jailroot_shows(k, p))
+		return "a sandbox does not show it; name its folder in 'mounts'";
+	return NULL;
 }
 
 void spawn_exec_failed(struct keeper *k, int error)
 {
 	const char *path = k->spec->argv[k->phase][0], *phase = phase_name(k->phase);
 	char interpreter[300];
+	const char *why = NULL;
 
 	if ((error == ENOENT || error == EACCES || error == ELOOP || error == ENOTDIR) &&
-	    access(path, X_OK) == 0 && bad_interpreter(path, interpreter, sizeof(interpreter)))
+	    access(path, X_OK) == 0)
+		why = bad_interpreter(k, path, interpreter, sizeof(interpreter));
+	if (why)
 		verdict(k, BOX_SETUP, "%s: cannot execute %s: its interpreter '%s': %s", phase,
-			path, interpreter, strerror(error));
+			path, interpreter, why);
 	else if (error == ENOEXEC)
 		verdict(k, BOX_SETUP,
 			"%s: cannot execute %s: it is neither a program nor does it start with #!",

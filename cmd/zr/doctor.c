@@ -149,6 +149,7 @@ static void check_cgroup(struct doctor *d)
 	else
 		doctor_line(d, HEALTH_OK, "cgroup", NULL, "%s, limits of memory and processes",
 			    h.v2_memory ? "version 2" : "version 1");
+	doctor_levels(d, &h);
 }
 
 static void check_evaluators(struct doctor *d)

@@ -7,6 +7,7 @@
 
 #include "base/attr.h"
 #include "base/settings.h"
+#include "exec/cgroup.h"
 
 enum health {
 	HEALTH_OK,
@@ -28,5 +29,8 @@ void doctor_line(struct doctor *d, enum health h, const char *check, const char 
 void doctor_broker(struct doctor *d);
 void doctor_database(struct doctor *d);
 void doctor_ssh(struct doctor *d);
+
+/* In doctor_box.c: what isolation this host can give to jobs. */
+void doctor_levels(struct doctor *d, const struct cgroup_host *groups);
 
 #endif

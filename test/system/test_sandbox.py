@@ -90,6 +90,10 @@ def test_setup_failures(box):
     assert r["reason"] == "setup" and "its interpreter '/no/such/interpreter': No such file" in r["detail"]
     r = Jailed(box.base).run("/no/such/file")
     assert (r["reason"], r["detail"]) == ("setup", "run: cannot execute /no/such/file: No such file or directory")
+    os.makedirs(box.base + "/opt")
+    os.symlink("/bin/sh", box.base + "/opt/sh")
+    r = Jailed(box.base).run(f"#!{box.base}/opt/sh\n")
+    assert r["reason"] == "setup" and "a sandbox does not show it; name its folder in 'mounts'" in r["detail"]
     other = Jailed(box.base)
     r = other.run(other.script("echo hi", mode=0o644))
     assert r["reason"] == "setup" and r["detail"].endswith("Permission denied") and r["started_at"] is None
@@ -182,6 +186,18 @@ def test_bare_program(box):
         f.write("canary")
     r = box.run("ls /evaluator; echo $0", isolation={"bare": True})
     assert r["reason"] == "ok" and lines(box) == [f"run-{box.id[-6:]}", f"/evaluator/run-{box.id[-6:]}"]
+
+
+def test_submission_of_its_owner_alone(box):
+    """As a fetcher leaves it: the job's uid sees it as its own."""
+    os.mkdir(box.submission + "/d", 0o750)
+    with open(box.submission + "/d/f", "w") as f:
+        f.write("seen\n")
+    os.chmod(box.submission + "/d/f", 0o640)
+    os.chmod(box.submission, 0o750)
+    look = "cat $ZR_SUBMISSION/d/f; stat -c %U:%G $ZR_SUBMISSION/d/f; echo x >$ZR_SUBMISSION/d/f; exit 0"
+    assert box.run(look, score=look)["reason"] == "ok" and lines(box) == ["seen", "box:box"] * 2
+    assert box.read("err.log").count(b"Read-only file system") == 2
 
 
 # --- limits ---
