@@ -305,9 +305,10 @@ pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const 
 
 static const char *const step_names[STEP_JAIL_N] = {
 	[STEP_JAIL_CGROUP] = "join the control groups",
-	[STEP_JAIL_NAME] = "name the box",
 	[STEP_JAIL_NETWORK] = "start the loopback interface",
-	[STEP_JAIL_ROOT] = "build the file tree of the box",
+	[STEP_JAIL_MOUNTS] = "build the file tree of the box",
+	[STEP_JAIL_PROC] = "mount /proc",
+	[STEP_JAIL_ROOT] = "change the root",
 	[STEP_JAIL_SCRIPT] = "start a process",
 	[STEP_JAIL_DROP] = "give up privileges",
 	[STEP_JAIL_KEEPER] = "follow the keeper",
@@ -329,13 +330,17 @@ static void failed(struct keeper *k, const struct jail_note *n)
 		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the box said nonsense");
 	else if (n->step == STEP_JAIL_EXEC)
 		spawn_exec_failed(k, n->value);
-	else if (n->step == STEP_JAIL_ROOT && n->number && n->number <= j->n_binds)
+	else if (n->step == STEP_JAIL_MOUNTS && n->number && n->number <= j->n_binds)
 		refuse(k, "cannot show %s: %s%s", STR_ESC(j->binds[n->number - 1].from),
 		       strerror(n->value),
 		       j->binds[n->number - 1].attrs & MOUNT_ATTR_IDMAP
 			       ? "; others than its owner may not read it, and its file system "
 				 "cannot map owners"
 			       : "");
+	else if (n->step == STEP_JAIL_PROC && n->value == EPERM)
+		refuse(k, "the kernel lets us mount no /proc, because parts of the one here are "
+			  "covered (by ProtectKernelTunables= or ProtectKernelLogs= of the unit, "
+			  "or by a container engine)");
 	/* What a kernel does not have, or this user may not: refused. The rest may pass. */
 	else if (n->value == EPERM || n->value == ENOSYS || n->value == EINVAL)
 		refuse(k, "cannot %s: %s", step_names[n->step], strerror(n->value));

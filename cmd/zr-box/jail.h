@@ -69,7 +69,7 @@ enum jail_note_kind {
 };
 struct jail_note {
 	int32_t kind, step, value;
-	uint32_t number; /* NOTE_ENDED: leftovers; NOTE_FAILED at the tree: which mount, from 1 */
+	uint32_t number; /* NOTE_ENDED: leftovers; NOTE_FAILED at the mounts: which, from 1 */
 	uint64_t usec;   /* monotonic */
 };
 
@@ -91,8 +91,11 @@ json_t *jail_describe(const struct keeper *k);
 /* jailroot.c */
 /* In the keeper, once: the job's file system and all mounts that do not depend on the phase. */
 int jailroot_stage(struct keeper *k, struct err *e) must_check;
-/* In init: the others, /proc, and the change of root. `which`: at what mount it failed, from 1. */
-int jailroot_enter(const struct keeper *k, unsigned *which) must_check;
+/* In init, one after another: the other mounts (`which`: at what it failed, from 1), /proc, and the
+ * change of root. */
+int jailroot_bind(const struct keeper *k, unsigned *which) must_check;
+int jailroot_proc(void) must_check;
+int jailroot_enter(void) must_check;
 /* In the keeper, before a phase: private folders of an earlier one go. */
 void jailroot_renew(struct keeper *k);
 void jailroot_done(struct keeper *k);
@@ -102,8 +105,9 @@ bool jailroot_shows(const struct keeper *k, const char *path);
 /* jailinit.c */
 enum jail_step {
 	STEP_JAIL_CGROUP,
-	STEP_JAIL_NAME,
 	STEP_JAIL_NETWORK,
+	STEP_JAIL_MOUNTS,
+	STEP_JAIL_PROC,
 	STEP_JAIL_ROOT,
 	STEP_JAIL_SCRIPT,
 	STEP_JAIL_DROP,

@@ -299,7 +299,7 @@ static pid_t start_script(struct jail_plan *p)
 
 static void build(struct jail_plan *p, int status)
 {
-	struct jail_note n = { .kind = NOTE_FAILED, .step = STEP_JAIL_ROOT };
+	struct jail_note n = { .kind = NOTE_FAILED, .step = STEP_JAIL_MOUNTS };
 	const struct keeper *k = p->k;
 	int r = die_with_keeper(status);
 
@@ -315,17 +315,22 @@ static void build(struct jail_plan *p, int status)
 		r = -errno;
 	if (r < 0)
 		fail(status, STEP_JAIL_CGROUP, r);
-	if (sethostname("box", 3) < 0)
-		fail(status, STEP_JAIL_NAME, -errno);
+	/* A unit's ProtectHostname= forbids it, and the host's name is no secret. */
+	(void)!sethostname("box", 3);
 	r = k->jail->network ? 0 : loopback_up();
 	if (r < 0)
 		fail(status, STEP_JAIL_NETWORK, r);
-	r = jailroot_enter(k, &n.number);
-	if (r == 0)
-		return;
-	n.value = -r;
-	tell(status, &n);
-	_exit(200 + STEP_JAIL_ROOT);
+	n.value = -jailroot_bind(k, &n.number);
+	if (n.value) {
+		tell(status, &n);
+		_exit(200 + STEP_JAIL_MOUNTS);
+	}
+	r = jailroot_proc();
+	if (r < 0)
+		fail(status, STEP_JAIL_PROC, r);
+	r = jailroot_enter();
+	if (r < 0)
+		fail(status, STEP_JAIL_ROOT, r);
 }
 
 void jailinit_main(struct jail_plan *p)

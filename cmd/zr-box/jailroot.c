@@ -548,7 +548,7 @@ int jailroot_stage(struct keeper *k, struct err *e)
 	return r;
 }
 
-int jailroot_enter(const struct keeper *k, unsigned *which)
+int jailroot_bind(const struct keeper *k, unsigned *which)
 {
 	const struct jail *j = k->jail;
 
@@ -560,10 +560,19 @@ int jailroot_enter(const struct keeper *k, unsigned *which)
 			return r;
 	}
 	*which = 0;
-	/* Read-only as a whole: /proc/sys and the like are writable for nobody. */
-	if (mount("proc", ROOT "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
-		  NULL) < 0)
-		return -errno;
+	return 0;
+}
+
+/* Read-only as a whole: /proc/sys and the like are writable for nobody. */
+int jailroot_proc(void)
+{
+	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	return mount("proc", ROOT "/proc", "proc", flags, NULL) < 0 ? -errno : 0;
+}
+
+int jailroot_enter(void)
+{
 	if (chdir(ROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return -errno;
