@@ -462,8 +462,9 @@ static int make_map(struct jail *j, const struct stat *st, struct err *e)
 	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	int r = pid < 0 ? -errno : 0;
 
-	while (pid == 0)
-		pause();
+	if (pid == 0)
+		for (;;)
+			pause();
 	for (int i = 0; i < 2 && r == 0; i++) {
 		auto_close int fd = -1;
 

@@ -134,6 +134,8 @@ static void say_hints(const struct evaluator *ev)
 			ev->file);
 	if (ev->isolation == ISOLATION_NONE && ev->mounts)
 		cli_say("%s: 'mounts' has no effect at isolation \"none\"", ev->file);
+	if (ev->isolation == ISOLATION_NONE && ev->reference)
+		cli_say("%s: 'reference' protects nothing at isolation \"none\"", ev->file);
 	if (ev->isolation == ISOLATION_NONE && ev->timing)
 		cli_say("%s: 'timing' has no effect yet: no processors are reserved", ev->file);
 }
