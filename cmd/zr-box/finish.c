@@ -14,7 +14,7 @@
 #include "transfer/manifest.h"
 #include "transfer/seal.h"
 
-static const char *const job_folders[] = { "work", "tmp", "output" };
+static const char *const job_folders[] = { "work", "tmp", "output", "jail" };
 
 /* Only a job that ended well has scores; without the file it may still be fine. */
 static void judge_scores(struct keeper *k)
