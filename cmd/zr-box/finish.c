@@ -166,6 +166,7 @@ void finish(struct keeper *k)
 			collect(k);
 	}
 	conclude(k);
+	/* First: what is in a jail's files is on its group's account. */
 	jail_end(k);
 	if (k->stuck)
 		return;

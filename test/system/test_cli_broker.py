@@ -323,7 +323,7 @@ def lines(box, status, **kw):
 
 def test_doctor(site):
     found = lines(site, 0)
-    assert {"settings", "broker", "database", "workers", "ssh devhost", "state_dir", "clock", "gpu", "cgroup", "evaluators"} <= set(found)
+    assert {"settings", "broker", "database", "workers", "ssh devhost", "state_dir", "clock", "gpu", "cgroup", "sandbox", "evaluators"} <= set(found)
     for check in ("settings", "broker", "database", "ssh devhost", "state_dir"):
         assert [line["status"] for line in found[check]] == ["ok"], found[check]
     text = site.zr("doctor").stdout

@@ -47,7 +47,6 @@ class Arena:
         os.chmod(self.base, 0o755)
         for program in os.listdir(HOSTILE):
             shutil.copy2(os.path.join(HOSTILE, program), self._dir("ev"))
-        self.boxes = []
 
     def _group(self, path):
         os.mkdir(path)
@@ -65,26 +64,34 @@ class Arena:
         with open(self.leaf + "/cgroup.procs", "w") as f:
             f.write("0")
 
-    def run(self, program, env=None, starter_env=None, isolation=None, **kw):
-        """One box; the host is as it was afterwards, and nobody is left."""
+    def prepare(self, program, env=None, isolation=None, **kw):
+        """A box with its spec.json, and the words that start its keeper as the arena's user."""
         box = Box(self.base, self.groups)
-        self.boxes.append(box)
         kw["limits"] = {**LIMITS, **kw.get("limits", {})}
         box.write_spec(os.path.join(box.evaluator, program), isolation={"level": "sandbox", **(isolation or {})},
                        env=[f"{k}={v}" for k, v in (env or {}).items()], **kw)
-        for top, dirs, files in os.walk(self.base):
+        for top, _, files in os.walk(self.base):
             for name in [top, *(os.path.join(top, f) for f in files)]:
                 os.lchown(name, self.uid, self.uid)
-        drop = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--inh-caps=-all") if self.uid else ()
+        drop = ("/usr/bin/setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--inh-caps=-all") if self.uid else ()
+        return box, [*drop, boxes.KEEPER, box.dir]
+
+    def run(self, program, starter_env=None, **kw):
+        """One box; the host is as it was afterwards, and nobody is left."""
+        box, words = self.prepare(program, **kw)
         job_uid = self.uid or 0x70000000 + 2  # the keeper is process 2 of its world
-        world = subprocess.run([*WORLD, os.path.join(HOSTILE, "world"), str(job_uid), *(("/usr/bin/" + drop[0], *drop[1:]) if drop else ()), boxes.KEEPER, box.dir],
-                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, preexec_fn=self._enter,
-                               env={"PATH": "/usr/bin:/bin", **(starter_env or {})})
+        world = subprocess.run([*WORLD, os.path.join(HOSTILE, "world"), str(job_uid), *words], stdin=subprocess.DEVNULL, capture_output=True,
+                               text=True, timeout=60, preexec_fn=self._enter, env={"PATH": "/usr/bin:/bin", **(starter_env or {})})
         assert world.returncode == 0, world.stderr
         assert json.loads(world.stdout) == {"status": 0, "survivors": {}, "late": {}, "changed": {}}
         assert not box.cgroup_dirs() and not os.path.exists(box.dir + "/jail")
         assert set(os.listdir(box.dir)) <= {"spec.json", "journal", "out.log", "err.log", "control", "keeper.lock"}
         return box, box.result()
+
+    def start(self, program, **kw):
+        box, words = self.prepare(program, **kw)
+        box.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, preexec_fn=self._enter, env={})
+        return box
 
     def close(self):
         for d in self._made:
@@ -307,3 +314,26 @@ def test_odd_results(arena):
     assert tar.stdout == box.read("out.log") and b"forged" not in tar.stdout
     kinds = [e["type"] for e in manifest["refused"]]
     assert kinds.count("symlink") == 4 and {"fifo", "socket", "hardlink", "dir", "file"} <= set(kinds)  # the last two by their depth and name
+
+
+@pytest.fixture
+def user_arena():
+    a = Arena(True)
+    yield a
+    a.close()
+
+
+def test_jobs_of_one_user_run_one_at_a_time(user_arena):
+    held = user_arena.start("stubborn", env={"MODE": "ignores"})
+    with held.connect() as s:
+        while b'"started"' not in s.recv(65536):
+            pass
+        second = user_arena.start("descriptors")
+        canceled = user_arena.start("descriptors")
+        with canceled.connect() as c:
+            c.sendall(b'{"t":"cancel"}\n')
+            assert canceled.wait()["reason"] == "canceled" and canceled.result()["started_at"] is None
+        assert second.process.poll() is None and not second.journal()
+        s.sendall(b'{"t":"cancel"}\n')
+        assert held.wait()["reason"] == "canceled"
+    assert second.wait()["reason"] == "ok" and second.result()["started_at"] > held.result()["finished_at"]

@@ -200,6 +200,17 @@ def test_submission_of_its_owner_alone(box):
     assert box.read("err.log").count(b"Read-only file system") == 2
 
 
+def test_what_is_ours_is_hidden(box, elsewhere):
+    """The bin folder and the state folder may lie in what is shown, as /usr/lib/zr/bin does."""
+    hidden = Jailed(elsewhere)
+    os.makedirs(elsewhere + "/bin/other")
+    os.rename(hidden.evaluator, elsewhere + "/bin/ev")
+    hidden.evaluator = elsewhere + "/bin/ev"
+    r = hidden.run(f"ls -A {elsewhere}/bin {elsewhere}/submission; ls {elsewhere} 2>&1; cat $0 | head -1", isolation={"mounts": [elsewhere + "/bin", elsewhere + "/submission"]})
+    assert r["reason"] == "ok" and lines(hidden)[-1] == "#!/bin/bash"
+    assert b"other" not in hidden.read("out.log") and b"bin': Permission denied" in hidden.read("err.log")
+
+
 # --- limits ---
 
 def test_memory(box):
@@ -277,3 +288,32 @@ def test_refused_unlimited(box):
     json.dump(spec, open(path, "w"))
     subprocess.run([boxes.KEEPER, box.dir], stdin=subprocess.DEVNULL, check=True, timeout=20)
     assert box.result()["reason"] == "setup" and "must limit memory, pids and disk" in box.result()["detail"]
+
+
+# --- from the submission to its scores ---
+
+JUDGE = """#!/bin/sh
+case $ZR_PHASE in
+run) cat "$ZR_SUBMISSION/answer" "$ZR_EVALUATOR/key" >"$ZR_OUTPUT/copy"; test "$(id -u)" -gt 1000000 && test ! -e /var ;;
+score) printf '{"right": %s}' "$(cmp -s "$ZR_RUN_OUTPUT/copy" "$ZR_EVALUATOR/key" && echo true || echo false)" >"$ZR_OUTPUT/scores.json" ;;
+esac
+"""
+
+
+def test_through_a_worker(sandbox):
+    """The evaluator asks for the level; the submission is as a fetcher leaves it, its owner's alone."""
+    sandbox.prepare()
+    sandbox.evaluator("judge", JUDGE, conf='isolation = sandbox\nrun = run.sh\nscore = run.sh\nreference = {"key"}\n')
+    with open(os.path.join(sandbox.bin, "judge/key"), "w") as f:
+        f.write("42")
+    sandbox.eval_worker()
+    sandbox.update_worker()
+    sandbox.zr("challenges:add", "c", "--evaluator", "judge")
+    for answer in ("42", "41"):
+        path = os.path.dirname(sandbox.file(f"sub-{answer}/answer", answer))
+        ident = sandbox.zr_id("submissions:create", "c", path, "--author", "ada")
+        done = sandbox.wait_evaluation(sandbox.zr_id("submissions:eval", ident), "completed", "failed")
+        assert (done["reason"], done["scores"]) == ("ok", {"right": answer == "42"})
+        isolation = sandbox.evaluation(done["id"])["attempts"][-1]["isolation"]
+        assert isolation["level"] == "sandbox" and isolation["network"] == "none"
+    assert "key: Permission denied" in sandbox.zr("evaluations:logs", done["id"]).stdout
