@@ -170,7 +170,10 @@ def test_stubborn(arena, mode):
 def test_spy(arena):
     box, r = arena.run("spy")
     assert r["reason"] == "ok"
-    seen = refused(box, but={"seen"})
+    seen = refused(box, but={"seen", "own", "init"})
+    assert seen["own"] == " ".join(["0" * 16] * 5 + ["1"])
+    # CAP_KILL is what it passes a SIGTERM on with.
+    assert seen["init"] == " ".join([str(arena.uid or 0x70000000), "0" * 16] + ["0" * 14 + "20"] * 2)
     assert seen["attach"] == seen["vm_readv"] == seen["getfd"] == "EPERM" and seen["seen"] == "1 2"
 
 
