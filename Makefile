@@ -28,7 +28,7 @@ zr_PKGS        := libpq librabbitmq openssl libconfuse libssh2 libarchive libzst
 zr-eval_LIBS   := messaging exec base
 zr-eval_PKGS   := librabbitmq openssl libconfuse nettle jansson libsystemd
 zr-box_LIBS    := exec transfer base
-zr-box_PKGS    := libzstd nettle jansson libseccomp
+zr-box_PKGS    := libzstd nettle jansson
 zr-update_LIBS := store messaging base
 zr-update_PKGS := libpq librabbitmq openssl libconfuse nettle jansson libsystemd
 zr-fetch_LIBS  := transfer base
@@ -121,6 +121,14 @@ $(O)/gen/store-migrations.inc: $(migrations)
 	@mkdir -p $(@D)
 	@printf 'MIGRATION(%s)\n' $(notdir $(migrations:.sql=)) >$@
 $(O)/lib/store/schema.o: $(O)/gen/store-migrations.inc
+
+# The filter of the sandbox, made by libseccomp now so that zr-box has not to do it for each job.
+$(O)/gen/box-filter: cmd/zr-box/gen/filter.c $(O)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 $(WARN) -o $@ $< $(call pkg_libs,libseccomp)
+$(O)/gen/box-filter.inc: $(O)/gen/box-filter
+	$(Q)$< >$@
+$(O)/cmd/zr-box/filter.o: $(O)/gen/box-filter.inc
 
 define lib_rule
 $(O)/lib$(1).a: $(call lib_objs,$(1))

@@ -1,202 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What is not named here is allowed: compilers, interpreters and GPU libraries need too wide a set
- * for the opposite. The list closes what namespaces, uid and missing capabilities leave open
- * (AF_VSOCK and keyrings have no namespace, a new user namespace would bring capabilities back) and
- * is a second wall in front of what they close.
- *
- * Arguments that the kernel takes as int are compared by their low 32 bits, or so that set high bits
- * are refused too.
- */
 #include "filter.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <seccomp.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdint.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "base/attr.h"
-
-enum {
-	/* Newer than the library's tables; calls since 424 have one number on all machines. */
-	SYS_OPEN_TREE_ATTR = 467,
+/* From gen/filter.c, for the machine that we were built for. */
+static const struct sock_filter code[] = {
+#include "box-filter.inc"
 };
 
-static const int refused[] = {
-	SCMP_SYS(acct),
-	SCMP_SYS(adjtimex),
-	SCMP_SYS(bpf),
-	SCMP_SYS(chroot),
-	SCMP_SYS(clock_adjtime),
-	SCMP_SYS(clock_settime),
-	SCMP_SYS(delete_module),
-	SCMP_SYS(fanotify_init),
-	SCMP_SYS(finit_module),
-	SCMP_SYS(fsconfig),
-	SCMP_SYS(fsmount),
-	SCMP_SYS(fsopen),
-	SCMP_SYS(fspick),
-	SCMP_SYS(init_module),
-	SCMP_SYS(kcmp),
-	SCMP_SYS(kexec_file_load),
-	SCMP_SYS(kexec_load),
-	SCMP_SYS(mount),
-	SCMP_SYS(mount_setattr),
-	SCMP_SYS(move_mount),
-	SCMP_SYS(name_to_handle_at),
-	SCMP_SYS(open_by_handle_at),
-	SCMP_SYS(open_tree),
-	SYS_OPEN_TREE_ATTR,
-	SCMP_SYS(perf_event_open),
-	SCMP_SYS(pidfd_getfd),
-	SCMP_SYS(pivot_root),
-	SCMP_SYS(process_vm_readv),
-	SCMP_SYS(process_vm_writev),
-	SCMP_SYS(ptrace),
-	SCMP_SYS(quotactl),
-	SCMP_SYS(quotactl_fd),
-	SCMP_SYS(reboot),
-	SCMP_SYS(setns),
-	SCMP_SYS(settimeofday),
-	SCMP_SYS(swapoff),
-	SCMP_SYS(swapon),
-	SCMP_SYS(syslog),
-	SCMP_SYS(umount2),
-	SCMP_SYS(unshare),
-	SCMP_SYS(userfaultfd),
-};
-
-/* The C library then does without: clone3's flags sit in memory that a filter cannot read, so it
- * must fall back to clone. */
-static const int absent[] = {
-	SCMP_SYS(add_key),           SCMP_SYS(clone3),         SCMP_SYS(io_uring_enter),
-	SCMP_SYS(io_uring_register), SCMP_SYS(io_uring_setup), SCMP_SYS(keyctl),
-	SCMP_SYS(request_key),
-};
-
-static const unsigned namespaces[] = {
-	CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET,  CLONE_NEWNS,
-	CLONE_NEWPID,    CLONE_NEWUTS, CLONE_NEWUSER,
-};
-
-static int add_list(scmp_filter_ctx ctx, uint32_t action, const int *call, size_t n)
+int filter_install(void)
 {
-	int r = 0;
+	struct sock_fprog f = {
+		.len = sizeof(code) / sizeof(code[0]),
+		/* Only read. */
+		.filter = (struct sock_filter *)(uintptr_t)code,
+	};
 
-	for (size_t i = 0; i < n && r == 0; i++) {
-		r = seccomp_rule_add(ctx, action, call[i], 0);
-		/* Not on this machine. */
-		if (r == -EDOM)
-			r = 0;
-	}
-	return r;
-}
-
-static int add_clone(scmp_filter_ctx ctx)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < ARRAY_LEN(namespaces) && r == 0; i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
-				     SCMP_A0(SCMP_CMP_MASKED_EQ, namespaces[i], namespaces[i]));
-	return r;
-}
-
-/* UNIX, INET, INET6 and NETLINK of protocol ROUTE, which is 0, are left. */
-static int add_socket(scmp_filter_ctx ctx)
-{
-	const uint32_t no = SCMP_ACT_ERRNO(EAFNOSUPPORT);
-	int r = seccomp_rule_add(ctx, no, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
-
-	for (unsigned f = AF_UNSPEC; f < AF_NETLINK && r == 0; f++)
-		if (f != AF_UNIX && f != AF_INET && f != AF_INET6)
-			r = seccomp_rule_add(ctx, no, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, f));
-	if (r == 0)
-		r = seccomp_rule_add(ctx, no, SCMP_SYS(socket), 2, SCMP_A0(SCMP_CMP_EQ, AF_NETLINK),
-				     SCMP_A2(SCMP_CMP_NE, 0));
-	return r;
-}
-
-static int add_low(scmp_filter_ctx ctx, int call, unsigned value)
-{
-	return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), call, 1,
-				SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, value));
-}
-
-static int add_all(scmp_filter_ctx ctx)
-{
-	/* Another machine's calls, and x32's, have other numbers. */
-	int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-
-	if (r == 0)
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	if (r == 0)
-		r = add_list(ctx, SCMP_ACT_ERRNO(EPERM), refused, ARRAY_LEN(refused));
-	if (r == 0)
-		r = add_list(ctx, SCMP_ACT_ERRNO(ENOSYS), absent, ARRAY_LEN(absent));
-	if (r == 0)
-		r = add_clone(ctx);
-	if (r == 0)
-		r = add_socket(ctx);
-	if (r == 0)
-		r = add_low(ctx, SCMP_SYS(ioctl), TIOCSTI);
-	if (r == 0)
-		r = add_low(ctx, SCMP_SYS(ioctl), TIOCLINUX);
-	if (r == 0)
-		r = add_low(ctx, SCMP_SYS(fcntl), F_SETLEASE);
-	if (r == 0)
-		r = add_low(ctx, SCMP_SYS(fcntl), F_NOTIFY);
-	return r;
-}
-
-/* The library gives the program to a descriptor only. */
-static int export(scmp_filter_ctx ctx, struct sock_fprog *ret)
-{
-	auto_close int fd = memfd_create("filter", MFD_CLOEXEC);
-	auto_free struct sock_filter *code = NULL;
-	struct stat st;
-	int r = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
-
-	if (r < 0)
-		return r;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	code = malloc((size_t)st.st_size);
-	if (!code)
-		return -ENOMEM;
-	if (pread(fd, code, (size_t)st.st_size, 0) != st.st_size)
-		return -EIO;
-	ret->len = (unsigned short)((size_t)st.st_size / sizeof(*code));
-	ret->filter = take_ptr(code);
-	return 0;
-}
-
-int filter_make(struct sock_fprog *ret, struct err *e)
-{
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-	int r = ctx ? add_all(ctx) : -ENOMEM;
-
-	if (r == 0)
-		r = export(ctx, ret);
-	seccomp_release(ctx);
-	return r < 0 ? err_errno(e, r, "make the system call filter") : 0;
-}
-
-void filter_done(struct sock_fprog *f)
-{
-	free(f->filter);
-	*f = (struct sock_fprog){ 0 };
-}
-
-int filter_install(const struct sock_fprog *f)
-{
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, f, 0, 0) < 0 ? -errno : 0;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &f, 0, 0) < 0 ? -errno : 0;
 }

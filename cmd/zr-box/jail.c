@@ -169,9 +169,7 @@ int jail_begin(struct keeper *k, struct err *e)
 	r = j->root ? 0 : be_alone(k, e);
 	if (r < 0 || k->decided)
 		return r;
-	r = filter_make(&j->filter, e);
-	if (r == 0)
-		r = jailroot_stage(k, e);
+	r = jailroot_stage(k, e);
 	if (r < 0 && e->kind == ERR_INPUT) {
 		verdict(k, BOX_SETUP, "%s", e->msg);
 		return 0;
@@ -188,7 +186,6 @@ void jail_end(struct keeper *k)
 		return;
 	k->tree = k->dir;
 	jailroot_done(k);
-	filter_done(&k->jail->filter);
 	if (k->jail->alone >= 0)
 		close(k->jail->alone);
 	free(k->jail);

@@ -25,7 +25,6 @@
 #include <sys/types.h>
 
 #include "base/err.h"
-#include "filter.h"
 #include "keeper.h"
 
 /* Where a job finds its things. */
@@ -55,7 +54,6 @@ struct jail {
 	int alone;      /* lock that says: the only job of this user; or -1 */
 	bool mounted;   /* there is something to unmount */
 	uint64_t bytes; /* its size */
-	struct sock_fprog filter;
 	struct jail_bind *binds;
 	size_t n_binds;
 	unsigned leftovers; /* of all phases so far */

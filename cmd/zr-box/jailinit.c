@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
+#include "filter.h"
 #include "jail.h"
 #include "spawn.h"
 
@@ -175,7 +176,7 @@ static int script_main(void *user)
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_LANDLOCK, r);
 	spawn_default_signals();
-	r = filter_install(&j->filter);
+	r = filter_install();
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_FILTER, r);
 	execve(p->argv[0], p->argv, p->env);
