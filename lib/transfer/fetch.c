@@ -282,7 +282,10 @@ static int load_manifest(struct fetch *f)
 		r = read_manifest_file(f, path);
 	while (try_again(f, &r));
 	if (r == -ENOENT)
-		return changed(f, "there is no manifest");
+		return err_set(f->e, ESTALE, ERR_INPUT,
+			       "'%s' holds no sealed object: that folder or its " MANIFEST_FILE
+			       " is missing; was it deleted or moved?",
+			       STR_ESC(f->spec->dir));
 	if (r < 0)
 		return r;
 	f->tries = 0;

@@ -156,6 +156,14 @@ def test_again_is_already(site, sshd, plain):
     assert (status, answer["already"], answer["files"]) == (0, True, len(CONTENT))
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_source_that_is_gone_is_named(site, sshd, plain, remote):
+    shutil.rmtree(plain.dir)
+    status, answer = site.get(plain, *([sshd.url(plain.dir), sshd] if remote else []))
+    assert (status, answer["class"]) == (1, "changed")
+    assert plain.dir in answer["detail"] and "was it deleted or moved?" in answer["detail"]
+
+
 def test_target_named_by_its_hash(site, plain):
     target = site.path("cache/" + plain.root.split(":")[1])
     assert site.get(plain, target=target)[1]["already"] is False
