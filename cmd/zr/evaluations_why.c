@@ -218,7 +218,9 @@ static void say_reason(struct words *w, const json_t *v, const json_t *attempt)
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		if (str_eq(reason, texts[i].reason))
 			say(w, "The evaluator's '%s' command %s", command, texts[i].text);
-	if (str_eq(reason, "exit"))
+	if (str_eq(reason, "exit") && int_of(v, "exit_code") == 0)
+		say(w, "The evaluator's commands ended well, but what they left does not count");
+	else if (str_eq(reason, "exit"))
 		say(w, "The evaluator's '%s' command ended with exit status %lld", command,
 		    int_of(v, "exit_code"));
 	else if (str_eq(reason, "signal"))
@@ -236,6 +238,18 @@ static void say_reason(struct words *w, const json_t *v, const json_t *attempt)
 		say(w, "It ended with '%s'", reason ? STR_ESC(reason) : "no reason");
 }
 
+/* The detail of an ordinary end is what say_reason() has said already. */
+static bool says_more(const json_t *v, const char *detail)
+{
+	const char *reason = text_of(v, "reason");
+
+	if (!detail || !*detail)
+		return false;
+	if (str_eq(reason, "exit"))
+		return !strstr(detail, " exited with status ");
+	return !str_eq(reason, "signal") || !strstr(detail, " was ended by signal ");
+}
+
 static void why_failed(struct words *w, const json_t *v)
 {
 	const json_t *attempt = attempt_in_force(v);
@@ -244,7 +258,7 @@ static void why_failed(struct words *w, const json_t *v)
 	const char *reason = text_of(v, "reason");
 
 	say_reason(w, v, attempt);
-	if (detail && *detail)
+	if (says_more(v, detail))
 		say(w, ": %s", STR_ESC(detail));
 	say(w, "%s", w->b.len && w->b.data[w->b.len - 1] == '.' ? "" : ".");
 	if (int_of(v, "attempt") > int_of(v, "wanted_attempt"))
@@ -268,10 +282,17 @@ static void why_completed(struct words *w, const json_t *v)
 static void why_canceled(struct words *w, const json_t *v)
 {
 	const json_t *cancel = json_object_get(v, "cancel");
-	const char *by = text_of(cancel, "by");
+	const char *by = text_of(cancel, "by"), *at = text_of(cancel, "at");
+	const json_t *attempt = attempt_in_force(v);
+	const char *ended = text_of(attempt, "finished_at");
+	const char *when = " while it ran";
 
-	say(w, "It was canceled%s%s%s.", by ? " by " : "", by ? STR_ESC(by) : "",
-	    text_of(v, "started_at") ? " while or after it ran" : " before it started");
+	/* Both are UTC with all digits. */
+	if (!text_of(v, "started_at"))
+		when = " before it started";
+	else if (at && ended && strcmp(ended, at) < 0)
+		when = " after that attempt had ended, when a further one was due";
+	say(w, "It was canceled%s%s%s.", by ? " by " : "", by ? STR_ESC(by) : "", when);
 }
 
 static void why_results(struct words *w, const json_t *v)

@@ -503,6 +503,10 @@ def test_why(db):
 
 @pytest.mark.parametrize("reason,body,words", [
     ("exit", {"exit_code": 3, "phase": "run"}, "'run' command ended with exit status 3"),
+    ("exit", {"exit_code": 3, "phase": "run", "detail": "run exited with status 3"}, "ended with exit status 3."),
+    ("exit", {"exit_code": 0, "phase": "run", "detail": "scores.json: it is not an object"},
+     "commands ended well, but what they left does not count: scores.json: it is not an object."),
+    ("signal", {"signal": 11, "phase": "run", "detail": "run was ended by signal 11 (Segmentation fault)"}, "(Segmentation fault)."),
     ("signal", {"signal": 11, "phase": "prepare"}, "'prepare' command was killed by signal 11 (Segmentation fault)"),
     ("wall-limit", {"phase": "run", "detail": "60s were allowed"}, "ran longer than it may: 60s were allowed."),
     ("memory", {}, "needed more memory"),

@@ -188,6 +188,7 @@ def test_cancel_of_a_queued_evaluation_never_starts_it(site):
     site.wait_evaluation(again, "completed")
     assert len(runs(folder)) == 1
     assert site.evaluation(ident)["status"] == "canceled"
+    assert re.search(r"canceled by \S+ before it started\.", site.zr("evaluations:why", ident).stdout)
 
 
 def test_cancel_of_a_running_evaluation_ends_it(site):
@@ -199,6 +200,7 @@ def test_cancel_of_a_running_evaluation_ends_it(site):
     site.zr("evaluations:cancel", ident)
     done = site.wait_evaluation(ident, "canceled")
     assert done["reason"] == "canceled"
+    assert re.search(r"canceled by \S+ while it ran\.", site.zr("evaluations:why", ident).stdout)
     wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20)
 
 
