@@ -69,28 +69,54 @@ static int build(struct cli *c, struct db *d, const struct settings *s, const ch
 	return CLI_DONE;
 }
 
-static int create_one(struct cli *c, struct db *d, const struct settings *s, const json_t *def,
-		      bool replace)
+/* All of them or none; ids[] gets their numbers. */
+static int create_all(struct db *d, const json_t *defs, bool replace, int64_t *ids, struct err *e)
 {
-	const char *label = json_string_value(json_object_get(def, "label"));
-	struct err e = { 0 };
-	int64_t id;
+	int r = db_begin(d, e);
 
-	if (leaderboards_create(d, def, replace, &id, &e) < 0)
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < json_array_size(defs); i++) {
+		r = leaderboards_create(d, json_array_get(defs, i), replace, &ids[i], e);
+		if (r < 0 && json_array_size(defs) > 1)
+			err_wrap(e, "definition %zu, so none is made", i + 1);
+	}
+	if (r == 0)
+		return db_commit(d, e);
+	db_rollback(d);
+	return r;
+}
+
+static int create(struct cli *c, struct db *d, const struct settings *s, const json_t *defs,
+		  bool replace)
+{
+	size_t n = json_array_size(defs);
+	auto_free int64_t *ids = calloc(n + 1, sizeof(*ids));
+	int r, status = CLI_DONE;
+	struct err e = { 0 };
+
+	r = ids ? create_all(d, defs, replace, ids, &e) : err_nomem(&e);
+	if (r < 0)
 		return cli_fail(c, &e);
-	printf("leaderboard %lld\n", (long long)id);
-	return build(c, d, s, label);
+	for (size_t i = 0; i < n; i++) {
+		const json_t *def = json_array_get(defs, i);
+		int one;
+
+		printf("leaderboard %lld\n", (long long)ids[i]);
+		one = build(c, d, s, json_string_value(json_object_get(def, "label")));
+		status = one > status ? one : status;
+	}
+	return status;
 }
 
 static int run_create(struct cli *c)
 {
 	auto_obj(settings) s = NULL;
 	auto_obj(db) d = NULL;
-	json_auto_t *defs = NULL;
+	json_auto_t *defs = NULL, *list = NULL;
 	const char *file = NULL;
 	struct err e = { 0 };
 	bool replace = false;
-	int status = CLI_DONE;
 	const struct cli_opt opts[] = {
 		{ "from-file", 'f', CLI_TEXT, &file, "FILE",
 		  "a JSON object, or a list of them; '-' is standard input" },
@@ -105,13 +131,14 @@ static int run_create(struct cli *c)
 		return cli_usage(c, "which definition? name a file with -f");
 	if (cli_read_json(file, &defs, &e) < 0)
 		return cli_fail(c, &e);
+	list = json_is_array(defs) ? json_incref(defs) : json_pack("[O]", defs);
+	if (!list)
+		return (err_nomem(&e), cli_fail(c, &e));
+	if (json_array_size(list) == 0)
+		return cli_usage(c, "%s: an empty list defines nothing", STR_ESC(file));
 	if (!cli_db(c, &s, &d))
 		return c->status;
-	if (!json_is_array(defs))
-		return create_one(c, d, s, defs, replace);
-	for (size_t i = 0; status == CLI_DONE && i < json_array_size(defs); i++)
-		status = create_one(c, d, s, json_array_get(defs, i), replace);
-	return status;
+	return create(c, d, s, list, replace);
 }
 
 static int build_all(struct cli *c, struct db *d, const struct settings *s)

@@ -533,6 +533,10 @@ def test_leaderboards_by_list_replace_and_delete(own_db):
     two = [{"label": "b1", "challenge": "c1"}, {"label": "b2", "challenge": "c1", "score": "acc"}]
     board(own_db, two)
     assert "already" in board(own_db, two[0], check=1).stderr
+    # All or none.
+    r = board(own_db, [{"label": "b3", "challenge": "c1"}, {"label": "b4", "challenge": "c1", "order": "up"}], check=1)
+    assert "definition 2" in r.stderr and not r.stdout and len(own_db.zr_json("leaderboards")) == 2
+    assert "empty list" in board(own_db, [], check=2).stderr
     board(own_db, dict(two[0], score="acc"), "--replace")
     assert [(r["label"], r["score"]) for r in own_db.zr_json("leaderboards")] == [("b1", "acc"), ("b2", "acc")]
     os.unlink(own_db.state + "/leaderboards/b2.json")
