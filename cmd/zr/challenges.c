@@ -99,12 +99,16 @@ static int build_definition(const struct definition *d, json_t **ret, struct err
 	return 0;
 }
 
-/* Names the challenge that is not there. */
+/* A value that cannot be is a wrong call. Names the challenge that is not there. */
 static int fail(const struct cli *c, const char *challenge, struct err *e)
 {
+	bool usage = e->kind == ERR_INPUT && e->code == EINVAL;
+	int status;
+
 	if (e->code == ENOENT && e->kind == ERR_INPUT)
 		err_input(e, "no challenge '%s'", STR_ESC(challenge));
-	return cli_fail(c, e);
+	status = cli_fail(c, e);
+	return usage ? CLI_USAGE : status;
 }
 
 static int run_add(struct cli *c)
@@ -123,7 +127,7 @@ static int run_add(struct cli *c)
 		return cli_usage(c, "--active and --inactive exclude each other");
 	if (build_definition(&def, &o, &e) < 0 ||
 	    put_text(o, "label", c->argc ? c->argv[0] : NULL, &e) < 0)
-		return cli_fail(c, &e);
+		return fail(c, "", &e);
 	if (!json_is_string(json_object_get(o, "label")))
 		return cli_usage(c, "which label? name it, or give 'label' in --file");
 	if (!json_is_string(json_object_get(o, "evaluator")))
@@ -131,7 +135,7 @@ static int run_add(struct cli *c)
 	if (!cli_db(c, &s, &d))
 		return c->status;
 	if (challenges_add(d, o, &id, &e) < 0)
-		return cli_fail(c, &e);
+		return fail(c, "", &e);
 	printf("challenge %lld\n", (long long)id);
 	return CLI_DONE;
 }
@@ -150,7 +154,7 @@ static int run_set(struct cli *c)
 	if (def.active && def.inactive)
 		return cli_usage(c, "--active and --inactive exclude each other");
 	if (build_definition(&def, &o, &e) < 0)
-		return cli_fail(c, &e);
+		return fail(c, c->argv[0], &e);
 	if (json_object_size(o) == 0)
 		return cli_usage(c, "nothing to change: give at least one option");
 	if (!cli_db(c, &s, &d))

@@ -226,6 +226,8 @@ def test_challenges(db):
     assert [c["label"] for c in db.zr_json("challenges")] == ["demo", "second"]
     for verb in (["challenges", "nosuch"], ["challenges:set", "nosuch", "--active"]):
         assert "no challenge 'nosuch'" in db.zr(*verb, check=1).stderr
+    for args in (["../x", "--evaluator", "hello"], ["x", "--evaluator", "a/b"]):
+        assert "letters, digits" in db.zr("challenges:add", *args, check=2).stderr
     assert "already" in db.zr("challenges:add", "demo", "--evaluator", "hello", check=1).stderr
 
 
