@@ -170,8 +170,10 @@ static void check_evaluators(struct doctor *d)
 			doctor_line(d, HEALTH_FAIL, "evaluators", "see zr-evaluator(5)", "%s: %s",
 				    STR_ESC(list[i].name), STR_ESC(list[i].error));
 		else if (evaluator_runnable(list[i].ev, &why) < 0)
-			doctor_line(d, HEALTH_WARN, "evaluators", NULL, "%s cannot run here: %s",
-				    STR_ESC(list[i].name), why.msg);
+			doctor_line(d, HEALTH_WARN, "evaluators",
+				    "send its requests to another pool or host (challenges:set), "
+				    "or take it out of this bin folder",
+				    "%s cannot run here: %s", STR_ESC(list[i].name), why.msg);
 		else
 			good++;
 	}

@@ -123,7 +123,8 @@ void doctor_database(struct doctor *d)
 		doctor_line(d, HEALTH_FAIL, "database", NULL, "%s", e.msg);
 		return;
 	}
-	doctor_line(d, HEALTH_OK, "database", NULL, "connected, schema %04d", version);
+	doctor_line(d, HEALTH_OK, "database", NULL, "connected, schema %d.%02d", version / 100,
+		    version % 100);
 	check_time(d, db);
 	check_workers(d, db);
 }

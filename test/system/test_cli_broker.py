@@ -351,3 +351,12 @@ def test_doctor_sees_what_waits(site):
     found = lines(site, 0)
     texts = " ".join(line["text"] for line in found["broker"])
     assert "wait in zr.eval.default and nobody takes them" in texts and "in the dead queue" in texts
+
+
+def test_doctor_has_a_cure_for_every_warning(site):
+    site.evaluator("old", "#!/bin/sh\n", 'run = "run.sh"\narch = "pdp11"\n')
+    lines = json.loads(site.zr("doctor", "--json", check=False).stdout)
+    assert "old" in [line for line in lines if "pdp11" in line["text"]][0]["text"]
+    assert not [line for line in lines if line["status"] == "warn" and not line["cure"]]
+    newest = site.zr("db:migrate").stderr.split()[-1]
+    assert [line["text"] for line in lines if line["check"] == "database"] == [f"connected, schema {newest}"]
