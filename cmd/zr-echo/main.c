@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "echo.h"
+#include "messaging/topology.h"
 
 #define PREFETCH_MAX     65535u
 #define PREFETCH_DEFAULT 100
@@ -136,6 +137,12 @@ static int check_args(const struct args *a, int patterns)
 		return wrong("which queue? missing with", "--consume");
 	if (!e->queue && e->from)
 		return wrong("which stream? --queue is missing with --from", e->from);
+	/* A stream cannot be looked at like a queue; the broker would hang up. */
+	if (e->queue && !e->from &&
+	    (str_eq(e->queue, TOPOLOGY_EVENTS) || str_eq(e->queue, TOPOLOGY_CONTROL)))
+		return wrong("from where? --from first, last, next or a number is missing with the "
+			     "stream",
+			     e->queue);
 	if (e->from && !str_eq(e->from, "first") && !str_eq(e->from, "last") &&
 	    !str_eq(e->from, "next") && str_u64(e->from, &n) < 0)
 		return wrong("--from takes first, last, next or a number, not", e->from);

@@ -166,7 +166,7 @@ def test_terminal_controls_and_foreign_bytes_are_escaped(broker):
 
 def test_wrong_calls_of_echo(sandbox):
     for args in (["--count", "0"], ["--queue", "a", "b"], ["--consume"], ["--from", "first"], ["--nope"],
-                 ["--queue", "a", "--from", "yesterday"]):
+                 ["--queue", "a", "--from", "yesterday"], ["--queue", "zr.control"], ["--queue", "zr.events", "--consume"]):
         r = sandbox.run("zr-echo", *args, check=2)
         assert "--help" in r.stderr and not r.stdout
     assert "usage: zr-echo" in sandbox.run("zr-echo", "--help").stdout
