@@ -28,6 +28,8 @@
 #include "messaging/topology.h"
 
 #define CONTROL_PREFETCH 200
+/* What comes this soon after the first lay in the stream. */
+#define CONTROL_OLD_USEC (10 * USEC_PER_SEC)
 /* What comes into an emptied queue of high priority waits at most so long behind others. */
 #define EMPTY_USEC (10 * USEC_PER_MSEC)
 /* A refused message whose publication failed is published again after this. */
@@ -72,6 +74,8 @@ struct amqp {
 	struct work_queue *queues;
 	size_t n_queues;
 	struct broker_consumer *control;
+	uint64_t control_since; /* its first message came then */
+	bool control_warned;
 	TAILQ_HEAD(, channel_request) requests; /* not settled */
 
 	unsigned want;
@@ -260,6 +264,21 @@ static void request_delivery(struct amqp *a, const struct delivery *d, const cha
 	a->ops->on_request(a->user, t, m, d->redelivered);
 }
 
+/*
+ * A stream keeps its messages: a bad one is passed over, there for whoever looks. Each worker reads
+ * them all when it starts; of those that lie there one is said.
+ */
+static void control_bad(struct amqp *a, enum message_bad bad, const struct err *why)
+{
+	bool old = time_mono_usec() - a->control_since < CONTROL_OLD_USEC;
+
+	report(a, old && a->control_warned ? LOG_DEBUG : LOG_WARNING,
+	       "a message in %s is passed over (%s)%s%s%s", TOPOLOGY_CONTROL, message_bad_name(bad),
+	       why->msg[0] ? ": " : "", why->msg,
+	       old && !a->control_warned ? "; others that lie there are not named" : "");
+	a->control_warned = true;
+}
+
 static void control_delivery(struct amqp *a, const struct delivery *d)
 {
 	auto_obj(message) m = NULL;
@@ -268,12 +287,12 @@ static void control_delivery(struct amqp *a, const struct delivery *d)
 				       ? MESSAGE_TOO_LARGE
 				       : message_decode(d->body, d->size, a->message_max, &m, &e);
 
-	/* A stream keeps its messages: a bad one is passed over, there for whoever looks. */
+	if (!a->control_since)
+		a->control_since = time_mono_usec();
 	if (bad == MESSAGE_GOOD && m->type == MESSAGE_CONTROL)
 		a->ops->on_control(a->user, m);
 	else
-		report(a, LOG_WARNING, "a message in %s is passed over (%s): %s", TOPOLOGY_CONTROL,
-		       message_bad_name(bad == MESSAGE_GOOD ? MESSAGE_UNKNOWN_TYPE : bad), e.msg);
+		control_bad(a, bad == MESSAGE_GOOD ? MESSAGE_UNKNOWN_TYPE : bad, &e);
 	(void)broker_ack(a->in, d->ref, false);
 }
 

@@ -303,6 +303,22 @@ def test_bad_messages_go_to_the_dead_queue_and_the_next_is_served(site):
     assert sorted(seen) == sorted(bad.values())
 
 
+def test_old_bad_control_messages_are_said_once(site):
+    channel = site.channel()
+    for n in range(5):
+        channel.basic_publish("zr", "control.x", b"{%d" % n, mandatory=True)
+    worker = site.eval_worker()
+    worker.wait_log("in zr.control is passed over")
+    # Read in order: when the worker knows of this cancel it has seen them all.
+    folder = hold(site)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    site.zr("evaluations:cancel", ident)
+    worker.wait_log("is being canceled")
+    assert worker.log().count("is passed over") == 1
+
+
 def test_priority_and_host_reach_their_queues(site):
     site.evaluator("length", SCORE)
     site.update_worker()
