@@ -188,17 +188,7 @@ static void drain(struct worker *w)
 
 static void reload(struct eval *ev)
 {
-	auto_obj(settings) fresh = NULL;
-	struct err e = { 0 };
-
-	if (settings_load(ev->conf, &fresh, &e) < 0) {
-		log_err("settings stay as they are: %s", e.msg);
-		return;
-	}
-	ev->settings->log_cap = fresh->log_cap;
-	ev->settings->term_grace_usec = fresh->term_grace_usec;
-	ev->settings->spool_reserve = fresh->spool_reserve;
-	log_notice("log_cap, term_grace and spool_reserve read again from %s", fresh->file);
+	(void)daemon_reload(ev->settings, ev->conf, NULL, NULL);
 }
 
 static void on_signal(void *user, int signo)

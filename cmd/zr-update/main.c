@@ -25,8 +25,8 @@
  * announced are still collected.
  *
  * SIGTERM: no further events, what is at the database is finished, exit; fetches are given up and
- * begun anew later from where they were. A second SIGTERM: exit at once. SIGHUP: the settings of
- * hosts and transfers are read again.
+ * begun anew later from where they were. A second SIGTERM: exit at once. SIGHUP: settings that may
+ * change are read again (base/settings).
  */
 #include <stdio.h>
 #include <string.h>
@@ -173,33 +173,16 @@ static void drain(struct worker *w)
 	loop_timer_set(w->drained, 0);
 }
 
-/* What is used by each connection or transfer anew; the rest needs a restart. */
+/* Processes that fetch have read the old ones. */
+static void let_go(void *user)
+{
+	collect_reset(user);
+}
+
 static void reload(struct update *u)
 {
-	auto_obj(settings) fresh = NULL;
-	struct settings old = *u->settings;
-	struct err e = { 0 };
-
-	if (settings_load(u->conf, &fresh, &e) < 0) {
-		log_err("settings stay as they are: %s", e.msg);
-		return;
-	}
-	/* Processes that fetch have read the old ones. */
-	collect_reset(u->collect);
-	u->settings->hosts = fresh->hosts;
-	u->settings->n_hosts = fresh->n_hosts;
-	u->settings->ssh_key = fresh->ssh_key;
-	u->settings->ssh_known_hosts = fresh->ssh_known_hosts;
-	u->settings->fetch_timeout_usec = fresh->fetch_timeout_usec;
-	u->settings->spool_reserve = fresh->spool_reserve;
-	fresh->hosts = old.hosts;
-	fresh->n_hosts = old.n_hosts;
-	fresh->ssh_key = old.ssh_key;
-	fresh->ssh_known_hosts = old.ssh_known_hosts;
-	log_notice("hosts, ssh_key, ssh_known_hosts, fetch_timeout and spool_reserve read again"
-		   " from %s",
-		   fresh->file);
-	update_look(u);
+	if (daemon_reload(u->settings, u->conf, let_go, u->collect))
+		update_look(u);
 }
 
 static void on_signal(void *user, int signo)

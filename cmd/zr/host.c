@@ -12,6 +12,7 @@ static int run_settings(struct cli *c)
 		{ "name", "KEY", COL_TEXT },
 		{ "value", "VALUE", COL_TEXT },
 		{ "origin", "FROM", COL_TEXT },
+		{ "reload", "SIGHUP", COL_TEXT },
 		{ 0 },
 	};
 	struct settings_key *keys = NULL;
@@ -31,10 +32,10 @@ static int run_settings(struct cli *c)
 		return CLI_USAGE;
 	}
 	for (size_t i = 0; i < n; i++)
-		(void)json_array_append_new(rows,
-					    json_pack("{s:s, s:s, s:s, s:s}", "name", keys[i].name,
-						      "value", keys[i].value, "origin",
-						      keys[i].origin, "help", keys[i].help));
+		(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:b, s:s}", "name",
+							    keys[i].name, "value", keys[i].value,
+							    "origin", keys[i].origin, "reload",
+							    keys[i].reload, "help", keys[i].help));
 	settings_list_free(keys, n);
 	return cli_list(c, rows, cols, json);
 }

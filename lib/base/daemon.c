@@ -116,6 +116,29 @@ static int parse_options(const struct daemon_spec *d, int argc, char **argv,
 	return EXIT_USAGE;
 }
 
+bool daemon_reload(struct settings *s, const char *conf, void (*before)(void *user), void *user)
+{
+	auto_done(settings_changes) c = { 0 };
+	auto_obj(settings) fresh = NULL;
+	struct err e = { 0 };
+	int r = settings_load(conf, &fresh, &e);
+
+	if (r == 0 && before)
+		before(user);
+	if (r == 0)
+		r = settings_apply(s, fresh, &c, &e);
+	if (r < 0) {
+		log_err("settings stay as they are: %s", e.msg);
+		return false;
+	}
+	log_notice("settings read again from %s: %s%s", fresh->file,
+		   c.applied.data ? "new are " : "nothing to take over",
+		   c.applied.data ? c.applied.data : "");
+	if (c.restart.data)
+		log_warning("changed too, and in force only after a restart: %s", c.restart.data);
+	return true;
+}
+
 int daemon_main(int argc, char **argv, const struct daemon_spec *d)
 {
 	struct daemon_options o = { .workers = 1, .prefetch = d->prefetch };

@@ -31,4 +31,11 @@ struct daemon_spec {
 /* Returns the exit status: 2 for a wrong call or settings that cannot work. */
 int daemon_main(int argc, char **argv, const struct daemon_spec *d);
 
+/*
+ * SIGHUP: reads the settings again from where they came and takes over what may change, and says what
+ * changed and what of it needs a restart. `before` (may be NULL) is called when they are good, while
+ * the old ones still hold: to let go of what was read from them. False: they stay as they are.
+ */
+bool daemon_reload(struct settings *s, const char *conf, void (*before)(void *user), void *user);
+
 #endif

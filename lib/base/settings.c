@@ -23,77 +23,87 @@ enum key_type {
 	KEY_COUNT,
 };
 
+enum {
+	SECRET = 1 << 0, /* not to be shown */
+	/* May change while a daemon runs: each use reads it anew, and nobody keeps its text. */
+	RELOAD = 1 << 1,
+};
+
+/* Of every type: a pointer or a number. */
+#define VALUE_SIZE sizeof(uint64_t)
+_Static_assert(sizeof(char *) == VALUE_SIZE, "settings_apply() swaps both alike");
+
 /* The one table of keys: it makes the parser, `zr settings`, the sample file and their checks. */
 static const struct key {
 	const char *name;
 	enum key_type type;
 	const char *def; /* text form; NULL: not set */
 	size_t offset;
-	bool secret;
+	unsigned flags;
 	const char *env;
 	const char *help;
 	uint64_t min, max; /* of a size or span; max 0: any */
 } keys[] = {
 #define AT(member) offsetof(struct settings, member)
-	{ "hostname", KEY_TEXT, NULL, AT(host), false, NULL,
+	{ "hostname", KEY_TEXT, NULL, AT(host), 0, NULL,
 	  "Name of this host in messages and in the database; default: the system's host name." },
-	{ "state_dir", KEY_TEXT, "/var/lib/zr", AT(state_dir), false, NULL,
+	{ "state_dir", KEY_TEXT, "/var/lib/zr", AT(state_dir), 0, NULL,
 	  "What must survive a crash: spool, sealed results, caches." },
-	{ "run_dir", KEY_TEXT, "/run/zr", AT(run_dir), false, NULL, "Sockets." },
-	{ "bin_dir", KEY_TEXT, "/usr/lib/zr/bin", AT(bin_dir), false, "ZR_BIN",
+	{ "run_dir", KEY_TEXT, "/run/zr", AT(run_dir), 0, NULL, "Sockets." },
+	{ "bin_dir", KEY_TEXT, "/usr/lib/zr/bin", AT(bin_dir), 0, "ZR_BIN",
 	  "The bin folder: one folder or executable per evaluator." },
-	{ "submissions_dir", KEY_TEXT, NULL, AT(submissions_dir), false, NULL,
+	{ "submissions_dir", KEY_TEXT, NULL, AT(submissions_dir), 0, NULL,
 	  "Packed submissions on the API host; default: submissions under state_dir." },
-	{ "submissions_url", KEY_TEXT, NULL, AT(submissions_url), false, NULL,
+	{ "submissions_url", KEY_TEXT, NULL, AT(submissions_url), 0, NULL,
 	  "Where eval hosts read it: file:///PATH or ssh://HOST/PATH; default: see zr.conf(5)." },
-	{ "results_dir", KEY_TEXT, NULL, AT(results_dir), false, NULL,
+	{ "results_dir", KEY_TEXT, NULL, AT(results_dir), 0, NULL,
 	  "Published results on the API host; default: results under state_dir." },
-	{ "leaderboards_dir", KEY_TEXT, NULL, AT(leaderboards_dir), false, NULL,
+	{ "leaderboards_dir", KEY_TEXT, NULL, AT(leaderboards_dir), 0, NULL,
 	  "Leaderboard files on the API host; default: leaderboards under state_dir." },
-	{ "amqp_url", KEY_TEXT, NULL, AT(amqp_url), true, "AMQP_URL",
+	{ "amqp_url", KEY_TEXT, NULL, AT(amqp_url), SECRET, "AMQP_URL",
 	  "The broker: amqp://user:password@host:5672/vhost, or amqps:// for TLS." },
-	{ "amqp_ca_file", KEY_TEXT, NULL, AT(amqp_ca_file), false, NULL,
+	{ "amqp_ca_file", KEY_TEXT, NULL, AT(amqp_ca_file), 0, NULL,
 	  "Certificates that may sign the broker's; default: the system's." },
-	{ "amqp_cert_file", KEY_TEXT, NULL, AT(amqp_cert_file), false, NULL,
+	{ "amqp_cert_file", KEY_TEXT, NULL, AT(amqp_cert_file), 0, NULL,
 	  "Client certificate for amqps." },
-	{ "amqp_key_file", KEY_TEXT, NULL, AT(amqp_key_file), false, NULL, "Its private key." },
-	{ "amqp_heartbeat", KEY_SPAN, "15s", AT(amqp_heartbeat_usec), false, NULL,
+	{ "amqp_key_file", KEY_TEXT, NULL, AT(amqp_key_file), 0, NULL, "Its private key." },
+	{ "amqp_heartbeat", KEY_SPAN, "15s", AT(amqp_heartbeat_usec), 0, NULL,
 	  "Heartbeat asked of the broker, 5s to 60s.", 5000000, 60000000 },
-	{ "pool", KEY_LIST, "default", AT(pools), false, NULL,
+	{ "pool", KEY_LIST, "default", AT(pools), 0, NULL,
 	  "Pools whose requests the workers of this host take." },
-	{ "message_max", KEY_SIZE, "1M", AT(message_max), false, NULL,
+	{ "message_max", KEY_SIZE, "1M", AT(message_max), 0, NULL,
 	  "Larger messages are refused, 64K to 8M.", 65536, 8u << 20 },
-	{ "database_url", KEY_TEXT, NULL, AT(database_url), true, "DATABASE_URL",
+	{ "database_url", KEY_TEXT, NULL, AT(database_url), SECRET, "DATABASE_URL",
 	  "PostgreSQL: postgresql://user:password@host/database. Eval hosts need none." },
-	{ "event_retention", KEY_SPAN, "90d", AT(event_retention_usec), false, NULL,
+	{ "event_retention", KEY_SPAN, "90d", AT(event_retention_usec), RELOAD, NULL,
 	  "Events are removed so long after they came, once their evaluation has ended.", DAY_USEC,
 	  36500 * DAY_USEC },
-	{ "infrastructure_retries", KEY_COUNT, "3", AT(infrastructure_retries), false, NULL,
+	{ "infrastructure_retries", KEY_COUNT, "3", AT(infrastructure_retries), RELOAD, NULL,
 	  "How often an evaluation is begun anew because its host or worker failed, 0 to 100.", 0,
 	  100 },
-	{ "retry_delay", KEY_SPAN, "10s", AT(retry_delay_usec), false, NULL,
+	{ "retry_delay", KEY_SPAN, "10s", AT(retry_delay_usec), RELOAD, NULL,
 	  "Before the first automatic retry; doubled for each further one, up to 10 minutes.", 0,
 	  600 * USEC_PER_SEC },
-	{ "ssh_key", KEY_TEXT, NULL, AT(ssh_key), false, NULL,
+	{ "ssh_key", KEY_TEXT, NULL, AT(ssh_key), RELOAD, NULL,
 	  "Private key (ed25519 or ECDSA) for reaching other hosts." },
-	{ "ssh_known_hosts", KEY_TEXT, "/etc/zr/known_hosts", AT(ssh_known_hosts), false, NULL,
+	{ "ssh_known_hosts", KEY_TEXT, "/etc/zr/known_hosts", AT(ssh_known_hosts), RELOAD, NULL,
 	  "Pinned host keys; a key that is not here is refused." },
-	{ "fetch_timeout", KEY_SPAN, "30s", AT(fetch_timeout_usec), false, NULL,
+	{ "fetch_timeout", KEY_SPAN, "30s", AT(fetch_timeout_usec), RELOAD, NULL,
 	  "A transfer without a byte for so long is cut and tried again." },
-	{ "lease", KEY_SPAN, "60s", AT(lease_usec), false, NULL,
+	{ "lease", KEY_SPAN, "60s", AT(lease_usec), 0, NULL,
 	  "How long a worker may be silent before its work counts as lost." },
-	{ "term_grace", KEY_SPAN, "2s", AT(term_grace_usec), false, NULL,
+	{ "term_grace", KEY_SPAN, "2s", AT(term_grace_usec), RELOAD, NULL,
 	  "Between SIGTERM and SIGKILL of a job that has to end." },
-	{ "spool_reserve", KEY_SIZE, "256M", AT(spool_reserve), false, NULL,
+	{ "spool_reserve", KEY_SIZE, "256M", AT(spool_reserve), RELOAD, NULL,
 	  "With less free space under state_dir no new work is taken." },
-	{ "cache_max", KEY_SIZE, "20G", AT(cache_max), false, NULL,
+	{ "cache_max", KEY_SIZE, "20G", AT(cache_max), RELOAD, NULL,
 	  "Submissions kept on an eval host; those unused for the longest time go first.", 1u << 20,
 	  (uint64_t)1 << 50 },
-	{ "log_cap", KEY_SIZE, "1M", AT(log_cap), false, NULL,
+	{ "log_cap", KEY_SIZE, "1M", AT(log_cap), RELOAD, NULL,
 	  "Bytes kept of each log of a job: three quarters from its head, one from its tail." },
-	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), false, NULL,
+	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), 0, NULL,
 	  "Lock files of the GPUs; one folder for all zr roots of a host." },
-	{ "cgroup_parent", KEY_TEXT, NULL, AT(cgroup_parent), false, "ZR_CGROUP_PARENT",
+	{ "cgroup_parent", KEY_TEXT, NULL, AT(cgroup_parent), 0, "ZR_CGROUP_PARENT",
 	  "Control group under which jobs get theirs; default: found at start." },
 #undef AT
 };
@@ -149,7 +159,7 @@ static int check_secrets(cfg_t *own, const char *path, struct err *e)
 	struct stat st;
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		if (!keys[i].secret || !cfg_size(own, keys[i].name))
+		if (!(keys[i].flags & SECRET) || !cfg_size(own, keys[i].name))
 			continue;
 		if (stat(path, &st) == 0 && (st.st_mode & S_IRWXO))
 			return err_input(e,
@@ -232,7 +242,7 @@ static const char *env_value(const struct key *k)
 /* systemd.exec(5), LoadCredential=: a file named like the key. */
 static int credential(const struct key *k, char **ret, struct err *e)
 {
-	const char *dir = k->secret ? getenv("CREDENTIALS_DIRECTORY") : NULL;
+	const char *dir = (k->flags & SECRET) ? getenv("CREDENTIALS_DIRECTORY") : NULL;
 	auto_buf struct buf b = { 0 };
 	auto_free char *path = NULL;
 	int r;
@@ -473,6 +483,89 @@ const struct settings_host *settings_find_host(const struct settings *s, const c
 	return NULL;
 }
 
+/* --- reading again ----------------------------------------------------------------------------- */
+
+static bool same_list(char *const *a, char *const *b)
+{
+	for (; a && b && *a && *b; a++, b++)
+		if (!str_eq(*a, *b))
+			return false;
+	return !(a && *a) && !(b && *b);
+}
+
+static bool same_value(const struct key *k, const void *a, const void *b)
+{
+	if (k->type == KEY_TEXT)
+		return str_eq(*(char *const *)a, *(char *const *)b);
+	if (k->type == KEY_LIST)
+		return same_list(*(char **const *)a, *(char **const *)b);
+	return *(const uint64_t *)a == *(const uint64_t *)b;
+}
+
+static bool same_hosts(const struct settings *a, const struct settings *b)
+{
+	if (a->n_hosts != b->n_hosts)
+		return false;
+	for (size_t i = 0; i < a->n_hosts; i++) {
+		const struct settings_host *x = &a->hosts[i], *y = &b->hosts[i];
+
+		if (!str_eq(x->name, y->name) || !str_eq(x->address, y->address) ||
+		    x->port != y->port || !str_eq(x->user, y->user) ||
+		    !str_eq(x->state_dir, y->state_dir))
+			return false;
+	}
+	return true;
+}
+
+static void swap(void *a, void *b, size_t n)
+{
+	char tmp[VALUE_SIZE];
+
+	memcpy(tmp, a, n);
+	memcpy(a, b, n);
+	memcpy(b, tmp, n);
+}
+
+static int add_name(struct buf *to, const char *name)
+{
+	return buf_fmt(to, "%s%s", to->len ? ", " : "", name);
+}
+
+void settings_changes_done(struct settings_changes *c)
+{
+	buf_done(&c->applied);
+	buf_done(&c->restart);
+}
+
+int settings_apply(struct settings *s, struct settings *fresh, struct settings_changes *ret,
+		   struct err *e)
+{
+	auto_done(settings_changes) c = { 0 };
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		const struct key *k = &keys[i];
+		char *ours = (char *)s + k->offset, *theirs = (char *)fresh + k->offset;
+
+		if (same_value(k, ours, theirs))
+			continue;
+		if (add_name(k->flags & RELOAD ? &c.applied : &c.restart, k->name) < 0)
+			return err_nomem(e);
+		if (k->flags & RELOAD)
+			swap(ours, theirs, VALUE_SIZE);
+	}
+	if (!same_hosts(s, fresh)) {
+		if (add_name(&c.applied, "host") < 0)
+			return err_nomem(e);
+		swap(&s->hosts, &fresh->hosts, sizeof(s->hosts));
+		swap(&s->n_hosts, &fresh->n_hosts, sizeof(s->n_hosts));
+	}
+	*ret = c;
+	c = (struct settings_changes){ 0 };
+	return 0;
+}
+
+/* --- for people -------------------------------------------------------------------------------- */
+
 static int key_text(const struct settings *s, const struct key *k, char **ret)
 {
 	const void *at = (const char *)s + k->offset;
@@ -489,7 +582,7 @@ static int key_text(const struct settings *s, const struct key *k, char **ret)
 	}
 	if (k->type != KEY_TEXT)
 		text = number_text(number, sizeof(number), k, *(const uint64_t *)at);
-	*ret = strdup(!text ? "" : k->secret ? "(set, not shown)" : text);
+	*ret = strdup(!text ? "" : (k->flags & SECRET) ? "(set, not shown)" : text);
 	return *ret ? 0 : -ENOMEM;
 }
 
@@ -524,6 +617,7 @@ int settings_list(const char *path, struct settings_key **ret, size_t *ret_n, st
 		list[i].name = keys[i].name;
 		list[i].help = keys[i].help;
 		list[i].origin = origin(&keys[i], cfg);
+		list[i].reload = keys[i].flags & RELOAD;
 		if (key_text(s, &keys[i], &list[i].value) < 0) {
 			settings_list_free(list, ARRAY_LEN(keys));
 			return err_nomem(e);

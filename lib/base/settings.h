@@ -3,7 +3,8 @@
  * The settings of a zr host: zr.conf, then conf.d/<name>.conf beside it in order of name, then the
  * environment (AMQP_URL, DATABASE_URL, ZR_BIN, ZR_CGROUP_PARENT). A secret may also be a file named
  * like its key in $CREDENTIALS_DIRECTORY, which wins over zr.conf. ZR_CONF names the file; the
- * default is /etc/zr/zr.conf. zr.conf(5) explains every key. Read once, never written afterwards.
+ * default is /etc/zr/zr.conf. zr.conf(5) explains every key. Written afterwards only by
+ * settings_apply().
  */
 #ifndef ZR_BASE_SETTINGS_H
 #define ZR_BASE_SETTINGS_H
@@ -14,6 +15,7 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/str.h"
 
 /* How another host is reached over SSH. */
 struct settings_host {
@@ -67,12 +69,26 @@ DEFINE_AUTO(settings);
 
 const struct settings_host *settings_find_host(const struct settings *s, const char *name);
 
+/*
+ * What a daemon does at SIGHUP with settings that it has just loaded: those that may change while it
+ * runs are exchanged, and `fresh` has the old ones, to be freed. Texts that were read from `s` before
+ * are not to be used after that. The names of all that differ come back.
+ */
+struct settings_changes {
+	struct buf applied, restart; /* "log_cap, host"; no data: none */
+};
+void settings_changes_done(struct settings_changes *c);
+DEFINE_AUTO_DONE(settings_changes);
+int settings_apply(struct settings *s, struct settings *fresh, struct settings_changes *ret,
+		   struct err *e) must_check;
+
 /* One row per key for `zr settings`: value as text (secrets as "…"), and whether a file or the
  * environment set it. */
 struct settings_key {
 	const char *name, *help;
 	char *value;
 	const char *origin; /* "default", "file", "credential", "environment" */
+	bool reload;        /* a daemon takes it over at SIGHUP */
 };
 int settings_list(const char *path, struct settings_key **ret, size_t *ret_n,
 		  struct err *e) must_check;

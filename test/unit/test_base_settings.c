@@ -6,6 +6,7 @@
 #include "base/conf.h"
 #include "base/fd.h"
 #include "base/settings.h"
+#include "base/time.h"
 
 #include "unit.h"
 
@@ -221,6 +222,41 @@ START_TEST(template_is_valid)
 }
 END_TEST
 
+START_TEST(what_may_change_is_taken_over)
+{
+	auto_obj(settings) s = NULL;
+	auto_obj(settings) fresh = NULL;
+	auto_done(settings_changes) c = { 0 };
+	auto_done(settings_changes) none = { 0 };
+	struct err e = { 0 };
+
+	put("hostname = h\nlog_cap = 1M\nlease = 60s\nssh_key = \"/a\"\npool = {\"a\"}\n"
+	    "host \"x\" { address = \"one\" }\n",
+	    0600);
+	ck_ok(settings_load(file, &s, &e), e);
+	put("hostname = h\nlog_cap = 2M\nlease = 61s\nssh_key = \"/b\"\npool = {\"a\", \"b\"}\n"
+	    "host \"x\" { address = \"two\" }\nhost \"y\" { }\n",
+	    0600);
+	ck_ok(settings_load(file, &fresh, &e), e);
+	ck_ok(settings_apply(s, fresh, &c, &e), e);
+	ck_assert_str_eq(c.applied.data, "ssh_key, log_cap, host");
+	ck_assert_str_eq(c.restart.data, "pool, lease");
+	ck_assert_uint_eq(s->log_cap, 2 << 20);
+	ck_assert_str_eq(s->ssh_key, "/b");
+	ck_assert_str_eq(fresh->ssh_key, "/a");
+	ck_assert_uint_eq(s->n_hosts, 2);
+	ck_assert_str_eq(settings_find_host(s, "x")->address, "two");
+	ck_assert_uint_eq(s->lease_usec, 60 * USEC_PER_SEC);
+	ck_assert_ptr_null(s->pools[1]);
+
+	settings_free(take_ptr(fresh));
+	ck_ok(settings_load(file, &fresh, &e), e);
+	ck_ok(settings_apply(s, fresh, &none, &e), e);
+	ck_assert_ptr_null(none.applied.data);
+	ck_assert_str_eq(none.restart.data, "pool, lease");
+}
+END_TEST
+
 static void tests(TCase *t)
 {
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -232,6 +268,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, credentials);
 	tcase_add_test(t, which_file);
 	tcase_add_test(t, template_is_valid);
+	tcase_add_test(t, what_may_change_is_taken_over);
 }
 
 int main(void)
