@@ -98,7 +98,7 @@ static int add(struct pruning *p, const char *name, struct err *e)
 		p->objects = more;
 		p->cap = cap;
 	}
-	snprintf(o.name, sizeof(o.name), "%s", name);
+	memcpy(o.name, name, sizeof(o.name)); /* is_object() */
 	p->objects[p->n++] = o;
 	p->bytes += o.bytes;
 	return 0;

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -93,6 +94,7 @@ def test_results_wait_for_the_ssh_host(site):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace of its own")
 def test_claims_survive_a_crash_of_the_host(site):
     """All processes and all that was not synced are gone, and the boot id is another."""
+    site.setting("infrastructure_retries", 0)
     folder = hold(site)
     worker = site.eval_worker()
     site.update_worker()
@@ -117,3 +119,29 @@ def test_claims_survive_a_crash_of_the_host(site):
     assert done["reason"] == "lost" and runs(folder) == ["1"]
     assert site.evaluation(ended)["status"] == "completed"
     wait_for(lambda: not os.listdir(boxes), 20)
+
+
+@pytest.fixture
+def small_disk(site):
+    """The state folder on a file system that a job can fill."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48M", "zr-test", site.state], check=True)
+    yield site
+    for daemon in site._daemons:
+        daemon.close()
+    subprocess.run(["umount", "-l", site.state], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
+def test_disk_filled_by_a_job(small_disk):
+    """The end is told once there is room again, which the job's own folders make."""
+    site = small_disk
+    site.setting("spool_reserve", "1M")
+    site.evaluator("big", "#!/bin/sh\nhead -c 200M /dev/zero >$ZR_OUTPUT/big\n")
+    site.evaluator("small", "#!/bin/sh\necho '{\"score\": 1}' >$ZR_OUTPUT/scores.json\n")
+    site.eval_worker()
+    site.update_worker()
+    done = site.wait_evaluation(site.zr_id("submissions:eval", submit(site, "big")), "failed", timeout=90)
+    assert done["reason"] in ("exit", "infrastructure", "disk"), done
+    wait_for(lambda: not os.listdir(os.path.join(site.state, "spool/boxes")), 30)
+    done = site.wait_evaluation(site.zr_id("submissions:eval", submit(site, "small")), "completed")
+    assert done["scores"] == {"score": 1}
