@@ -143,8 +143,10 @@ static char *shorten_reals(char *text)
 		for (int digits = 15; n > 16 && write == number && digits < 17; digits++) {
 			int k = snprintf(one, sizeof(one) - 2, "%.*g", digits, d);
 
-			if (strcspn(one, ".e") == (size_t)k)
-				k = (int)strlen(strcat(one, ".0"));
+			if (strcspn(one, ".e") == (size_t)k) {
+				memcpy(one + k, ".0", 3);
+				k += 2;
+			}
 			if ((size_t)k < n && memchr(number, '.', n) && strtod(one, NULL) == d) {
 				write = one;
 				len = (size_t)k;
