@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/landlock.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -12,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -79,35 +81,67 @@ static int map_ids(uid_t uid, gid_t gid)
 	return r < 0 ? r : write_text("/proc/self/gid_map", text);
 }
 
-/* Mounts come in from the host and none goes out. */
-static bool enter_namespaces(struct keeper *k)
+int jail_reopen(struct keeper *k, char *path, struct err *e)
 {
-	struct jail *j = k->jail;
+	auto_close int fd = -1;
+	struct stat there, here;
+	char link[40];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", k->dir);
+	n = readlink(link, path, PATH_MAX - 1);
+	if (n < 0)
+		return err_sys(e, "read %s", link);
+	path[n] = '\0';
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fstat(k->dir, &there) < 0 || fstat(fd, &here) < 0)
+		return err_sys(e, "open the box folder again");
+	if (there.st_dev != here.st_dev || there.st_ino != here.st_ino)
+		return err_set(e, ESTALE, ERR_HOST, "the box folder is not at %s for us",
+			       STR_ESC(path));
+	if (dup3(fd, k->dir, O_CLOEXEC) < 0 || fchdir(k->dir) < 0)
+		return err_sys(e, "go to the box folder");
+	return 0;
+}
+
+/* Mounts come in from the host and none goes out. */
+static int enter_namespaces(struct keeper *k, struct err *e)
+{
+	bool root = geteuid() == 0;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
+	char path[PATH_MAX];
 	int r;
 
-	j->root = uid == 0;
-	j->uid = j->root ? (uid_t)UID_FIRST + (uid_t)getpid() : uid;
-	j->init_uid = j->root ? (uid_t)UID_FIRST : uid;
-	if (unshare(CLONE_NEWNS | (j->root ? 0 : CLONE_NEWUSER)) < 0) {
+	if (k->entered)
+		return 0;
+	if (unshare(CLONE_NEWNS | (root ? 0 : CLONE_NEWUSER)) < 0) {
 		refuse(k, "zr-box may not make a %s: %s",
-		       j->root ? "mount namespace (it needs CAP_SYS_ADMIN)"
-			       : "user namespace (sysctl kernel.unprivileged_userns_clone, "
-				 "user.max_user_namespaces; RestrictNamespaces= of the unit)",
+		       root ? "mount namespace (it needs CAP_SYS_ADMIN)"
+			    : "user namespace (sysctl kernel.unprivileged_userns_clone, "
+			      "user.max_user_namespaces; RestrictNamespaces= of the unit)",
 		       strerror(errno));
-		return false;
+		return 0;
 	}
-	k->changed = true;
+	k->entered = true;
+	k->changed = !root;
 	/* Between jobs we are not dumpable, and our files in /proc belong to root. */
-	if (!j->root)
+	if (!root)
 		prctl(PR_SET_DUMPABLE, 1);
-	r = j->root ? 0 : map_ids(uid, gid);
+	r = root ? 0 : map_ids(uid, gid);
 	if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		r = -errno;
-	if (r < 0)
-		refuse(k, "its namespaces cannot be set up: %s", strerror(-r));
-	return r == 0;
+	if (r == 0)
+		return jail_reopen(k, path, e);
+	refuse(k, "its namespaces cannot be set up: %s", strerror(-r));
+	return 0;
+}
+
+static void take_ids(struct jail *j)
+{
+	j->root = geteuid() == 0;
+	j->uid = j->root ? (uid_t)UID_FIRST + (uid_t)getpid() : geteuid();
+	j->init_uid = j->root ? (uid_t)UID_FIRST : j->uid;
 }
 
 static int landlock_abi(void)
@@ -164,9 +198,12 @@ int jail_begin(struct keeper *k, struct err *e)
 	j->network = k->spec->sandbox.network;
 	j->bytes = k->spec->limits.disk_bytes;
 	j->landlock = landlock_abi();
-	if (!check_limits(k) || !enter_namespaces(k))
+	take_ids(j);
+	if (!check_limits(k))
 		return 0;
-	r = j->root ? 0 : be_alone(k, e);
+	r = enter_namespaces(k, e);
+	if (r == 0 && !k->decided && !j->root)
+		r = be_alone(k, e);
 	if (r < 0 || k->decided)
 		return r;
 	r = jailroot_stage(k, e);

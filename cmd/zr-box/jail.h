@@ -74,6 +74,9 @@ struct jail_note {
 /* jail.c */
 /* Nothing at level `none`. What this host cannot keep is a verdict `setup`, and no error. */
 int jail_begin(struct keeper *k, struct err *e) must_check;
+/* k->dir is as the worker sees it. In a keeper that has entered a mount namespace: the same folder in
+ * there becomes k->dir and the working directory, and its path goes into path[PATH_MAX]. */
+int jail_reopen(struct keeper *k, char *path, struct err *e) must_check;
 /* Starts init: its pid, or -errno. The words and lines are the host's; they are translated. */
 pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
 		 char *const *env);

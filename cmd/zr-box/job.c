@@ -49,8 +49,13 @@ static int open_box(struct keeper *k, struct err *e)
 
 	k->tree = k->dir;
 	k->output = "output";
-	if (fchdir(k->dir) < 0 || !getcwd(full, sizeof(full)))
+	if (k->entered) {
+		r = jail_reopen(k, full, e);
+		if (r < 0)
+			return r;
+	} else if (fchdir(k->dir) < 0 || !getcwd(full, sizeof(full))) {
 		return err_sys(e, "go to the box folder");
+	}
 	k->path = strdup(full);
 	if (!k->path)
 		return err_nomem(e);

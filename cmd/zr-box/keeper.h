@@ -71,7 +71,8 @@ struct keeper {
 	bool landlock; /* signals and abstract sockets of a job stay inside it */
 	char *words;   /* our command line, which may name the box: a jail's init forgets it */
 	size_t words_len;
-	bool changed; /* we are in namespaces of a job: it was our last one */
+	bool entered; /* we have a mount namespace of our own, since the first sandbox */
+	bool changed; /* and a user namespace with it: that job was our last one */
 
 	/* The box; from here on everything is new with each job. */
 	struct box_spec *spec;

@@ -3,7 +3,7 @@
  * From job to job. The worker's message is {"t":"job"} with two descriptors, the box folder and its
  * locked journal; ours are control.c's, with {"t":"end"} when the box is let go of and {"t":"ready"}
  * when another may come. The worker sends none before. A hang-up is the end, after the job at hand; a
- * keeper that has entered a job's namespaces ends with that job.
+ * keeper that has entered a user namespace for a job ends with that job.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -317,3 +317,25 @@ def test_through_a_worker(sandbox):
         isolation = sandbox.evaluation(done["id"])["attempts"][-1]["isolation"]
         assert isolation["level"] == "sandbox" and isolation["network"] == "none"
     assert "key: Permission denied" in sandbox.zr("evaluations:logs", done["id"]).stdout
+
+
+def test_one_keeper_for_many(sandbox):
+    """A keeper that is root goes on after a sandbox, whatever the level of the next job."""
+    sandbox.prepare()
+    say = "#!/bin/sh\npwd; ls -A; cd $TMPDIR && pwd; id -u; test -d $ZR_SUBMISSION && echo x >$ZR_OUTPUT/x && echo $PPID\n"
+    sandbox.evaluator("walled", say, conf="isolation = sandbox\nrun = run.sh\n")
+    sandbox.evaluator("open", say, conf="isolation = none\nrun = run.sh\n")
+    sandbox.eval_worker("-w", "1", "--prefetch-count", "1")
+    sandbox.update_worker()
+    logs = []
+    path = os.path.dirname(sandbox.file("sub/answer", "x"))
+    for evaluator in ("open", "walled", "open", "walled"):
+        challenge = f"c{len(logs)}"
+        sandbox.zr("challenges:add", challenge, "--evaluator", evaluator)
+        ident = sandbox.zr_id("submissions:create", challenge, path, "--author", "ada")
+        done = sandbox.wait_evaluation(sandbox.zr_id("submissions:eval", ident), "completed", "failed")
+        assert done["reason"] == "ok", done
+        logs.append(sandbox.zr("evaluations:logs", done["id"]).stdout.split())
+    assert logs[1] == logs[3] and logs[1][:2] == ["/box", "/tmp"]  # the same uid: the same keeper
+    assert logs[0][2:] == logs[2][2:] == ["0", str(int(logs[1][2]) - 0x70000000)]
+    assert all(log[0].startswith(sandbox.state) and log[0].endswith("/work") and log[1].endswith("/tmp") for log in (logs[0], logs[2]))
