@@ -104,10 +104,27 @@ int jail_reopen(struct keeper *k, char *path, struct err *e)
 	return 0;
 }
 
+/* Root of a container may have but a few ids. */
+static bool is_mapped(uid_t uid)
+{
+	auto_buf struct buf b = { 0 };
+	unsigned long long inside, outside, n;
+
+	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", 1u << 16, &b, NULL) < 0)
+		return false;
+	for (const char *line = b.data; line && *line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, "%llu %llu %llu", &inside, &outside, &n) == 3 && uid >= inside &&
+		    uid - inside < n)
+			return true;
+	}
+	return false;
+}
+
 /* Mounts come in from the host and none goes out. */
 static int enter_namespaces(struct keeper *k, struct err *e)
 {
-	bool root = geteuid() == 0;
+	bool root = k->jail->root;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	char path[PATH_MAX];
@@ -115,6 +132,13 @@ static int enter_namespaces(struct keeper *k, struct err *e)
 
 	if (k->entered)
 		return 0;
+	if (root && !is_mapped(k->jail->uid)) {
+		refuse(k,
+		       "we are root in a user namespace without the ID %u; run the worker as "
+		       "another user",
+		       k->jail->uid);
+		return 0;
+	}
 	if (unshare(CLONE_NEWNS | (root ? 0 : CLONE_NEWUSER)) < 0) {
 		refuse(k, "zr-box may not make a %s: %s",
 		       root ? "mount namespace (it needs CAP_SYS_ADMIN)"

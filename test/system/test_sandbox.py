@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """zr-box at isolation level `sandbox`: how jobs end, what they see, what they are refused."""
+import ctypes
 import json
 import os
-import signal
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -278,6 +279,59 @@ def test_refused_without_limits(tmp_path, groups_, limits, say):
     r = Jailed(tmp_path, groups_).run("echo never", limits=limits)
     assert r["reason"] == "setup" and r["detail"].startswith('isolation "sandbox" is not possible here: ') and say in r["detail"]
     assert r["started_at"] is None and r["root_hash"] is None
+
+
+def test_refused_to_root_of_a_container(box):
+    r = box.run("echo never", wrapper=("unshare", "--user", "--map-root-user"))
+    assert r["reason"] == "setup" and "we are root in a user namespace without the ID 18" in r["detail"]
+
+
+def run_where_there_are_no_user_namespaces(words, uid):
+    """In one of our own, in which no other can be made, as that user."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            assert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER
+            os.kill(os.getpid(), signal.SIGSTOP)
+            with open("/proc/sys/user/max_user_namespaces", "w") as f:
+                f.write("0")
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            os.execve(words[0], words, {})
+        finally:
+            os._exit(99)
+    os.waitpid(pid, os.WUNTRACED)
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{pid}/{name}", "w") as f:
+            f.write("0 0 65536")
+    os.kill(pid, signal.SIGCONT)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_refused_without_user_namespaces(elsewhere):
+    """As under RestrictNamespaces= of a unit."""
+    box = Jailed(elsewhere)  # pytest's own folders are root's alone
+    box.write_spec("echo never")
+    for top, _, files in os.walk(box.base):
+        for name in [top, *(os.path.join(top, f) for f in files)]:
+            os.chown(name, 20001, 20001)
+    made = []
+    path = box.dir + "/spec.json"
+    spec = json.load(open(path))
+    for key, value in spec["cgroup"].items():
+        if isinstance(value, str):
+            made.append(os.path.join(value, "zr-user-" + box.id))
+            os.mkdir(made[-1])
+            os.chown(made[-1], 20001, 20001)
+            spec["cgroup"][key] = made[-1]
+    json.dump(spec, open(path, "w"))
+    try:
+        assert run_where_there_are_no_user_namespaces([boxes.KEEPER, box.dir], 20001) == 0
+        assert box.result()["reason"] == "setup" and "may not make a user namespace (sysctl" in box.result()["detail"]
+    finally:
+        for group in made:
+            os.rmdir(group)
 
 
 def test_refused_unlimited(box):
