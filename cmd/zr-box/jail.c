@@ -45,6 +45,13 @@ printf_like(2, 3) static void refuse(struct keeper *k, const char *fmt, ...)
 	verdict(k, BOX_SETUP, "isolation \"sandbox\" is not possible here: %s", why);
 }
 
+/* Does an error say that this kernel cannot do it, or that we may not? Others may pass. */
+static bool is_lacking(int error)
+{
+	return error == EPERM || error == EACCES || error == ENOSYS || error == EINVAL ||
+	       error == ENOSPC || error == EUSERS;
+}
+
 static bool check_limits(struct keeper *k)
 {
 	const struct limits *l = &k->spec->limits;
@@ -231,8 +238,11 @@ int jail_begin(struct keeper *k, struct err *e)
 	if (r < 0 || k->decided)
 		return r;
 	r = jailroot_stage(k, e);
-	if (r < 0 && e->kind == ERR_INPUT) {
-		verdict(k, BOX_SETUP, "%s", e->msg);
+	if (r < 0 && (e->kind == ERR_INPUT || is_lacking(-r))) {
+		if (e->kind == ERR_INPUT)
+			verdict(k, BOX_SETUP, "%s", e->msg);
+		else
+			refuse(k, "%s", e->msg);
 		return 0;
 	}
 	k->tree = j->tree;
@@ -358,6 +368,8 @@ pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const 
 	}
 	if (pid == 0)
 		jailinit_main(&plan);
+	if (pid < 0 && is_lacking(errno))
+		refuse(k, "zr-box may not make the namespaces of a box: %s", strerror(errno));
 	return pid;
 }
 
@@ -388,7 +400,8 @@ static void failed(struct keeper *k, const struct jail_note *n)
 		verdict(k, BOX_INFRASTRUCTURE, "the set-up of the box said nonsense");
 	else if (n->step == STEP_JAIL_EXEC)
 		spawn_exec_failed(k, n->value);
-	else if (n->step == STEP_JAIL_MOUNTS && n->number && n->number <= j->n_binds)
+	else if (n->step == STEP_JAIL_MOUNTS && n->number && n->number <= j->n_binds &&
+		 is_lacking(n->value))
 		refuse(k, "cannot show %s: %s%s", STR_ESC(j->binds[n->number - 1].from),
 		       strerror(n->value),
 		       j->binds[n->number - 1].attrs & MOUNT_ATTR_IDMAP
@@ -399,8 +412,7 @@ static void failed(struct keeper *k, const struct jail_note *n)
 		refuse(k, "the kernel lets us mount no /proc, because parts of the one here are "
 			  "covered (by ProtectKernelTunables= or ProtectKernelLogs= of the unit, "
 			  "or by a container engine)");
-	/* What a kernel does not have, or this user may not: refused. The rest may pass. */
-	else if (n->value == EPERM || n->value == ENOSYS || n->value == EINVAL)
+	else if (is_lacking(n->value))
 		refuse(k, "cannot %s: %s", step_names[n->step], strerror(n->value));
 	else
 		verdict(k, BOX_INFRASTRUCTURE, "cannot %s: %s", step_names[n->step],

@@ -46,7 +46,7 @@ struct jail_bind {
 struct jail {
 	bool root;      /* we are root; else in a user namespace */
 	uid_t uid;      /* the script's, and its gid */
-	uid_t init_uid; /* */
+	uid_t init_uid; /* init's, likewise */
 	bool network;   /* the host's */
 	int landlock;   /* ABI of the file rules, 0: none */
 	int tree;       /* folder of the job's own file system, with `output` in it */
@@ -77,7 +77,7 @@ int jail_begin(struct keeper *k, struct err *e) must_check;
 /* k->dir is as the worker sees it. In a keeper that has entered a mount namespace: the same folder in
  * there becomes k->dir and the working directory, and its path goes into path[PATH_MAX]. */
 int jail_reopen(struct keeper *k, char *path, struct err *e) must_check;
-/* Starts init: its pid, or -errno. The words and lines are the host's; they are translated. */
+/* Starts init: its pid, or -1 and errno. The words and lines are the host's; they are translated. */
 pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
 		 char *const *env);
 /* IN_EXEC is readable. */

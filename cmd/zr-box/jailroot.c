@@ -41,7 +41,8 @@ enum {
 	BYTES_PER_FILE = 4096,
 	FILES_MIN = 4096,
 	FILES_MAX = 1 << 20,
-	FILES_OWN = 256, /* of the tree itself */
+	FILES_OWN = 256, /* of the tree itself, */
+	BYTES_OWN = 64 << 10,
 };
 
 static const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
@@ -506,7 +507,7 @@ static int mount_tree(struct keeper *k, struct err *e)
 
 	files = files < FILES_MIN ? FILES_MIN : files > FILES_MAX ? FILES_MAX : files;
 	snprintf(options, sizeof(options), "mode=0755,size=%llu,nr_inodes=%llu",
-		 (unsigned long long)j->bytes, (unsigned long long)files + FILES_OWN);
+		 (unsigned long long)j->bytes + BYTES_OWN, (unsigned long long)files + FILES_OWN);
 	if (mkdir(TREE, 0700) < 0 && errno != EEXIST)
 		return err_sys(e, "make folder " TREE);
 	if (mount("zr-box", TREE, "tmpfs", MS_NOSUID, options) < 0)

@@ -230,6 +230,11 @@ def test_disk(box, where):
     assert (r["reason"], r["exit_code"]) == ("disk", 9) and "disk limit of 32.0 MiB used up" in r["detail"]
 
 
+def test_the_smallest_disk(box):
+    r = box.run("echo x >$ZR_OUTPUT/x; head -c 5000 /dev/zero >y", limits={"disk_bytes": 4096})
+    assert (r["reason"], r["detail"]) == ("exit", "run exited with status 153")  # 128 + SIGXFSZ, of a child
+
+
 def test_number_of_files(box):
     r = box.run("/usr/bin/python3 -c 'for i in range(20000): open(str(i), \"w\")'")
     assert r["reason"] == "disk" and "files, which is the most" in r["detail"]
