@@ -127,6 +127,40 @@ def test_keeper_killed(box):
         os.rmdir(d)
 
 
+FREEZER = boxes._group("cgroup", "freezer")
+
+
+@pytest.mark.skipif(not FREEZER, reason="no v1 freezer")
+def test_unkillable(box):
+    """The script has ended, its child does not die: told after ten seconds, though init cannot end either."""
+    group = os.path.join(FREEZER, "zr-test-" + box.id)
+    os.mkdir(group)
+    try:
+        box.start("sleep 1000 & read -r <$ZR_SUBMISSION/go; exit 0")
+        os.mkfifo(box.submission + "/go", 0o644)
+        procs = os.path.join(GROUPS["v2"], "zr-" + box.id, "cgroup.procs")
+        with open(box.submission + "/go", "w"):  # the script reads: its child is there
+            deadline = time.monotonic() + 10
+            while not (found := [p for p in open(procs).read().split() if open(f"/proc/{p}/comm").read() == "sleep\n"]) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            pid = int(found[0])
+            for name, text in (("cgroup.procs", str(pid)), ("freezer.state", "FROZEN")):
+                with open(os.path.join(group, name), "w") as f:
+                    f.write(text)
+        deadline = time.monotonic() + 20
+        while not any(j["t"] == "done" for j in box.journal()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        r = box.result()
+        assert r["reason"] == "infrastructure" and "unkillable" in r["detail"] and r["root_hash"] is None
+        assert box.process.poll() is None and alive(pid)
+    finally:
+        with open(group + "/freezer.state", "w") as f:
+            f.write("THAWED")
+        box.process.wait(40)
+        os.rmdir(group)
+    assert not alive(pid)
+
+
 # --- what it sees ---
 
 def test_environment(box):
