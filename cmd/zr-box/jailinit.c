@@ -84,17 +84,10 @@ static int give_up_ids(const struct jail *j)
 
 /* --- Landlock: a second wall around what may be written ------------------------------------------ */
 
-/* The headers of Debian 12 end before `scoped` (ABI 6) and most rights. */
-struct ruleset_attr {
-	uint64_t handled_access_fs, handled_access_net, scoped;
-};
+/* Rights that those headers lack too. */
 enum {
-	ABI_REFER = 2,
 	ABI_TRUNCATE = 3,
-	ABI_SCOPE = 6,
 	RIGHT_TRUNCATE = 1 << 14,
-	SCOPE_ABSTRACT_UNIX = 1,
-	SCOPE_SIGNAL = 2,
 };
 
 static uint64_t write_rights(int abi)
@@ -125,11 +118,11 @@ static int restrict_writes(int abi)
 {
 	static const char *const open_to[] = { JAIL_BOX, JAIL_OUTPUT, JAIL_TMP, "/dev", "/proc" };
 	const uint64_t devices = LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK;
-	struct ruleset_attr attr = {
+	struct landlock_ruleset attr = {
 		.handled_access_fs = write_rights(abi),
-		.scoped = abi >= ABI_SCOPE ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0,
+		.scoped = abi >= LANDLOCK_ABI_SCOPE ? LANDLOCK_SCOPES : 0,
 	};
-	size_t size = abi >= ABI_SCOPE ? sizeof(attr) : sizeof(attr.handled_access_fs);
+	size_t size = abi >= LANDLOCK_ABI_SCOPE ? sizeof(attr) : sizeof(attr.handled_access_fs);
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0), r = 0;
 
 	if (fd < 0)

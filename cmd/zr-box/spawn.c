@@ -53,26 +53,16 @@ enum {
 
 /* --- Landlock --------------------------------------------------------------------------------- */
 
-/* The headers of Debian 12 end before `scoped` (ABI 6). */
-struct ruleset_attr {
-	uint64_t handled_access_fs, handled_access_net, scoped;
-};
-enum {
-	SCOPE_ABSTRACT_UNIX = 1,
-	SCOPE_SIGNAL = 2,
-	ABI_WITH_SCOPE = 6,
-};
-
 bool landlock_has_scope(void)
 {
 	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >=
-	       ABI_WITH_SCOPE;
+	       LANDLOCK_ABI_SCOPE;
 }
 
 /* The job can then signal itself only, not the keeper or the worker of the same user. */
 static int restrict_signals(void)
 {
-	struct ruleset_attr attr = { .scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL };
+	struct landlock_ruleset attr = { .scoped = LANDLOCK_SCOPES };
 	long fd = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 
 	if (fd < 0)

@@ -10,6 +10,15 @@ enum {
 	FD_ERROR = 4, /* close-on-exec: where a failure is told */
 };
 
+/* Landlock's ruleset with the member that the headers of Debian 12 end before. */
+struct landlock_ruleset {
+	uint64_t handled_access_fs, handled_access_net, scoped;
+};
+enum {
+	LANDLOCK_ABI_SCOPE = 6,
+	LANDLOCK_SCOPES = 1 | 2, /* abstract unix sockets, signals */
+};
+
 int spawn_rlimits(const struct keeper *k);
 /* 0 null, 1, 2 and FD_PROGRESS the job's, FD_ERROR, and no others. */
 int spawn_descriptors(const int from[IN_N], int null);
