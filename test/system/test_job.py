@@ -440,7 +440,7 @@ chmod 444 "$ZR_SUBMISSION/answer"
         assert open(os.path.join(path, "mode")).read().startswith("-r--r--r--")
     assert "is fetched again: it was changed after it had been fetched" in worker.log()
     cache = os.path.join(site.state, "cache")
-    assert len([n for n in os.listdir(cache) if not n.startswith(".staging")]) == 1
+    assert len([n for n in os.listdir(cache) if not n.startswith(".")]) == 1
 
 
 def test_unchanged_submission_is_fetched_once(site):
