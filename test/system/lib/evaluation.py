@@ -34,7 +34,10 @@ class Phase:
 
 
 class Evaluation:
-    """One evaluation of `submission` (a folder) in `folder`; run() has its phases by name in .phases."""
+    """One evaluation of `submission` (a folder) in `folder`; run() has its phases by name in .phases.
+
+    `evaluator` is the name of a shipped one, or a path. Without walls: what `reference` hides is open here.
+    """
 
     def __init__(self, evaluator, submission, folder, args=None, env=None):
         self.path = os.path.join(BIN, evaluator)
@@ -63,7 +66,7 @@ class Evaluation:
         return [os.path.join(self.path, words[0]), *words[1:], self.submission]
 
     def start(self, phase):
-        """The process, with stdout and stderr as pipes and its progress read into .progress by a thread."""
+        """The process of a phase, with stdout and stderr as pipes and its progress read into .progress by a thread."""
         reader, writer = os.pipe()
 
         def place_fd():
@@ -97,10 +100,19 @@ class Evaluation:
         return self.phases[phase]
 
     def run(self):
-        for phase in ("prepare", "run"):
+        for phase in ("prepare", "run", "score"):
+            if phase == "score" and phase in self.conf:
+                self._judge_apart()
             if phase in self.conf and self.finish(phase, self.start(phase)).code != 0:
                 break
         return self
+
+    def _judge_apart(self):
+        """As in a sandbox: `score` has a new working folder and output, and what `run` left is elsewhere."""
+        self.extra_env = {**self.extra_env, "ZR_RUN_OUTPUT": self.output}
+        self.work, self.output = self.work + "-score", self.output + "-score"
+        os.mkdir(self.work)
+        os.mkdir(self.output)
 
     @property
     def last(self):

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""Kinds of submissions whose evaluators ship at isolation level `sandbox`: samples through real boxes."""
+import json
+import os
+import shutil
+
+import pytest
+
+from lib.boxed import GROUPS, Boxed
+from lib.evaluation import BIN, EXAMPLES, Evaluation
+
+in_a_box = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+            pytest.mark.skipif(not {"v1_memory", "v2_memory"} & set(GROUPS), reason="no memory controller"),
+            pytest.mark.skipif(not {"v1_pids", "v2_pids"} & set(GROUPS), reason="no pids controller")]
+
+
+def sample(name):
+    return os.path.join(EXAMPLES, name)
+
+
+@pytest.fixture(params=["root", "user"])
+def boxed(request):
+    """boxed(EVALUATOR): its sandbox, kept by root or by another user."""
+    made = []
+
+    def make(evaluator):
+        made.append(Boxed(evaluator, request.param == "user"))
+        return made[-1]
+    yield make
+    for b in made:
+        b.close()
+
+
+def boxes_of(*names):
+    """Parametrizes with sample submissions in boxes, and marks what those need."""
+    def mark(function):
+        for m in in_a_box:
+            function = m(function)
+        return pytest.mark.parametrize("name", names)(function) if names else function
+    return mark
+
+
+def scores_in(box):
+    with open(os.path.join(box.output, "scores.json")) as f:
+        return json.load(f)
+
+
+def rewrite(path, change):
+    """Changes a JSON file of a copied evaluator."""
+    with open(path) as f:
+        value = json.load(f)
+    change(value)
+    with open(path, "w") as f:
+        json.dump(value, f)
+
+
+# --- python-script, in a box ---
+
+HURRIED = {"seconds": 0.5}
+
+
+@boxes_of("good", "program")
+def test_a_right_script_in_a_sandbox(boxed, name):
+    box, r = boxed("python-script").run(sample("python-script/" + name))
+    assert (r["reason"], r["phase"]) == ("ok", "score"), (r, box.read("err.log"))
+    assert r["scores"]["score"] == 1 and r["scores"]["passed"] == r["scores"]["total"] == 8
+    assert scores_in(box) == r["scores"] and os.path.exists(box.output + "/run/outcomes.json")
+
+
+@boxes_of()
+def test_a_script_cannot_forge_its_scores(boxed):
+    box, r = boxed("python-script").run(sample("python-script/forges-scores"))
+    assert r["reason"] == "ok", (r, box.read("err.log"))
+    assert r["scores"]["score"] == pytest.approx(0.1) and r["scores"]["passed"] == 1  # `empty` is right
+    assert scores_in(box) == r["scores"]
+    with open(box.output + "/run/scores.json") as f:
+        assert json.load(f)["score"] == 1000  # kept as evidence, and no more than that
+
+
+@boxes_of("prints-garbage", "exits", "never-ends")
+def test_a_script_that_does_not_answer_has_no_points(boxed, name):
+    b = boxed("python-script")
+    rewrite(b.evaluator + "/cases.json", lambda t: t.update(HURRIED))
+    box, r = b.run(sample("python-script/" + name))
+    assert r["reason"] == "ok", (r, box.read("err.log"))
+    assert r["scores"]["score"] == 0 and r["scores"]["total"] == 8
+    sentence = {"prints-garbage": "File too large", "exits": "ended without a result", "never-ends": "took longer than 0.5 s"}[name]
+    assert all(sentence in c["why"] for c in r["scores"]["cases"].values()), r["scores"]
+    assert b"1000" not in box.read("out.log")
+
+
+SNOOPER = """
+import glob, os
+def merge(intervals):
+    seen = []
+    for top, folders, files in os.walk("/"):
+        if top.startswith(("/proc", "/sys", "/usr")):
+            folders.clear()
+        seen += [os.path.join(top, f) for f in files if f in ("expected.json", "score.py", "judge.py")]
+    for path in glob.glob("/evaluator/reference/*") + ["/evaluator/reference/expected.json"]:
+        try:
+            seen.append(open(path).read())
+        except OSError:
+            pass
+    raise LookupError(repr(seen))
+"""
+
+
+@boxes_of()
+def test_a_script_does_not_see_what_is_expected(boxed, tmp_path):
+    (tmp_path / "solution.py").write_text(SNOOPER)
+    box, r = boxed("python-script").run(tmp_path)
+    assert r["reason"] == "ok", (r, box.read("err.log"))
+    assert {c["why"] for c in r["scores"]["cases"].values()} == {
+        "ended with exit status 1: LookupError: ['/evaluator/score.py']"}
+
+
+BREAKERS = {
+    "link": "os.symlink('/evaluator/reference/expected.json', 'outcomes.json')",
+    "fifo": "os.mkfifo('outcomes.json')",
+    "deep": "open('outcomes.json', 'w').write('[' * 1000000)",
+    "list": "open('outcomes.json', 'w').write('[]')",
+    "huge": "os.truncate(os.open('outcomes.json', os.O_CREAT | os.O_RDWR), 1 << 20)",
+}
+
+
+@boxes_of(*BREAKERS)
+def test_answers_that_the_submission_replaced(boxed, tmp_path, name):
+    """A process of another session outlives the case, waits for run.py to write, and puts something else there."""
+    (tmp_path / "solution.py").write_text(f"""
+import os, time
+def merge(intervals):
+    if os.fork() == 0:
+        os.setsid()
+        os.chdir("/output")
+        while not os.path.exists("outcomes.json"):
+            time.sleep(0.001)
+        try:
+            os.unlink("outcomes.json")
+            {BREAKERS[name]}
+        finally:
+            os._exit(0)
+    return []
+""")
+    b = boxed("python-script")
+    rewrite(b.evaluator + "/cases.json", lambda t: t.update(cases=t["cases"][:1]))
+    # Gives the other process time to do it: the phase ends with run.py.
+    with open(b.evaluator + "/run.py") as f:
+        text = f.read()
+    with open(b.evaluator + "/run.py", "w") as f:
+        f.write(text.replace('"done")\n    return 0', '"done")\n    __import__("time").sleep(1)\n    return 0'))
+    box, r = b.run(tmp_path)
+    assert (r["reason"], r["exit_code"], r["phase"]) == ("exit", 3, "score"), (r, box.read("err.log"))
+    assert b"the submission destroyed its answers" in box.read("err.log") and r["scores"] is None
+
+
+# --- python-script, by itself ---
+
+def evaluator_copy(tmp_path, name):
+    return shutil.copytree(os.path.join(BIN, name), tmp_path / "evaluator")
+
+
+def submission(tmp_path, **files):
+    folder = tmp_path / "submission"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return folder
+
+
+def test_a_wrong_script_says_which_cases_and_not_what_was_expected(tmp_path):
+    e = Evaluation("python-script", sample("python-script/wrong"), tmp_path).run()
+    assert e.code == 0, e.err
+    assert e.scores["cases"]["nested"] == {"score": 0.0, "why": "wrong"} and e.scores["cases"]["touch"] == {"score": 1.0}
+    assert e.scores["score"] == 0.6 and e.scores["passed"] == 6
+    assert e.progress[0] == {"done": 0, "total": 8, "text": "empty"} and e.progress[-1]["done"] == 8
+
+
+@pytest.mark.parametrize("files, sentence", [
+    ({}, "the submission has no file solution.py or main.py"),
+    ({"solution_py": "", "main_py": ""}, "has both solution.py and main.py"),
+    ({"solution_py": "def merge(:\n"}, "solution.py is not Python: invalid syntax"),
+    ({"main_py": "\0"}, "main.py is not Python: source code string cannot contain null bytes"),
+    ({"solution_py": "#" * (1 << 20) + "\n"}, "solution.py is not a regular file of at most 1048576 bytes"),
+], ids=["none", "both", "syntax", "nul", "large"])
+def test_a_script_that_cannot_be_run_is_refused_in_a_sentence(tmp_path, files, sentence):
+    e = Evaluation("python-script", submission(tmp_path, **files), tmp_path).run()
+    assert e.code == 3 and list(e.phases) == ["run"] and e.scores is None
+    assert sentence in e.err and e.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text, why", [
+    ("x = 1", "solution.py does not define the function merge()"),
+    ("def merge(i):\n\traise ValueError('\\x1b[31m')", "ValueError: \\x1b[31m"),
+    ("def merge(i):\n\treturn {1}", "TypeError: Object of type set is not JSON serializable"),
+    ("def merge(i):\n\treturn float('nan')", "ValueError: Out of range float"),
+    ("def merge(i):\n\timport os\n\tos.kill(os.getpid(), 9)", "was ended by SIGKILL"),
+    ("def merge(i):\n\treturn True", "wrong"),
+    ("import os\nos.mkfifo(os.environ['HOME'] + '/result')\nos._exit(0)", "ended without a result"),
+], ids=["no-function", "raises", "no-json", "nan", "killed", "bool", "fifo"])
+def test_what_a_function_may_do_instead_of_answering(tmp_path, text, why):
+    e = Evaluation("python-script", submission(tmp_path, solution_py=text), tmp_path).run()
+    assert e.code == 0 and e.scores["score"] == 0, e.err
+    assert all(why in c["why"] for c in e.scores["cases"].values()), e.scores
+
+
+def test_a_judge_of_ones_own_and_cases_of_text(tmp_path):
+    ev = evaluator_copy(tmp_path, "python-script")
+    (ev / "cases.json").write_text(json.dumps({"cases": [
+        {"name": "shout", "stdin": "hello\n", "argv": ["-x"]}, {"name": "odd", "stdin": "1\n"}]}))
+    (ev / "reference/expected.json").write_text(json.dumps({"shout": {"stdout": "-x HELLO"}, "odd": {}}))
+    program = "import sys\nprint(*sys.argv[1:], sys.stdin.read().upper())"
+    (ev / "reference/judge.py").write_text("def judge(case, answer, expected):\n\treturn len(answer['stdout']) / 20 if expected else 1 / 0\n")
+    e = Evaluation(ev, submission(tmp_path, main_py=program), tmp_path).run()
+    assert e.code == 0, e.err
+    assert e.scores["cases"] == {"shout": {"score": 0.5, "why": "partly right"},
+                                 "odd": {"score": 0.0, "why": "cannot be judged: ZeroDivisionError: division by zero"}}
+    os.remove(ev / "reference/judge.py")
+    rewrite(ev / "reference/expected.json", lambda x: x.update(odd={"result": 1}))
+    (tmp_path / "again").mkdir()
+    e = Evaluation(ev, tmp_path / "submission", tmp_path / "again").run()
+    assert e.scores["score"] == 1, e.scores
+
+
+@pytest.mark.parametrize("file, text, sentence", [
+    ("cases.json", "[]", "the evaluator's cases are broken: cases.json: is not a JSON object"),
+    ("cases.json", '{"cases": []}', "`cases` must be a list of 1 to 200 cases"),
+    ("cases.json", '{"cases": [{"name": "../x"}]}', "case 1 has no name"),
+    ("reference/expected.json", "{}", "the evaluator's reference data is broken: expected.json: nothing is expected for 'empty'"),
+    ("reference/judge.py", "def judge(*args):\n\treturn 2\n", "judge.py gave 2.0 for 'empty'"),
+])
+def test_a_broken_script_evaluator_is_not_the_submitters_fault(tmp_path, file, text, sentence):
+    ev = evaluator_copy(tmp_path, "python-script")
+    (ev / file).write_text(text)
+    e = Evaluation(ev, sample("python-script/good"), tmp_path).run()
+    assert e.code == 2 and sentence in e.err and e.scores is None
