@@ -234,3 +234,107 @@ def test_a_broken_script_evaluator_is_not_the_submitters_fault(tmp_path, file, t
     (ev / file).write_text(text)
     e = Evaluation(ev, sample("python-script/good"), tmp_path).run()
     assert e.code == 2 and sentence in e.err and e.scores is None
+
+
+# --- config ---
+
+@boxes_of("good", "good-json")
+def test_a_configuration_in_a_sandbox(boxed, name):
+    box, r = boxed("config").run(sample("config/" + name))
+    assert (r["reason"], r["phase"]) == ("ok", "run"), (r, box.read("err.log"))
+    s = r["scores"]
+    assert s["score"] == 1 and s["passed"] == s["total"] == len(s["tests"]) == {"good": 4, "good-json": 3}[name]
+    if name == "good":
+        assert [(n, t["runs"]) for n, t in s["tests"].items()] == [("quick-tour", 2), ("quick-primes", 2), ("slow-cooling", 3), ("primes", 2)]
+        assert s["tests"]["primes"] | {"median_seconds": 0} == {
+            "outcome": "passed", "runs": 2, "passed": 2, "median_seconds": 0, "median": 168, "least": 168, "most": 168}
+    with open(box.output + "/runs.json") as f:
+        assert [t["name"] for t in json.load(f)] == list(s["tests"])
+
+
+@boxes_of("forges-scores", "billion", "unknown-suite")
+def test_a_hostile_configuration_runs_nothing(boxed, name):
+    box, r = boxed("config").run(sample("config/" + name))
+    assert (r["reason"], r["exit_code"], r["scores"]) == ("exit", 3, None)
+    sentence = {"forges-scores": b"config.yaml: line 2: could not determine a constructor for the tag",
+                "billion": b"config.yaml: line 1: anchors and aliases are not allowed",
+                "unknown-suite": b"there is no suite 'everything'; there is quick, primes"}[name]
+    assert box.read("err.log").startswith(sentence) and not os.path.exists(box.output + "/scores.json")
+
+
+def test_each_test_of_a_configuration_has_an_outcome(tmp_path):
+    e = Evaluation("config", sample("config/wrong"), tmp_path).run()
+    assert e.code == 0, e.err
+    t = e.scores["tests"]
+    assert {n: (v["outcome"], v["runs"], v["passed"]) for n, v in t.items()} == {
+        "tour": ("failed", 2, 0), "primes": ("time-out", 1, 0), "fine": ("passed", 1, 1)}
+    assert t["primes"]["why"] == "took longer than 1 s" and "10 are allowed" in t["tour"]["why"]
+    assert e.scores["score"] == pytest.approx(1 / 3) and t["primes"]["median_seconds"] >= 1
+    assert e.progress[0] == {"done": 0, "total": 4, "text": "tour, run 1 of 2"} and e.progress[-1]["done"] == 4
+
+
+TEST = "{test: primes, %s}"
+BAD_CONFIGS = {
+    "empty": ("", "the configuration must be a mapping"),
+    "nothing": ("{}", "it asks for no tests; 1 to 50 are allowed"),
+    "many": ("suites: [%s]" % ", ".join(["quick"] * 2000), "tests; 1 to 50 are allowed"),
+    "key": ("test: []", "the configuration has an unknown key 'test'; there is suites, tests"),
+    "key twice": ("suites: []\nsuites: []", "config.yaml: the key 'suites' is given twice in line 1"),
+    "no text": ("[1]: 2", "config.yaml: the key [1] in line 1 is not a text"),
+    "suites": ("suites: quick", "'suites' must be a list"),
+    "suite": ("suites: [[quick]]", "there is no suite ['quick']"),
+    "test": ("tests: [primes]", "test 1 must be a mapping"),
+    "no test": ("tests: [{name: a}]", "there is no test None; there is tour, primes"),
+    "path": ("tests: [{test: ../../bin/sh}]", "there is no test '../../bin/sh'"),
+    "name": ("tests: [%s]" % (TEST % "name: a b"), "a name has 1 to 64 letters"),
+    "same name": ("tests: [{test: primes}, {test: primes}]", "two tests have the name primes"),
+    "parameter": ("tests: [%s]" % (TEST % "parameters: {limit: 5}"), "the parameter 'limit' of primes must be a whole number from 10 to 1e+07, not 5"),
+    "bool": ("tests: [%s]" % (TEST % "parameters: {limit: true}"), "not True"),
+    "date": ("tests: [%s]" % (TEST % "parameters: {limit: 2026-01-01}"), "not datetime.date(2026, 1, 1)"),
+    "nan": ("tests: [{test: tour, parameters: {start: .nan}}]", "must be a number from 0 to 1000, not nan"),
+    "hex": ("tests: [%s]" % (TEST % "parameters: {limit: 0x%s}" % ("f" * 9999)), "not that"),
+    "choice": ("tests: [%s]" % (TEST % "parameters: {method: guess}"), "must be one of division, sieve, not 'guess'"),
+    "unknown": ("tests: [%s]" % (TEST % "parameters: {speed: 1}"), "'parameters' of primes has an unknown key 'speed'; there is limit, method"),
+    "runs": ("runs: 1000000\nsuites: [quick]", "'runs' of quick-tour must be a whole number from 1 to 20, not 1000000"),
+    "timeout": ("timeout: 0\nsuites: [quick]", "'timeout' of quick-tour must be a number from 0.1 to 60, not 0"),
+    "long": ("runs: 20\ntimeout: 60\nsuites: [quick]", "the tests may take 2400 s together, 540 s are allowed"),
+    "syntax": ("a: [", "config.yaml: line 1: "),
+    "deep": ("[" * 60000, "config.yaml: cannot be read: maximum recursion depth exceeded"),
+    "latin 1": ("# \xe9".encode("latin-1"), "config.yaml: is not UTF-8 text"),
+    "large": ("#" * 65537, "config.yaml: is not a regular file of at most 65536 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_a_bad_configuration_is_refused_in_one_sentence(tmp_path, case):
+    text, sentence = BAD_CONFIGS[case]
+    folder = submission(tmp_path)
+    (folder / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    e = Evaluation("config", folder, tmp_path).run()
+    assert e.code == 3 and e.scores is None and sentence in e.err and e.err.count("\n") == 1, e.err
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ('{"suites": [], "suites": []}', "config.json: the key 'suites' is given twice"),
+    ('{"suites": ["quick"', "config.json: cannot be read: Expecting ',' delimiter"),
+    ('{"runs": NaN, "suites": ["quick"]}', "'runs' of quick-tour must be a whole number"),
+    ("[" * 60000, "config.json: cannot be read: maximum recursion depth"),
+])
+def test_a_bad_json_configuration_is_refused_in_one_sentence(tmp_path, text, sentence):
+    e = Evaluation("config", submission(tmp_path, config_json=text), tmp_path).run()
+    assert e.code == 3 and e.scores is None and sentence in e.err and e.err.count("\n") == 1, e.err
+
+
+def test_a_host_without_yaml_says_so(tmp_path):
+    ev = evaluator_copy(tmp_path, "config")
+    (ev / "yaml.py").write_text("raise ImportError\n")  # stands before Debian's on the path
+    e = Evaluation(ev, sample("config/good"), tmp_path).run()
+    assert e.code == 77 and e.err == "this host cannot read YAML: install Debian's package python3-yaml, or submit config.json\n"
+    (tmp_path / "json").mkdir()
+    assert Evaluation(ev, sample("config/good-json"), tmp_path / "json").run().code == 0
+
+
+def test_the_evaluators_that_run_programs_do_it_alike():
+    """Each folder is to be copied by itself, so each has the file."""
+    with open(BIN + "/python-script/child.py") as a, open(BIN + "/config/child.py") as b:
+        assert a.read() == b.read()
