@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -335,6 +336,116 @@ def test_a_host_without_yaml_says_so(tmp_path):
 
 
 def test_the_evaluators_that_run_programs_do_it_alike():
-    """Each folder is to be copied by itself, so each has the file."""
-    with open(BIN + "/python-script/child.py") as a, open(BIN + "/config/child.py") as b:
-        assert a.read() == b.read()
+    """Each folder is to be copied by itself, so each has the files."""
+    for name in ("config/child.py", "notebook/child.py", "notebook/equal.py"):
+        with open(BIN + "/python-script/" + os.path.basename(name)) as a, open(os.path.join(BIN, name)) as b:
+            assert a.read() == b.read(), name
+
+
+# --- notebook ---
+
+ANSWERS = {"rows": 10, "mean_length": 165.05, "slope": 100.090909, "rest_length": 120.009091}
+
+
+def executed(box):
+    """The code cells of the copy that is among the results."""
+    with open(os.path.join(box.output, "run/executed.ipynb")) as f:
+        return [c for c in json.load(f)["cells"] if c["cell_type"] == "code"]
+
+
+@pytest.mark.needs("jupyter")
+@boxes_of()
+def test_a_notebook_in_a_sandbox(boxed):
+    box, r = boxed("notebook").run(sample("notebook/good"))
+    assert (r["reason"], r["phase"]) == ("ok", "score"), (r, box.read("err.log"))
+    assert r["scores"] == scores_in(box) == {"score": 1, "right": 4, "total": 4, "answers": dict.fromkeys(ANSWERS, "right")}
+    cells = executed(box)
+    assert [c["execution_count"] for c in cells] == [1, 2, 3] and cells[0]["outputs"][0]["text"] == ["10 rows\n"]
+    with open(box.output + "/run/answers.json") as f:
+        assert json.load(f) == pytest.approx(ANSWERS)
+
+
+BAD_NOTEBOOKS = {
+    "raises": "cell 2 of 3 raised NameError: name 'undefined' is not defined",
+    "exits": "cell 4 of 4 ended the kernel",
+    "never-ends": "cell 2 of 2 took longer than 2 s",
+    "no-answers": "the notebook left no file answers.json of at most 1048576 bytes",
+    "peeks": "cell 2 of 2 raised PermissionError: [Errno 13] Permission denied: '/evaluator/reference/expected.json'",
+}
+
+
+@pytest.mark.needs("jupyter")
+@boxes_of(*BAD_NOTEBOOKS)
+def test_a_notebook_that_fails_says_where_and_leaves_its_copy(boxed, name):
+    b = boxed("notebook")
+    if name == "never-ends":
+        b.conf["run"] = "run.py --cell-seconds 2"
+    box, r = b.run(sample("notebook/" + name))
+    assert (r["reason"], r["exit_code"], r["phase"], r["scores"]) == ("exit", 4, "run", None), (r, box.read("err.log"))
+    assert box.read("err.log").decode().splitlines()[-1] == BAD_NOTEBOOKS[name]
+    assert executed(box)[0]["outputs"][0]["text"] == ["10 rows\n"]
+
+
+@pytest.mark.needs("jupyter")
+@boxes_of()
+def test_a_notebook_cannot_forge_its_scores(boxed):
+    box, r = boxed("notebook").run(sample("notebook/forges-scores"))
+    assert r["reason"] == "ok", (r, box.read("err.log"))
+    assert r["scores"] == scores_in(box) == {"score": 0, "right": 0, "total": 4, "answers": dict.fromkeys(ANSWERS, "missing")}
+
+
+@pytest.mark.needs("jupyter")
+def test_a_notebook_reports_its_cells(tmp_path):
+    e = Evaluation("notebook", sample("notebook/wrong"), tmp_path).run()
+    assert e.code == 0, e.err
+    assert e.scores["score"] == 0.4 and e.scores["answers"] == {
+        "rows": "right", "mean_length": "right", "slope": "wrong", "rest_length": "wrong"}
+    assert e.progress == [{"done": i, "total": 3, "text": t} for i, t in enumerate(
+        ["cell 1 of 3", "cell 2 of 3", "cell 3 of 3", "done"])]
+
+
+@pytest.mark.needs("jupyter")
+@pytest.mark.parametrize("files, sentence", [
+    ({}, "the submission has no notebooks (.ipynb), it must be one"),
+    ({"a_ipynb": "", "b_ipynb": ""}, "the submission has 2 notebooks (.ipynb), it must be one"),
+    ({"a_ipynb": "print(1)"}, "a.ipynb is not a notebook: Notebook does not appear to be JSON"),
+    ({"a_ipynb": "[" * 100000}, "a.ipynb is not a notebook: "),
+    ({"a_ipynb": '{"cells": 1, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}, "a.ipynb is not a notebook: "),
+], ids=["none", "two", "no-json", "deep", "no-cells"])
+def test_what_is_no_notebook_is_refused_in_a_sentence(tmp_path, files, sentence):
+    e = Evaluation("notebook", submission(tmp_path, **files), tmp_path).run()
+    assert e.code == 3 and list(e.phases) == ["run"] and e.scores is None
+    assert e.err.splitlines()[-1].startswith(sentence), e.err
+
+
+@pytest.mark.parametrize("module", ["nbformat", "nbconvert"])
+def test_a_host_without_jupyter_says_so(tmp_path, module):
+    ev = evaluator_copy(tmp_path, "notebook")
+    (ev / (module + ".py")).write_text(f"raise ImportError(name='{module}')\n")  # stands before Debian's on the path
+    e = Evaluation(ev, sample("notebook/good"), tmp_path).run()
+    assert e.code == 77 and e.scores is None
+    assert "is missing: install Debian's packages jupyter-nbconvert and python3-ipykernel" in e.err and e.err.count("\n") == 1
+
+
+def test_notebook_samples_are_what_make_py_makes(tmp_path):
+    subprocess.run([sample("notebook/make.py"), str(tmp_path)], check=True)
+    for name in os.listdir(tmp_path):
+        with open(sample(f"notebook/{name}/springs.ipynb")) as f:
+            assert (tmp_path / name / "springs.ipynb").read_text() == f.read()
+
+
+# --- all of them, from the submission to the scores ---
+
+@pytest.mark.needs("jupyter")
+@boxes_of()
+def test_through_a_worker(sandbox):
+    sandbox.prepare()
+    sandbox.eval_worker()
+    sandbox.update_worker()
+    for kind, name in {"python-script": "program", "config": "good-json", "notebook": "good"}.items():
+        sandbox.zr("challenges:add", kind, "--evaluator", kind)
+        folder = shutil.copytree(sample(f"{kind}/{name}"), os.path.join(sandbox.dir, "files", kind))
+        ident = sandbox.zr_id("submissions:create", kind, folder, "--author", "ada")
+        done = sandbox.wait_evaluation(sandbox.zr_id("submissions:eval", ident), "completed", "failed", timeout=120)
+        assert (done["reason"], done["scores"]["score"]) == ("ok", 1), done
+        assert sandbox.evaluation(done["id"])["attempts"][-1]["isolation"]["level"] == "sandbox"

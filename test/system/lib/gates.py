@@ -27,6 +27,7 @@ GATES = {
     "root": lambda: os.geteuid() == 0,
     "gpu": lambda: os.path.exists("/dev/nvidia0") and _runs("nvidia-smi", "-L"),
     "nvcc": lambda: shutil.which("nvcc") is not None,
+    "jupyter": lambda: _runs("/usr/bin/python3", "-c", "import nbconvert, ipykernel"),
     "userns": lambda: _runs("unshare", "-Ur", "true"),
     "cgroup": _cgroup,
 }
