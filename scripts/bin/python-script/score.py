@@ -61,7 +61,8 @@ def judge_case(judge, case, answer, expected):
     if not isinstance(answer, dict) or not isinstance(answer.get("stdout", ""), str):
         return 0.0, "no answer"
     if "result" not in answer and "stdout" not in answer:
-        return 0.0, child.shown(str(answer.get("error", "no answer")), 300)
+        said = answer.get("error")
+        return 0.0, child.shown(said, 300) if isinstance(said, str) else "no answer"
     try:
         points = float(judge(case, answer, expected))
     except Exception as e:  # the judge works on foreign values

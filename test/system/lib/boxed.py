@@ -45,11 +45,11 @@ class Boxed:
         with open(self.leaf + "/cgroup.procs", "w") as f:
             f.write("0")
 
-    def _phases(self):
+    def _phases(self, submission):
         for name in ("prepare", "run", "score"):
             if name in self.conf:
                 program, *words = self.conf[name].split()
-                yield {"name": name, "argv": [os.path.join(self.evaluator, program), *words, "/submission"]}
+                yield {"name": name, "argv": [os.path.join(self.evaluator, program), *words, submission]}
 
     def run(self, submission, wall_usec=100000000):
         """The box and its result; box.output is the folder with the unpacked result."""
@@ -60,14 +60,12 @@ class Boxed:
                   "disk_bytes": _size(self.conf["disk"])}
         isolation = {"level": "sandbox", "reference": self.conf.get("reference", []),
                      "data": self.conf.get("submission") == "data"}
-        box.write_spec("/bin/true", limits=limits, isolation=isolation)
+        box.write_spec("/bin/true", limits=limits, isolation=isolation, env=self.conf.get("env", []))
         path = os.path.join(box.dir, "spec.json")
         with open(path) as f:
             spec = json.load(f)
-        for phase in (phases := list(self._phases())):
-            phase["argv"][-1] = box.submission
         with open(path, "w") as f:
-            json.dump({**spec, "phases": phases}, f)
+            json.dump({**spec, "phases": list(self._phases(box.submission))}, f)
         for top, folders, files in os.walk(self.base):
             for name in [top, *(os.path.join(top, n) for n in folders + files)]:
                 os.lchown(name, self.uid, self.uid)
