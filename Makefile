@@ -33,6 +33,8 @@ zr-update_LIBS := store messaging base
 zr-update_PKGS := libpq librabbitmq openssl libconfuse nettle jansson libsystemd
 zr-fetch_LIBS  := transfer base
 zr-fetch_PKGS  := libssh2 libarchive libzstd nettle jansson libseccomp
+zr-gpu_LIBS    := base
+zr-gpu_PKGS    := nettle jansson
 zr-echo_LIBS   := messaging base
 zr-echo_PKGS   := librabbitmq openssl libconfuse nettle jansson libsystemd
 

@@ -13,6 +13,7 @@ const struct command_group *const command_groups[] = {
 	&worker_group,
 	&queue_group,
 	&event_group,
+	&gpu_group,
 	&host_group,
 	&db_group,
 	NULL,

@@ -13,6 +13,7 @@ extern const struct command_group leaderboard_group;
 extern const struct command_group worker_group;
 extern const struct command_group queue_group;
 extern const struct command_group event_group;
+extern const struct command_group gpu_group;
 extern const struct command_group host_group;
 extern const struct command_group db_group;
 

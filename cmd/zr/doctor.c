@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "doctor.h"
 
-#include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "commands.h"
 #include "exec/cgroup.h"
 #include "exec/evaluator.h"
+#include "exec/gpu.h"
 
 static const char *const health_names[] = { "ok", "warn", "fail" };
 
@@ -101,27 +101,52 @@ static void check_clock(struct doctor *d)
 		doctor_line(d, HEALTH_OK, "clock", NULL, "synchronised");
 }
 
+/* A list of what is there: "2 × H100 PCIe (Hopper, 80.0 GiB), CUDA 13.0". */
+static void say_gpus(const struct gpu_list *l, char *out, size_t size)
+{
+	size_t len = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0, n = 0; i < l->n && len < size; i += n) {
+		const struct gpu *g = &l->gpu[i];
+		char arch[GPU_ARCH_MAX], memory[32];
+
+		for (n = 1; i + n < l->n && str_eq(l->gpu[i + n].name, g->name) &&
+			    l->gpu[i + n].memory_bytes == g->memory_bytes;
+		     n++)
+			;
+		len += (size_t)snprintf(out + len, size - len, "%s%zu x %s (%s, %s)", i ? ", " : "",
+					n, STR_ESC(g->name), gpu_arch(arch, g->major, g->minor),
+					str_size_text(memory, sizeof(memory), g->memory_bytes));
+	}
+}
+
 static void check_gpu(struct doctor *d)
 {
-	const char *dir = d->settings->gpu_lock_dir;
-	glob_t g = { 0 };
-	size_t n;
+	const char *dir = d->settings->gpu_lock_dir, *fake;
+	auto_obj(gpu_list) l = NULL;
+	struct err e = { 0 };
+	char what[400];
 
-	n = glob("/dev/nvidia[0-9]*", 0, NULL, &g) == 0 ? g.gl_pathc : 0;
-	globfree(&g);
-	if (n == 0) {
-		doctor_line(d, HEALTH_OK, "gpu", NULL, "none on this host");
+	if (gpu_probe(d->settings->cuda_library, &l, &e) < 0) {
+		doctor_line(d, HEALTH_FAIL, "gpu",
+			    "look at dmesg for NVRM and Xid; a reboot may help", "%s", e.msg);
 		return;
 	}
-	if (access("/dev/nvidiactl", R_OK | W_OK) < 0)
+	fake = l->is_double ? " (fake GPUs)" : "";
+	say_gpus(l, what, sizeof(what));
+	if (l->state == GPUS_NONE)
+		doctor_line(d, HEALTH_OK, "gpu", NULL, "none on this host: %s", l->error);
+	else if (l->state == GPUS_SICK)
 		doctor_line(d, HEALTH_FAIL, "gpu",
-			    "let the user that runs zr open /dev/nvidia* (group video or render)",
-			    "%zu on this host, and /dev/nvidiactl cannot be opened", n);
+			    "look at dmesg for NVRM and Xid; let the user that runs zr open "
+			    "/dev/nvidia* (group video or render)",
+			    "none can be used%s: %s", fake, l->error);
 	else if (access(dir, W_OK | X_OK) < 0)
 		doctor_line(d, HEALTH_FAIL, "gpu", "make it, owned by the user that runs zr",
-			    "%zu on this host, and gpu_lock_dir %s cannot be written", n, dir);
+			    "%s%s, and gpu_lock_dir %s cannot be written", what, fake, dir);
 	else
-		doctor_line(d, HEALTH_OK, "gpu", NULL, "%zu on this host, locks in %s", n, dir);
+		doctor_line(d, HEALTH_OK, "gpu", NULL, "%s%s, locks in %s", what, fake, dir);
 }
 
 static void check_cgroup(struct doctor *d)

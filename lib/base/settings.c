@@ -103,6 +103,10 @@ static const struct key {
 	  "Bytes kept of each log of a job: three quarters from its head, one from its tail." },
 	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), 0, NULL,
 	  "Lock files of the GPUs; one folder for all zr roots of a host." },
+	{ "gpu_index_lock_dir", KEY_TEXT, NULL, AT(gpu_index_lock_dir), 0, NULL,
+	  "Another folder of locks, gpu_0.lock and so on, that programs beside zr keep to." },
+	{ "cuda_library", KEY_TEXT, NULL, AT(cuda_library), 0, NULL,
+	  "The driver's library; default: libcuda.so.1 as the loader finds it." },
 	{ "cgroup_parent", KEY_TEXT, NULL, AT(cgroup_parent), 0, "ZR_CGROUP_PARENT",
 	  "Control group under which jobs get theirs; default: found at start." },
 #undef AT

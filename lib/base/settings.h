@@ -55,7 +55,9 @@ struct settings {
 	uint64_t cache_max;       /* bytes of submissions kept on an eval host */
 	uint64_t log_cap;         /* bytes kept of each of a job's two logs */
 	char *gpu_lock_dir;
-	char *cgroup_parent; /* NULL: found by the keeper */
+	char *gpu_index_lock_dir; /* or NULL */
+	char *cuda_library;       /* NULL: as the loader finds it */
+	char *cgroup_parent;      /* NULL: found by the keeper */
 
 	struct settings_host *hosts;
 	size_t n_hosts;

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "nvml.h"
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	NVML_INSUFFICIENT_SIZE = 7,
+	PROCESS_BYTES = 24, /* of one entry of the third version of the lists */
+	SLACK = 16,
+};
+
+static struct {
+	bool tried;
+	void *lib;
+} state;
+
+static void *call(const char *name)
+{
+	return state.lib ? dlsym(state.lib, name) : NULL;
+}
+
+/* From void * to a function, which C itself has no words for. */
+#define FIND(f, name)                                                                              \
+	({                                                                                         \
+		void *p_ = call(name);                                                             \
+		memcpy(&(f), &p_, sizeof(p_));                                                     \
+		p_ != NULL;                                                                        \
+	})
+
+static bool begin(const char *library)
+{
+	int (*init)(void);
+
+	if (state.tried)
+		return state.lib != NULL;
+	state.tried = true;
+	state.lib = dlopen(library ? library : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+	if (state.lib && (!FIND(init, "nvmlInit_v2") || init() != 0))
+		state.lib = NULL;
+	return state.lib != NULL;
+}
+
+/* Compute, graphics and MPS processes: a list that cannot be had leaves the number unknown. */
+static int64_t count_processes(void *device)
+{
+	static const char *const lists[] = { "nvmlDeviceGetComputeRunningProcesses_v3",
+					     "nvmlDeviceGetGraphicsRunningProcesses_v3",
+					     "nvmlDeviceGetMPSComputeRunningProcesses_v3" };
+	int64_t sum = -1;
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		int (*list)(void *d, unsigned *n, void *p);
+		unsigned n = 0;
+		int r = FIND(list, lists[i]) ? list(device, &n, NULL) : -1;
+
+		if (r == NVML_INSUFFICIENT_SIZE) {
+			void *room = calloc((size_t)n + SLACK, PROCESS_BYTES);
+
+			n += SLACK;
+			r = room ? list(device, &n, room) : -1;
+			free(room);
+		}
+		if (r == 0)
+			sum = (sum < 0 ? 0 : sum) + n;
+	}
+	return sum;
+}
+
+void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret)
+{
+	int (*find)(const char *pci, void **d), (*uuid)(void *d, char *s, unsigned n);
+	int (*driver)(char *s, unsigned n), (*node)(void *d, unsigned *n);
+	int (*memory)(void *d, unsigned long long m[3]);
+	unsigned long long m[3] = { 0 };
+	void *device = NULL;
+	unsigned n = 0;
+
+	*ret = (struct nvml_gpu){ .node = -1, .used_bytes = -1, .processes = -1 };
+	if (!begin(library))
+		return;
+	if (FIND(driver, "nvmlSystemGetDriverVersion") && driver(ret->driver, sizeof(ret->driver)))
+		ret->driver[0] = '\0';
+	if (!FIND(find, "nvmlDeviceGetHandleByPciBusId_v2") || find(pci, &device) != 0)
+		return;
+	if (FIND(uuid, "nvmlDeviceGetUUID") && uuid(device, ret->uuid, sizeof(ret->uuid)))
+		ret->uuid[0] = '\0';
+	if (FIND(node, "nvmlDeviceGetMinorNumber") && node(device, &n) == 0)
+		ret->node = (int)n;
+	if (FIND(memory, "nvmlDeviceGetMemoryInfo") && memory(device, m) == 0)
+		ret->used_bytes = (int64_t)m[2];
+	ret->processes = count_processes(device);
+}

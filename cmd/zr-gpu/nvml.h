@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* libnvidia-ml.so.1 at run time. Everything it tells is optional: what it does not say is unknown. */
+#ifndef ZR_CMD_ZR_GPU_NVML_H
+#define ZR_CMD_ZR_GPU_NVML_H
+
+#include <stdint.h>
+
+/* Negative or "": unknown. */
+struct nvml_gpu {
+	char uuid[64]; /* of the whole GPU, also when we were given a MIG device */
+	char driver[64];
+	int node; /* N of /dev/nvidiaN */
+	int64_t used_bytes;
+	int64_t processes;
+};
+
+/* `library`: NULL for the one that the loader finds. */
+void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret);
+
+#endif
