@@ -45,7 +45,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,6 +55,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "exec/gpulock.h"
 #include "exec/journal.h"
 #include "keeper.h"
 
@@ -176,6 +179,20 @@ static int run(char **argv, const char *folder)
 	return folder ? keep_folder(&k, folder) : serve(&k, sock);
 }
 
+/* A child of a process that waits for a GPU (exec/gpulock): the lock belongs to the description of the
+ * descriptor that both have, and stays when we end. Whoever has started us may be gone already. */
+static int wait_lock(const char *kind, const char *parent)
+{
+	int op = str_eq(kind, "sh") ? LOCK_SH : LOCK_EX;
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != (pid_t)atol(parent))
+		return 1;
+	while (flock(GPU_WAIT_FD, op) < 0)
+		if (errno != EINTR)
+			return 1;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && str_eq(argv[1], "--version"))
@@ -184,6 +201,8 @@ int main(int argc, char **argv)
 		return hold();
 	if (argc == 2 && str_eq(argv[1], "--serve"))
 		return run(argv, NULL);
+	if (argc == 4 && str_eq(argv[1], "--wait-lock"))
+		return wait_lock(argv[2], argv[3]);
 	if (argc != 2 || argv[1][0] == '-') {
 		fputs("usage: zr-box FOLDER | --serve | --hold | --version\n", stderr);
 		return 2;

@@ -26,6 +26,7 @@ int cmd_evaluations_why(struct cli *c);
 int cmd_evaluations_cancel(struct cli *c);
 int cmd_evaluations_retry(struct cli *c);
 int cmd_doctor(struct cli *c);
+int cmd_gpus_run(struct cli *c);
 int cmd_workers(struct cli *c);
 int cmd_topology_apply(struct cli *c);
 int cmd_topology_check(struct cli *c);

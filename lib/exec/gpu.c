@@ -24,8 +24,9 @@ static const struct {
 	unsigned major, minor; /* minor 99: all that are not listed */
 	const char *name;
 } archs[] = {
-	{ 7, 5, "Turing" },	{ 7, 99, "Volta" },	{ 8, 9, "Ada" },	{ 8, 99, "Ampere" },
-	{ 9, 99, "Hopper" },	{ 10, 99, "Blackwell" }, { 11, 99, "Blackwell" }, { 12, 99, "Blackwell" },
+	{ 7, 5, "Turing" },      { 7, 99, "Volta" },      { 8, 9, "Ada" },
+	{ 8, 99, "Ampere" },     { 9, 99, "Hopper" },     { 10, 99, "Blackwell" },
+	{ 11, 99, "Blackwell" }, { 12, 99, "Blackwell" },
 };
 
 char *gpu_arch(char out[GPU_ARCH_MAX], unsigned major, unsigned minor)
@@ -201,10 +202,12 @@ static int take_list(const json_t *o, struct gpu_list *l, struct err *e)
 		r = js_opt_bool(o, "double", &l->is_double, e);
 	if (r < 0)
 		return r;
-	l->state = str_eq(state, "ready") ? GPUS_READY
+	l->state = str_eq(state, "ready")  ? GPUS_READY
 		   : str_eq(state, "none") ? GPUS_NONE
 					   : GPUS_SICK;
-	l->error = error ? strdup(error) : l->state == GPUS_READY ? NULL : strdup("it says not why");
+	l->error = error                    ? strdup(error)
+		   : l->state == GPUS_READY ? NULL
+					    : strdup("it says not why");
 	l->driver = driver ? strdup(driver) : NULL;
 	return take_gpus(o, "gpus", &l->gpu, &l->n, e);
 }
@@ -332,9 +335,10 @@ int gpu_probe_end(struct gpu_probe *p, struct gpu_list **ret, struct err *e)
 			       "the GPUs are not known: the driver has not answered in %u s",
 			       (unsigned)(GPU_PROBE_USEC / USEC_PER_SEC));
 	if (!p->answer.len)
-		return err_set(e, EIO, ERR_HOST,
-			       "the GPUs are not known: the driver's library ended the process that "
-			       "asked it");
+		return err_set(
+			e, EIO, ERR_HOST,
+			"the GPUs are not known: the driver's library ended the process that "
+			"asked it");
 	return gpu_parse(p->answer.data, p->answer.len, ret, e);
 }
 
@@ -451,10 +455,10 @@ static int too_few(const struct gpu_list *l, const struct gpu_request *q, const 
 	if (memory_bytes)
 		str_size_text(memory, sizeof(memory), memory_bytes);
 	if (l->state != GPUS_READY)
-		return err_set(e, ENODEV, ERR_HOST,
-			       "%s asks for %llu GPU%s, and this host has none that can be used: %s",
-			       who, (unsigned long long)q->count, q->count == 1 ? "" : "s",
-			       l->error);
+		return err_set(
+			e, ENODEV, ERR_HOST,
+			"%s asks for %llu GPU%s, and this host has none that can be used: %s", who,
+			(unsigned long long)q->count, q->count == 1 ? "" : "s", l->error);
 	return err_set(e, ENODEV, ERR_HOST,
 		       "%s asks for %llu GPU%s%s%s%s%s, and of the %zu of this host %zu fit; "
 		       "'zr gpus' shows them",

@@ -22,14 +22,14 @@
 #define GPU_UNKNOWN    UINT64_MAX
 
 struct gpu {
-	char uuid[GPU_UUID_MAX]; /* "GPU-…", or "MIG-…" of a part of one */
+	char uuid[GPU_UUID_MAX];   /* "GPU-…", or "MIG-…" of a part of one */
 	char parent[GPU_UUID_MAX]; /* of a part: the whole; else "" */
 	char name[96];
 	unsigned index, major, minor; /* compute capability */
 	uint64_t memory_bytes;
-	int node;                /* N of /dev/nvidiaN; -1: unknown */
+	int node;                       /* N of /dev/nvidiaN; -1: unknown */
 	uint64_t used_bytes, processes; /* or GPU_UNKNOWN */
-	bool prohibited;         /* its compute mode lets nobody use it */
+	bool prohibited;                /* its compute mode lets nobody use it */
 };
 
 enum gpu_state {
@@ -40,9 +40,9 @@ enum gpu_state {
 
 struct gpu_list {
 	enum gpu_state state;
-	char *error;    /* why there are none; NULL when ready */
-	bool is_double; /* a test's library: no figure is of a real GPU */
-	char *driver;   /* of CUDA, "13.0"; or NULL */
+	char *error;     /* why there are none; NULL when ready */
+	bool is_double;  /* a test's library: no figure is of a real GPU */
+	char *driver;    /* of CUDA, "13.0"; or NULL */
 	struct gpu *gpu; /* in the order of their indexes */
 	size_t n;
 };
@@ -83,7 +83,7 @@ void gpu_probe_free(struct gpu_probe *p);
 /* The member "gpus" of spec.json. */
 struct gpu_request {
 	uint64_t count;
-	uint64_t wait_usec;             /* 0: for ever */
+	uint64_t wait_usec;              /* 0: for ever */
 	char *lock_dir, *index_lock_dir; /* the second may be NULL */
 	bool is_double;
 	struct gpu *gpu; /* those that would do */
