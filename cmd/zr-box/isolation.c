@@ -41,6 +41,8 @@ static json_t *missing(const struct keeper *k)
 		  "the number of processes is unlimited" },
 		{ l->disk_bytes, "disk.quota",
 		  "disk use is sampled, so a job can pass its limit for a moment" },
+		{ k->spec->gpus, "gpu-devices",
+		  "the job can open every GPU of this host; only its environment names its own" },
 		{ !k->landlock, "landlock.scope", "the job can send signals to its worker" },
 	};
 

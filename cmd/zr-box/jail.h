@@ -100,6 +100,10 @@ int jailroot_enter(void) must_check;
 /* In the keeper, before a phase: private folders of an earlier one go. */
 void jailroot_renew(struct keeper *k);
 void jailroot_done(struct keeper *k);
+/* A device node of the host's /dev appears in the box for the phase `run`, and goes again. A node that
+ * the host does not have: -ENOENT. */
+int jailroot_add_node(struct keeper *k, const char *name, struct err *e) must_check;
+void jailroot_remove_node(struct keeper *k, const char *name);
 /* Would a job find this path of the host at the same place? */
 bool jailroot_shows(const struct keeper *k, const char *path);
 

@@ -309,6 +309,36 @@ static int show_devices(struct jail *j, struct err *e)
 	return r;
 }
 
+int jailroot_add_node(struct keeper *k, const char *name, struct err *e)
+{
+	struct jail *j = k->jail;
+	char from[64], to[64];
+	struct stat st;
+
+	snprintf(from, sizeof(from), "/dev/%s", name);
+	snprintf(to, sizeof(to), "dev/%s", name);
+	if (stat(from, &st) < 0)
+		return err_sys(e, "%s", from);
+	if (!S_ISCHR(st.st_mode))
+		return err_set(e, ENODEV, ERR_HOST, "%s is no device", from);
+	if (mknodat(j->tree, to, (j->root ? S_IFCHR : S_IFREG) | 0666, j->root ? st.st_rdev : 0) <
+		    0 ||
+	    fchmodat(j->tree, to, 0666, 0) < 0)
+		return err_sys(e, "make %s of the box", from);
+	/* In a user namespace the file is where the host's node is mounted. */
+	return j->root ? 0
+		       : add_bind(j, from, from, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+				  1u << PHASE_RUN, e);
+}
+
+void jailroot_remove_node(struct keeper *k, const char *name)
+{
+	char to[64];
+
+	snprintf(to, sizeof(to), "dev/%s", name);
+	(void)unlinkat(k->jail->tree, to, 0);
+}
+
 bool jailroot_shows(const struct keeper *k, const char *path)
 {
 	char top[16];

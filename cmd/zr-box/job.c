@@ -34,6 +34,7 @@ static void job_done(struct keeper *k)
 	if (k->dir >= 0)
 		close(k->dir);
 	cgroup_close(&k->cg);
+	gpus_let_go(k);
 	json_decref(k->isolation);
 	box_result_done(&k->result);
 	spec_free(k->spec);
@@ -120,9 +121,16 @@ static int build(struct keeper *k, struct err *e)
 
 static void run_phases(struct keeper *k)
 {
-	for (enum phase p = 0; p < PHASE_N && !k->decided && !k->stuck; p++)
-		if (k->spec->argv[p])
+	for (enum phase p = 0; p < PHASE_N && !k->decided && !k->stuck; p++) {
+		if (!k->spec->argv[p])
+			continue;
+		if (p == PHASE_RUN)
+			gpus_take(k);
+		if (!k->decided)
 			phase_run(k, p);
+		if (p == PHASE_RUN && !k->stuck)
+			gpus_let_go(k);
+	}
 }
 
 static void run_box(struct keeper *k)

@@ -64,6 +64,7 @@ struct control {
 };
 
 struct jail;
+struct gpu_hold;
 
 struct keeper {
 	/* What stays from one job to the next. */
@@ -82,7 +83,9 @@ struct keeper {
 	char *path;         /* absolute */
 	int journal;        /* locked as long as the job is ours */
 	struct cgroup_box cg;
-	struct jail *jail; /* level `sandbox`; else NULL */
+	struct jail *jail;     /* level `sandbox`; else NULL */
+	struct gpu_hold *gpus; /* ours, or waited for; else NULL */
+	uint64_t gpu_usec;     /* since when they are held */
 	json_t *isolation;
 	struct logfile log[2];
 	struct box_result result;
@@ -165,6 +168,14 @@ void control_leave(struct keeper *k);
 /* To the worker: another job may come. */
 void control_ready(struct keeper *k);
 void control_close(struct keeper *k);
+
+/* gpus.c: waits for the GPUs of `run`, while the control socket is served. With a verdict none is
+ * held. */
+void gpus_take(struct keeper *k);
+/* `run` is empty. A stuck box keeps them until it is, too. */
+void gpus_let_go(struct keeper *k);
+/* For the environment of the phase; -ENOMEM. */
+int gpus_env(const struct keeper *k, char ***env) must_check;
 
 /* isolation.c: what the result says about this box's walls. */
 json_t *isolation_describe(const struct keeper *k);

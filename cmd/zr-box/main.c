@@ -18,6 +18,7 @@
  *	spawn.c		the leader: from clone3() to execve()
  *	jail.c, jailroot.c, jailinit.c, filter.c	the same behind the walls of level `sandbox`
  *	phase.c		the loop of a phase and its clocks
+ *	gpus.c		the GPUs of `run`: waited for, shown, let go of
  *	output.c	pipes -> out.log, err.log, progress
  *	watch.c		limits that somebody has to look after, counters
  *	end.c		killing, and seeing that all is dead
@@ -204,7 +205,9 @@ int main(int argc, char **argv)
 	if (argc == 4 && str_eq(argv[1], "--wait-lock"))
 		return wait_lock(argv[2], argv[3]);
 	if (argc != 2 || argv[1][0] == '-') {
-		fputs("usage: zr-box FOLDER | --serve | --hold | --version\n", stderr);
+		fputs("usage: zr-box FOLDER | --serve | --hold | --wait-lock ex|sh PARENT | "
+		      "--version\n",
+		      stderr);
 		return 2;
 	}
 	return run(argv, argv[1]);

@@ -214,8 +214,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 
 /* --- the keeper's side ------------------------------------------------------------------------ */
 
-/* NAME=value; a name that is there already is replaced. */
-static int set_env(char ***env, const char *line)
+int spawn_set_env(char ***env, const char *line)
 {
 	size_t n = strcspn(line, "=") + 1;
 
@@ -242,7 +241,7 @@ static int make_env(const struct keeper *k, char ***ret)
 	if (r >= 0)
 		r = strv_addf(&env, "TMPDIR=%s/tmp", k->path);
 	for (char **p = s->env; r >= 0 && p && *p; p++)
-		r = set_env(&env, *p);
+		r = spawn_set_env(&env, *p);
 	if (r >= 0)
 		r = strv_addf(&env, "ZR_SUBMISSION=%s", s->submission);
 	if (r >= 0)
@@ -261,6 +260,8 @@ static int make_env(const struct keeper *k, char ***ret)
 		r = strv_addf(&env, "ZR_EVALUATOR=%s", s->evaluator_dir);
 	if (r >= 0)
 		r = strv_addf(&env, "ZR_PHASE=%s", phase_name(k->phase));
+	if (r >= 0)
+		r = gpus_env(k, &env);
 	if (r < 0)
 		return -ENOMEM;
 	*ret = take_ptr(env);

@@ -27,6 +27,8 @@ void spawn_default_signals(void);
  * process, which for a user other than root belongs to root until the process is dumpable. */
 void spawn_prefer_to_die(const char *path);
 
+/* NAME=value; a name that is there already is replaced. */
+int spawn_set_env(char ***env, const char *line) must_check;
 /* In the keeper: execve() said `error`. */
 void spawn_exec_failed(struct keeper *k, int error);
 

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "control.h"
 #include "exec/evaluator.h"
+#include "gpus.h"
 #include "job.h"
 #include "ledger.h"
 #include "report.h"
@@ -111,6 +112,7 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 	auto_free char *dir = NULL;
 	auto_strv char **args = NULL;
 	json_auto_t *notes = claim_notes(rq);
+	const struct gpu_list *gpus = NULL;
 	struct limits asked = { 0 };
 	int r = notes ? evaluator_load(ev->settings->bin_dir, rq->evaluator, &evaluator, e)
 		      : err_nomem(e);
@@ -119,6 +121,8 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 		r = request_args(rq, &args, e);
 	if (r == 0 && rq->limits)
 		r = limits_from_json(rq->limits, &asked, e);
+	if (r == 0 && evaluator->gpus)
+		r = gpus_list(ev->gpus, &gpus, e);
 	if (r == 0)
 		r = fetch_cache_dir(ev->settings, rq->digest, &dir, e);
 	if (r < 0)
@@ -135,6 +139,9 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 				      .log_cap = ev->settings->log_cap,
 				      .term_grace_usec = ev->settings->term_grace_usec,
 				      .cgroup = &ev->cgroup,
+				      .gpus = gpus,
+				      .gpu_lock_dir = ev->settings->gpu_lock_dir,
+				      .gpu_index_lock_dir = ev->settings->gpu_index_lock_dir,
 				      .claim = notes,
 			      },
 			      ret, e);

@@ -37,6 +37,7 @@ struct eval {
 	struct job_list jobs;
 	unsigned n_jobs; /* holding a slot */
 	struct control *control;
+	struct gpus *gpus;
 	struct beat *beat;
 	struct wait_list waits;  /* report.c: for events to be on disk */
 	struct found_list found; /* claim.c: notes of former workers */

@@ -9,6 +9,7 @@
  *	channel   requests come in, events go out (messaging/channel; a spool on disk lies between)
  *	fetcher   submissions are brought into this host's cache by zr-fetch (fetch.c)
  *	boxes     each job is a box folder with a keeper that outlives us (exec/box, job.c)
+ *	gpus      what zr-gpu says this host has
  *	control   cancels, and leave to forget a collected result (control.c)
  *
  * The way of a request: claim.c checks it against the evaluator's file, makes the box folder and
@@ -37,6 +38,7 @@
 #include "claim.h"
 #include "control.h"
 #include "eval.h"
+#include "gpus.h"
 #include "job.h"
 #include "ledger.h"
 #include "report.h"
@@ -75,7 +77,7 @@ static void leave_if_done(struct eval *ev)
 
 void eval_update_intake(struct eval *ev)
 {
-	bool closed = ev->draining || ev->disk_low || !ev->adopted;
+	bool closed = ev->draining || ev->disk_low || !ev->adopted || !gpus_known(ev->gpus);
 	unsigned free_slots = ev->n_jobs < ev->slots ? ev->slots - ev->n_jobs : 0;
 
 	if (!ev->channel)
@@ -264,6 +266,8 @@ static int worker_init(struct worker *w, struct err *e)
 	if (r == 0)
 		r = ledger_new(ev->loop, ev->settings->state_dir, &ev->ledger, e);
 	if (r == 0)
+		r = gpus_new(ev, &ev->gpus, e);
+	if (r == 0)
 		r = control_new(ev, &ev->control, e);
 	if (r == 0)
 		r = beat_new(ev, &ev->beat, e);
@@ -292,6 +296,7 @@ static void worker_done(struct worker *w)
 	ev->channel = NULL;
 	beat_free(ev->beat);
 	control_free(ev->control);
+	gpus_free(ev->gpus);
 	fetcher_free(ev->fetcher);
 	ledger_free(ev->ledger);
 	cgroup_host_done(&ev->cgroup);

@@ -5,6 +5,9 @@
 
 #include "cli.h"
 
+struct evaluator;
+struct gpu_list;
+
 extern const struct command_group challenge_group;
 extern const struct command_group evaluator_group;
 extern const struct command_group submission_group;
@@ -30,5 +33,10 @@ int cmd_gpus_run(struct cli *c);
 int cmd_workers(struct cli *c);
 int cmd_topology_apply(struct cli *c);
 int cmd_topology_check(struct cli *c);
+
+/* gpus.c: evaluator_runnable(), and the GPUs that it asks for. *list is asked for once and kept for the
+ * next call; the caller frees it. `s` may be NULL. */
+int gpus_runnable(const struct settings *s, const struct evaluator *ev, struct gpu_list **list,
+		  struct err *e) must_check;
 
 #endif

@@ -180,6 +180,7 @@ static void check_cgroup(struct doctor *d)
 static void check_evaluators(struct doctor *d)
 {
 	struct evaluator_entry *list = NULL;
+	auto_obj(gpu_list) gpus = NULL;
 	size_t n = 0, good = 0;
 	struct err e = { 0 };
 
@@ -194,7 +195,7 @@ static void check_evaluators(struct doctor *d)
 		if (!list[i].ev)
 			doctor_line(d, HEALTH_FAIL, "evaluators", "see zr-evaluator(5)", "%s: %s",
 				    STR_ESC(list[i].name), STR_ESC(list[i].error));
-		else if (evaluator_runnable(list[i].ev, &why) < 0)
+		else if (gpus_runnable(d->settings, list[i].ev, &gpus, &why) < 0)
 			doctor_line(d, HEALTH_WARN, "evaluators",
 				    "send its requests to another pool or host (challenges:set), "
 				    "or take it out of this bin folder",

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "db.h"
 #include "exec/evaluator.h"
+#include "exec/gpu.h"
 #include "reach.h"
 #include "store/workers.h"
 #include "transfer/sftp.h"
@@ -32,12 +33,15 @@ static const struct cli_col host_columns[] = {
 };
 
 /* What is well-formed and yet cannot run here is as useless as what is not. */
-static int add_unrunnable(json_t *index, const struct evaluator_entry *list, size_t n)
+static int add_unrunnable(const struct settings *s, json_t *index,
+			  const struct evaluator_entry *list, size_t n)
 {
+	auto_obj(gpu_list) gpus = NULL;
+
 	for (size_t i = 0; i < n; i++) {
 		struct err why = { 0 };
 
-		if (list[i].ev && evaluator_runnable(list[i].ev, &why) < 0 &&
+		if (list[i].ev && gpus_runnable(s, list[i].ev, &gpus, &why) < 0 &&
 		    json_object_set_new(json_array_get(index, i), "error",
 					js_from_bytes(why.msg, strlen(why.msg))) < 0)
 			return -ENOMEM;
@@ -55,7 +59,7 @@ static int local_index(const struct settings *s, json_t **ret, struct err *e)
 	if (r < 0)
 		return r;
 	index = evaluator_index(list, n);
-	r = index ? add_unrunnable(index, list, n) : -ENOMEM;
+	r = index ? add_unrunnable(s, index, list, n) : -ENOMEM;
 	evaluator_list_free(list, n);
 	if (r < 0)
 		return err_nomem(e);
@@ -156,7 +160,9 @@ static int load(const char *path, struct evaluator **ret, struct err *e)
 static int run_check(struct cli *c)
 {
 	auto_obj(evaluator) ev = NULL;
-	struct err e = { 0 };
+	auto_obj(settings) s = NULL;
+	auto_obj(gpu_list) gpus = NULL;
+	struct err e = { 0 }, ignored;
 	int r;
 	const struct cli_opt opts[] = { { 0 } };
 
@@ -166,7 +172,10 @@ static int run_check(struct cli *c)
 		fprintf(stderr, "%s\n", e.msg);
 		return CLI_FAILED;
 	}
-	r = evaluator_runnable(ev, &e);
+	/* A file can be checked where there are no settings, or wrong ones. */
+	if (settings_load(c->conf, &s, &ignored) < 0)
+		s = NULL;
+	r = gpus_runnable(s, ev, &gpus, &e);
 	printf("%s: %s\n", ev->file, r < 0 ? "well-formed, but not for this host" : "ok");
 	say_commands(ev);
 	say_limits(ev);

@@ -6,8 +6,20 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "commands.h"
+#include "exec/evaluator.h"
 #include "exec/gpu.h"
 #include "exec/gpulock.h"
+
+int gpus_runnable(const struct settings *s, const struct evaluator *ev, struct gpu_list **list,
+		  struct err *e)
+{
+	auto_obj(gpu_request) q = NULL;
+	int r = evaluator_runnable(ev, e);
+
+	if (r == 0 && ev->gpus && !*list)
+		r = gpu_probe(s ? s->cuda_library : NULL, list, e);
+	return r < 0 || !ev->gpus ? r : evaluator_gpus(ev, *list, &q, e);
+}
 
 static json_t *rows(const struct gpu_list *l, const char *lock_dir)
 {

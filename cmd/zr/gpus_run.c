@@ -181,8 +181,10 @@ int cmd_gpus_run(struct cli *c)
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
 		{ "count", 'n', CLI_COUNT, &count, "N", "how many; default 1" },
-		{ "arch", 0, CLI_TEXT, &arch, "ARCH", "of this architecture: hopper, ada, sm_90, ..." },
-		{ "memory", 0, CLI_TEXT, &memory, "SIZE", "each with at least so much memory: 40G" },
+		{ "arch", 0, CLI_TEXT, &arch, "ARCH",
+		  "of this architecture: hopper, ada, sm_90, ..." },
+		{ "memory", 0, CLI_TEXT, &memory, "SIZE",
+		  "each with at least so much memory: 40G" },
 		{ "wait", 0, CLI_SPAN, &wait_usec, "SPAN", "give up after so long; 0s: at once" },
 		{ 0 },
 	};
@@ -195,7 +197,8 @@ int cmd_gpus_run(struct cli *c)
 		return cli_usage(c, "bad value for --arch: '%s' (%s)", STR_ESC(arch),
 				 gpu_arch_fault(arch));
 	if (memory && str_size(memory, &bytes) < 0)
-		return cli_usage(c, "bad value for --memory: '%s' (want e.g. 40G)", STR_ESC(memory));
+		return cli_usage(c, "bad value for --memory: '%s' (want e.g. 40G)",
+				 STR_ESC(memory));
 	if (!cli_settings(c, &s))
 		return c->status;
 	if (find_program(c->argv[0], &path, &e) < 0 || gpu_probe(s->cuda_library, &l, &e) < 0 ||

@@ -10,12 +10,14 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "exec/gpu.h"
 #include "exec/progress.h"
 
 /* What the box sets itself: an evaluator's `env` may not. */
 static const char *const own_env[] = { "ZR_SUBMISSION",    "ZR_OUTPUT",  "ZR_PROGRESS_FD",
 				       "ZR_EVALUATION_ID", "ZR_ATTEMPT", "ZR_ATTEMPT_ID",
-				       "ZR_EVALUATOR",     "ZR_PHASE",   "ZR_RUN_OUTPUT" };
+				       "ZR_EVALUATOR",     "ZR_PHASE",   "ZR_RUN_OUTPUT",
+				       "ZR_GPUS" };
 
 /* --- one evaluator.conf ----------------------------------------------------------------------- */
 
@@ -329,16 +331,39 @@ static int take_log(const struct reader *r)
 	return n;
 }
 
+static int take_gpus(const struct reader *r)
+{
+	struct evaluator *ev = r->ev;
+	uint64_t gpus = 0;
+	const char *fault;
+	int n = take_number(r, "gpus", 0, GPU_MAX, &gpus);
+
+	if (n == 0)
+		n = take_text(r, "gpu_arch", &ev->gpu_arch);
+	if (n == 0)
+		n = take_number(r, "gpu_memory", 0, INT64_MAX, &ev->gpu_memory_bytes);
+	if (n == 0)
+		n = take_number(r, "gpu_wait_limit", 0, INT64_MAX, &ev->gpu_wait_usec);
+	fault = n == 0 && ev->gpu_arch ? gpu_arch_fault(ev->gpu_arch) : NULL;
+	if (fault)
+		n = bad(r, "gpu_arch", "'gpu_arch' is '%s' (%s)", STR_ESC(ev->gpu_arch), fault);
+	if (n == 0 && !gpus && (was_set(r, "gpu_arch") || was_set(r, "gpu_memory")))
+		n = bad(r, was_set(r, "gpu_arch") ? "gpu_arch" : "gpu_memory",
+			"'gpu_arch' and 'gpu_memory' are of no use without 'gpus'");
+	ev->gpus = (unsigned)gpus;
+	return n;
+}
+
 static int take_others(const struct reader *r)
 {
 	struct evaluator *ev = r->ev;
-	uint64_t gpus = 0, retries = 0;
+	uint64_t retries = 0;
 	int n = take_text(r, "description", &ev->description);
 
 	if (n == 0)
 		n = take_text(r, "arch", &ev->arch);
 	if (n == 0)
-		n = take_number(r, "gpus", 0, 64, &gpus);
+		n = take_gpus(r);
 	if (n == 0)
 		n = take_number(r, "retries", 0, 10, &retries);
 	if (n == 0)
@@ -347,7 +372,6 @@ static int take_others(const struct reader *r)
 		n = take_list(r, "allow_args", &ev->allow_args);
 	if (n == 0)
 		n = take_list(r, "env", &ev->env);
-	ev->gpus = (unsigned)gpus;
 	ev->retries = (unsigned)retries;
 	ev->network = cfg_getbool(r->cfg, "network");
 	ev->timing = cfg_getbool(r->cfg, "timing");
@@ -403,6 +427,7 @@ int evalconf_defaults(struct evaluator *ev, struct err *e)
 		.output_bytes = 1ull << 30,
 	};
 	ev->isolation = ISOLATION_NONE;
+	ev->gpu_wait_usec = 24 * 3600 * USEC_PER_SEC;
 	ev->scores_file = strdup("scores.json");
 	return ev->scores_file ? 0 : err_nomem(e);
 }
@@ -428,6 +453,9 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CONF_SIZE("output_limit", (long)l->output_bytes, CFGF_NONE),
 		CFG_STR("isolation", NULL, CFGF_NONE),
 		CFG_INT("gpus", 0, CFGF_NONE),
+		CFG_STR("gpu_arch", NULL, CFGF_NONE),
+		CONF_SIZE("gpu_memory", 0, CFGF_NONE),
+		CONF_SPAN("gpu_wait_limit", (long)ev->gpu_wait_usec, CFGF_NONE),
 		CFG_STR("arch", NULL, CFGF_NONE),
 		CFG_BOOL("network", cfg_false, CFGF_NONE),
 		CFG_BOOL("timing", cfg_false, CFGF_NONE),

@@ -32,6 +32,7 @@ void evaluator_free(struct evaluator *ev)
 	strv_free(ev->args);
 	strv_free(ev->allow_args);
 	free(ev->arch);
+	free(ev->gpu_arch);
 	strv_free(ev->mounts);
 	strv_free(ev->reference);
 	free(ev->scores_file);
@@ -279,13 +280,15 @@ static json_t *words_json(char *const *v)
 
 json_t *evaluator_json(const struct evaluator *ev)
 {
-	return json_pack("{s:s, s:s?, s:b, s:s, s:o, s:o, s:o, s:i, s:s?, s:b, s:i, s:s, s:b}",
-			 "name", ev->name, "description", ev->description, "bare", ev->bare,
-			 "isolation", isolation_name(ev->isolation), "phases", phases_json(ev),
-			 "limits", limits_to_json(&ev->limits), "allow_args",
-			 words_json(ev->allow_args), "gpus", (int)ev->gpus, "arch", ev->arch,
-			 "network", ev->network, "retries", (int)ev->retries, "scores",
-			 ev->scores_file, "scores_required", ev->scores_required);
+	return json_pack(
+		"{s:s, s:s?, s:b, s:s, s:o, s:o, s:o, s:i, s:s?, s:I, s:s?, s:b, s:i, s:s, s:b}",
+		"name", ev->name, "description", ev->description, "bare", ev->bare, "isolation",
+		isolation_name(ev->isolation), "phases", phases_json(ev), "limits",
+		limits_to_json(&ev->limits), "allow_args", words_json(ev->allow_args), "gpus",
+		(int)ev->gpus, "gpu_arch", ev->gpu_arch, "gpu_memory_bytes",
+		(json_int_t)ev->gpu_memory_bytes, "arch", ev->arch, "network", ev->network,
+		"retries", (int)ev->retries, "scores", ev->scores_file, "scores_required",
+		ev->scores_required);
 }
 
 json_t *evaluator_index(const struct evaluator_entry *list, size_t n)
@@ -339,16 +342,28 @@ int evaluator_runnable(const struct evaluator *ev, struct err *e)
 			"evaluator '%s' asks for isolation = \"%s\", which this version of zr "
 			"does not have yet; a lower level is never used in its place",
 			ev->name, isolation_name(ev->isolation));
-	if (ev->gpus)
-		return err_set(e, ENOTSUP, ERR_HOST,
-			       "evaluator '%s' asks for %u GPU%s, but this version of zr does not "
-			       "hand out GPUs yet",
-			       ev->name, ev->gpus, ev->gpus == 1 ? "" : "s");
 	if (ev->arch && (uname(&u) < 0 || !str_eq(u.machine, ev->arch)))
 		return err_set(e, ENOTSUP, ERR_HOST,
 			       "evaluator '%s' asks for arch = \"%s\", this host is %s", ev->name,
 			       ev->arch, u.machine);
 	return 0;
+}
+
+int evaluator_gpus(const struct evaluator *ev, const struct gpu_list *list,
+		   struct gpu_request **ret, struct err *e)
+{
+	auto_free char *who = NULL;
+	int r;
+
+	*ret = NULL;
+	if (!ev->gpus)
+		return 0;
+	if (str_fmt(&who, "evaluator '%s'", ev->name) < 0)
+		return err_nomem(e);
+	r = gpu_request_new(list, who, ev->gpus, ev->gpu_arch, ev->gpu_memory_bytes, ret, e);
+	if (r == 0)
+		(*ret)->wait_usec = ev->gpu_wait_usec;
+	return r;
 }
 
 static bool arg_allowed(const struct evaluator *ev, const char *word)
@@ -420,6 +435,21 @@ static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
 		       : add_words(&s->sandbox.reference, ev->reference);
 }
 
+static int plan_gpus(const struct evaluator *ev, const struct evaluator_job *job,
+		     struct box_spec *s, struct err *e)
+{
+	int r = evaluator_gpus(ev, job->gpus, &s->gpus, e);
+
+	if (r < 0 || !s->gpus)
+		return r;
+	s->gpus->lock_dir = strdup(job->gpu_lock_dir);
+	if (job->gpu_index_lock_dir)
+		s->gpus->index_lock_dir = strdup(job->gpu_index_lock_dir);
+	return s->gpus->lock_dir && (s->gpus->index_lock_dir || !job->gpu_index_lock_dir)
+		       ? 0
+		       : err_nomem(e);
+}
+
 static int plan_texts(const struct evaluator *ev, const struct evaluator_job *job,
 		      struct box_spec *s)
 {
@@ -457,6 +487,8 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 		r = limits_lower(&s->limits, job->asked, e);
 	if (r == 0)
 		r = cgroup_host_copy(job->cgroup, &s->cgroup, e);
+	if (r == 0)
+		r = plan_gpus(ev, job, s, e);
 	if (r < 0)
 		return r;
 	s->log_cap = ev->log_cap ? ev->log_cap : job->log_cap;

@@ -37,7 +37,9 @@ struct evaluator {
 	bool isolation_given; /* by the file; `none` otherwise, and results say so */
 	bool network;
 	unsigned gpus;
-	char *arch; /* or NULL */
+	char *gpu_arch;                           /* or NULL */
+	uint64_t gpu_memory_bytes, gpu_wait_usec; /* of each; 0: any, for ever */
+	char *arch;                               /* of the machine; or NULL */
 	bool timing;
 	char **mounts;
 	char **reference;     /* what only `score` may see; see sandbox.h */
@@ -86,6 +88,11 @@ json_t *evaluator_json(const struct evaluator *ev);
  * level is never lowered. */
 int evaluator_runnable(const struct evaluator *ev, struct err *e) must_check;
 
+/* What it asks for, of a host with these GPUs; NULL if it needs none. ERR_HOST with a sentence if they
+ * do not do. */
+int evaluator_gpus(const struct evaluator *ev, const struct gpu_list *list,
+		   struct gpu_request **ret, struct err *e) must_check;
+
 /* ERR_INPUT: the evaluator does not allow this word. */
 int evaluator_check_args(const struct evaluator *ev, char *const *args, struct err *e) must_check;
 
@@ -101,7 +108,9 @@ struct evaluator_job {
 	uint64_t log_cap;         /* settings */
 	uint64_t term_grace_usec; /* settings */
 	const struct cgroup_host *cgroup;
-	const json_t *claim; /* or NULL */
+	const struct gpu_list *gpus; /* of this host; may be NULL if the evaluator asks for none */
+	const char *gpu_lock_dir, *gpu_index_lock_dir; /* settings */
+	const json_t *claim;                           /* or NULL */
 };
 
 /*

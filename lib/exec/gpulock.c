@@ -49,8 +49,8 @@ struct gpu_hold {
 	char *waiter; /* program */
 	int dir, index_dir, queue;
 	char ticket[TICKET_LEN + 1];
-	int ticket_fd;        /* -1: it was our turn */
-	pid_t turn;           /* waits for an older ticket; 0: none */
+	int ticket_fd; /* -1: it was our turn */
+	pid_t turn;    /* waits for an older ticket; 0: none */
 	char before[TICKET_LEN + 1];
 	struct candidate *c; /* in the order of UUIDs */
 	size_t n;
@@ -85,15 +85,17 @@ static int open_lock_dir(const char *path, int *ret, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, "look at gpu_lock_dir %s", STR_ESC(path));
 	if (geteuid() != 0 && st.st_uid != geteuid())
-		return err_set(e, EPERM, ERR_HOST,
-			       "gpu_lock_dir %s belongs to user %u, not to us (%u): its locks could "
-			       "be taken away",
-			       STR_ESC(path), st.st_uid, geteuid());
+		return err_set(
+			e, EPERM, ERR_HOST,
+			"gpu_lock_dir %s belongs to user %u, not to us (%u): its locks could "
+			"be taken away",
+			STR_ESC(path), st.st_uid, geteuid());
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		return err_set(e, EPERM, ERR_HOST,
-			       "gpu_lock_dir %s may be written by others than its owner: chmod 0750 "
-			       "it",
-			       STR_ESC(path));
+		return err_set(
+			e, EPERM, ERR_HOST,
+			"gpu_lock_dir %s may be written by others than its owner: chmod 0750 "
+			"it",
+			STR_ESC(path));
 	r = refuse_nfs(fd, path, e);
 	if (r == 0)
 		*ret = take_fd(fd);
@@ -116,8 +118,8 @@ static int open_index_dir(const char *path, int *ret, struct err *e)
 /* What root makes in the folder of the service's user must be that user's. */
 static int open_own(int dir, const char *name, int flags, mode_t mode, struct err *e)
 {
-	auto_close int fd =
-		openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, mode);
+	auto_close int fd = openat(
+		dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, mode);
 	struct stat st, folder;
 
 	if (fd < 0)
@@ -441,7 +443,8 @@ static int see_predecessor(const struct gpu_hold *h, const struct candidate *c, 
 	if (dead)
 		return 1;
 	n = gpu_quarantine(h->request->lock_dir, c->gpu->uuid,
-			   "unkillable: a process of the box that held it before is still there", e);
+			   "unkillable: a process of the box that held it before is still there",
+			   e);
 	return n < 0 ? (int)n : 0;
 }
 
@@ -458,8 +461,9 @@ static int write_record(const struct gpu_hold *h, const struct candidate *c, str
 	json_decref(o);
 	if (!text || str_fmt(&line, "%s\n", text) < 0)
 		return err_nomem(e);
-	return write_line(c->fd[LOCK_OWN], line) < 0 ? err_sys(e, "write who holds %s", c->gpu->uuid)
-						     : 0;
+	return write_line(c->fd[LOCK_OWN], line) < 0
+		       ? err_sys(e, "write who holds %s", c->gpu->uuid)
+		       : 0;
 }
 
 /* --- all or nothing ------------------------------------------------------------------------------- */
@@ -568,7 +572,8 @@ static int make_candidates(struct gpu_hold *h, struct err *e)
 	if (!h->c)
 		return err_nomem(e);
 	for (; h->n < h->request->n; h->n++)
-		h->c[h->n] = (struct candidate){ .gpu = &h->request->gpu[h->n], .fd = { -1, -1, -1 } };
+		h->c[h->n] =
+			(struct candidate){ .gpu = &h->request->gpu[h->n], .fd = { -1, -1, -1 } };
 	qsort(h->c, h->n, sizeof(*h->c), by_uuid);
 	return 0;
 }

@@ -49,6 +49,8 @@ void box_result_init(struct box_result *r)
 		.exit_code = -1,
 		.phase = PHASE_RUN,
 		.memory_peak_bytes = BOX_UNKNOWN,
+		.gpu_wait_usec = BOX_UNKNOWN,
+		.gpu_hold_usec = BOX_UNKNOWN,
 	};
 }
 
@@ -83,9 +85,22 @@ static json_t *time_or_null(uint64_t wall_usec)
 
 static json_t *usage_json(const struct box_result *r)
 {
-	return json_pack("{s:I, s:I, s:o}", "wall_usec", (json_int_t)r->wall_usec, "cpu_usec",
-			 (json_int_t)r->cpu_usec, "memory_peak_bytes",
-			 number_or_null(r->memory_peak_bytes != BOX_UNKNOWN, r->memory_peak_bytes));
+	json_t *o = json_pack(
+		"{s:I, s:I, s:o}", "wall_usec", (json_int_t)r->wall_usec, "cpu_usec",
+		(json_int_t)r->cpu_usec, "memory_peak_bytes",
+		number_or_null(r->memory_peak_bytes != BOX_UNKNOWN, r->memory_peak_bytes));
+	int n = o ? 0 : -1;
+
+	if (n == 0 && r->gpu_wait_usec != BOX_UNKNOWN)
+		n = json_object_set_new(o, "gpu_wait_usec",
+					json_integer((json_int_t)r->gpu_wait_usec));
+	if (n == 0 && r->gpu_hold_usec != BOX_UNKNOWN)
+		n = json_object_set_new(o, "gpu_hold_usec",
+					json_integer((json_int_t)r->gpu_hold_usec));
+	if (n == 0)
+		return o;
+	json_decref(o);
+	return NULL;
 }
 
 static json_t *log_json(const struct box_result *r)
@@ -187,6 +202,10 @@ static int get_usage(const json_t *o, struct box_result *ret, struct err *e)
 			r = get_uint(u, "cpu_usec", &ret->cpu_usec, e);
 		if (r == 0)
 			r = get_uint(u, "memory_peak_bytes", &ret->memory_peak_bytes, e);
+		if (r == 0)
+			r = get_uint(u, "gpu_wait_usec", &ret->gpu_wait_usec, e);
+		if (r == 0)
+			r = get_uint(u, "gpu_hold_usec", &ret->gpu_hold_usec, e);
 	}
 	if (r == 0)
 		r = js_opt_obj(o, "log", &l, e);

@@ -50,6 +50,8 @@ struct box_result {
 	uint64_t wall_usec, cpu_usec;                   /* all phases together */
 	uint64_t memory_peak_bytes;                     /* page cache included; or BOX_UNKNOWN */
 
+	uint64_t gpu_wait_usec, gpu_hold_usec; /* BOX_UNKNOWN: none was asked for */
+
 	uint64_t out_bytes, err_bytes; /* written by the job; what is kept may be less */
 	bool log_truncated;
 

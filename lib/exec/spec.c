@@ -86,6 +86,7 @@ void spec_free(struct box_spec *s)
 	strv_free(s->env);
 	cgroup_host_done(&s->cgroup);
 	sandbox_done(&s->sandbox);
+	gpu_request_free(s->gpus);
 	json_decref(s->claim);
 	free(s);
 }
@@ -263,6 +264,11 @@ static int read_objects(const json_t *o, struct box_spec *s, struct err *e)
 		r = sandbox_from_json(sub, &s->sandbox, e);
 	if (r < 0)
 		return r;
+	r = js_opt_obj(o, "gpus", &sub, e);
+	if (r > 0)
+		r = gpu_request_from_json(sub, &s->gpus, e);
+	if (r < 0)
+		return r;
 	r = js_opt_obj(o, "cgroup", &sub, e);
 	if (r <= 0)
 		return r;
@@ -274,8 +280,8 @@ static int read_objects(const json_t *o, struct box_spec *s, struct err *e)
 
 static int read_all(const json_t *o, struct box_spec *s, struct err *e)
 {
-	static const char *const others[] = { "zr_box", "phases", "limits",    "env",
-					      "cgroup", "claim",  "isolation", NULL };
+	static const char *const others[] = { "zr_box", "phases",    "limits", "env", "cgroup",
+					      "claim",  "isolation", "gpus",   NULL };
 	int64_t version;
 	int r;
 
@@ -404,6 +410,8 @@ int spec_text(const struct box_spec *s, char **ret, struct err *e)
 		r = put(o, "cgroup", cgroup_json(s));
 	if (r == 0 && s->sandbox.level != ISOLATION_NONE)
 		r = put(o, "isolation", sandbox_to_json(&s->sandbox));
+	if (r == 0 && s->gpus)
+		r = put(o, "gpus", gpu_request_json(s->gpus));
 	if (r == 0 && s->claim)
 		r = json_object_set(o, "claim", s->claim);
 	if (r == 0)

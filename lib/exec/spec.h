@@ -13,6 +13,7 @@
 #include "base/attr.h"
 #include "base/err.h"
 #include "exec/cgroup.h"
+#include "exec/gpu.h"
 #include "exec/limits.h"
 #include "exec/sandbox.h"
 
@@ -43,6 +44,7 @@ struct box_spec {
 
 	struct cgroup_host cgroup;
 	struct sandbox sandbox;
+	struct gpu_request *gpus; /* held for `run`; NULL: none */
 
 	/* The worker's: what the evaluator allows after a failure of the evaluation's own. */
 	uint64_t retries;

@@ -220,7 +220,6 @@ START_TEST(refused_levels)
 		const char *conf, *say;
 	} t[] = {
 		{ "run = run.sh\nisolation = container\n", "asks for isolation = \"container\"" },
-		{ "run = run.sh\ngpus = 2\n", "asks for 2 GPUs" },
 		{ "run = run.sh\narch = vax\n", "asks for arch = \"vax\"" },
 	};
 
@@ -275,6 +274,39 @@ START_TEST(plan)
 	job.asked = &too_much;
 	ck_fails(evaluator_plan(ev, &job, &s, &e), EINVAL);
 	ck_has(e.msg, "asks for memory_bytes 2147483648, the evaluator allows 1073741824");
+}
+END_TEST
+
+START_TEST(gpus)
+{
+	struct gpu two[] = {
+		{ .uuid = "GPU-1", .major = 9, .memory_bytes = 79ull << 30 },
+		{ .uuid = "GPU-2", .major = 8, .minor = 9, .memory_bytes = 24ull << 30 }
+	};
+	const struct gpu_list l = { .gpu = two, .n = 2 };
+	auto_obj(evaluator) ev = NULL, *bad = NULL;
+	auto_obj(gpu_request) q = NULL;
+	struct err e = { 0 };
+
+	ck_ok(load("run = run.sh\ngpus = 1\ngpu_arch = HOPPER\ngpu_memory = 80G\n"
+		   "gpu_wait_limit = 5m\n",
+		   &ev, &e),
+	      e);
+	ck_ok(evaluator_gpus(ev, &l, &q, &e), e);
+	ck_assert_uint_eq(q->n, 1);
+	ck_assert_str_eq(q->gpu[0].uuid, "GPU-1");
+	ck_assert_uint_eq(q->wait_usec, 300000000);
+	/* Its mode lets nobody use it. */
+	two[0].prohibited = true;
+	gpu_request_free(q);
+	q = NULL;
+	ck_fails(evaluator_gpus(ev, &l, &q, &e), ENODEV);
+	ck_has(e.msg, "evaluator 'ev' asks for 1 GPU of architecture HOPPER with 80.0 GiB, and of "
+		      "the 2 of this host 0 fit");
+	ck_fails(load("run = run.sh\ngpus = 1\ngpu_arch = hoper\n", &bad, &e), EINVAL);
+	ck_has(e.msg, ":3: 'gpu_arch' is 'hoper' (want Volta");
+	ck_fails(load("run = run.sh\ngpu_memory = 1G\n", &bad, &e), EINVAL);
+	ck_has(e.msg, ":2: 'gpu_arch' and 'gpu_memory' are of no use without 'gpus'");
 }
 END_TEST
 
@@ -339,6 +371,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, arguments);
 	tcase_add_test(t, refused_levels);
 	tcase_add_test(t, plan);
+	tcase_add_test(t, gpus);
 	tcase_add_test(t, plan_of_a_sandbox);
 	tcase_add_test(t, listing);
 }

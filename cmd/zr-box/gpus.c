@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The GPUs of `run`. They are waited for after `prepare`, under a limit of the wait's own, and the
+ * clock of `run` starts when they are held; they are let go of when the phase was seen empty, by a
+ * keeper that is killed through its end. In a jail their device nodes are there during `run` and no
+ * others are.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "base/time.h"
+#include "exec/gpulock.h"
+#include "jail.h"
+#include "keeper.h"
+#include "spawn.h"
+
+/* What every process needs that uses a GPU. */
+static const char *const common[] = { "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools" };
+
+/* --- what the job sees ---------------------------------------------------------------------------- */
+
+static void show(struct keeper *k, const struct gpu *g)
+{
+	struct err e = { 0 };
+	char name[24];
+	int r;
+
+	if (g->parent[0]) {
+		verdict(k, BOX_SETUP,
+			"GPU %s is a part of one (MIG), which isolation \"sandbox\" cannot show to a "
+			"job yet",
+			g->uuid);
+		return;
+	}
+	if (g->node < 0) {
+		verdict(k, BOX_SETUP,
+			"which /dev/nvidiaN is GPU %s is not known: there is neither "
+			"/proc/driver/nvidia nor libnvidia-ml.so.1",
+			g->uuid);
+		return;
+	}
+	snprintf(name, sizeof(name), "nvidia%d", g->node);
+	r = jailroot_add_node(k, name, &e);
+	/* A double has no devices. */
+	if (r < 0 && (r != -ENOENT || !k->spec->gpus->is_double))
+		verdict(k, BOX_SETUP, "GPU %s cannot be shown to the job: %s", g->uuid, e.msg);
+}
+
+static void show_all(struct keeper *k)
+{
+	const struct gpu *g;
+
+	for (size_t i = 0; i < ARRAY_LEN(common); i++) {
+		struct err e = { 0 };
+		int r = jailroot_add_node(k, common[i], &e);
+
+		if (r < 0 && r != -ENOENT)
+			verdict(k, BOX_SETUP, "%s", e.msg);
+	}
+	for (size_t i = 0; !k->decided && (g = gpu_hold_gpu(k->gpus, i)); i++)
+		show(k, g);
+}
+
+static void hide_all(struct keeper *k)
+{
+	const struct gpu *g;
+	char name[24];
+
+	for (size_t i = 0; i < ARRAY_LEN(common); i++)
+		jailroot_remove_node(k, common[i]);
+	for (size_t i = 0; (g = gpu_hold_gpu(k->gpus, i)); i++) {
+		snprintf(name, sizeof(name), "nvidia%d", g->node);
+		jailroot_remove_node(k, name);
+	}
+}
+
+int gpus_env(const struct keeper *k, char ***env)
+{
+	auto_free char *list = NULL, *line = NULL;
+	int r;
+
+	if (!k->spec->gpus)
+		return 0;
+	if (!k->gpus)
+		return spawn_set_env(env, "CUDA_VISIBLE_DEVICES=");
+	r = gpu_hold_text(k->gpus, &list, NULL);
+	if (r == 0)
+		r = str_fmt(&line, "CUDA_VISIBLE_DEVICES=%s", list);
+	if (r >= 0)
+		r = spawn_set_env(env, line);
+	if (r >= 0)
+		r = spawn_set_env(env, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
+	if (r >= 0)
+		r = strv_addf(env, "ZR_GPUS=%s", list);
+	return r < 0 ? -ENOMEM : 0;
+}
+
+/* Which they are, for the result. */
+static int describe(struct keeper *k)
+{
+	json_t *a = json_array();
+	const struct gpu *g;
+	int r = a ? 0 : -1;
+
+	for (size_t i = 0; r == 0 && (g = gpu_hold_gpu(k->gpus, i)); i++) {
+		char arch[GPU_ARCH_MAX];
+
+		r = json_array_append_new(
+			a, json_pack("{s:s, s:s, s:s, s:I, s:i, s:b}", "uuid", g->uuid, "name",
+				     g->name, "architecture", gpu_arch(arch, g->major, g->minor),
+				     "memory_bytes", (json_int_t)g->memory_bytes, "index",
+				     (int)g->index, "double", k->spec->gpus->is_double));
+	}
+	if (r == 0)
+		return json_object_set_new(k->isolation, "gpu", a);
+	json_decref(a);
+	return r;
+}
+
+/* --- waiting -------------------------------------------------------------------------------------- */
+
+static bool is_late(struct keeper *k, uint64_t until)
+{
+	const struct gpu_request *q = k->spec->gpus;
+	char limit[32];
+
+	if (time_mono_usec() < until)
+		return false;
+	str_span_text(limit, sizeof(limit), q->wait_usec);
+	verdict(k, BOX_INFRASTRUCTURE, "no %llu GPU%s came free for run in %s",
+		(unsigned long long)q->count, q->count == 1 ? "" : "s", limit);
+	return true;
+}
+
+/* 1: held; 0: there is a verdict. */
+static int wait_until_held(struct keeper *k, uint64_t until, struct err *e)
+{
+	for (;;) {
+		struct pollfd p[POLL_CONTROL];
+		int r = gpu_hold_try(k->gpus, e);
+		size_t n;
+
+		if (r != 0)
+			return r;
+		n = control_poll(k, p);
+		(void)signals_poll(p, n, until);
+		control_events(k, p);
+		if (signals_take_stop())
+			verdict(k, BOX_INFRASTRUCTURE, "the keeper was told to end");
+		if (k->decided || is_late(k, until))
+			return 0;
+	}
+}
+
+void gpus_take(struct keeper *k)
+{
+	const struct gpu_request *q = k->spec->gpus;
+	uint64_t since = time_mono_usec();
+	uint64_t until = q && q->wait_usec && q->wait_usec < UINT64_MAX - since
+				 ? since + q->wait_usec
+				 : UINT64_MAX;
+	struct err e = { 0 };
+	int r;
+
+	if (!q)
+		return;
+	r = gpu_hold_new(q, k->spec->attempt_id, k->spec->cgroup.v2, &k->gpus, &e);
+	if (r == 0)
+		r = wait_until_held(k, until, &e);
+	k->result.gpu_wait_usec = time_mono_usec() - since;
+	if (r > 0) {
+		k->gpu_usec = time_mono_usec();
+		if (describe(k) < 0)
+			r = err_nomem(&e);
+		else if (k->jail)
+			show_all(k);
+	}
+	if (r < 0)
+		verdict(k, BOX_INFRASTRUCTURE, "%s", e.msg);
+}
+
+void gpus_let_go(struct keeper *k)
+{
+	if (!k->gpus)
+		return;
+	if (k->jail)
+		hide_all(k);
+	gpu_hold_free(k->gpus);
+	k->gpus = NULL;
+	if (k->gpu_usec)
+		k->result.gpu_hold_usec = time_mono_usec() - k->gpu_usec;
+}

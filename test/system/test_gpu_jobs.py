@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: MIT
+"""Jobs on GPUs: through the keeper alone, and through broker and worker. All GPUs are fake (test/fake/libcuda)."""
+import fcntl
+import json
+import os
+import time
+
+import pytest
+
+from lib import boxes
+from lib.boxes import Box, alive
+from lib.fakegpu import FakeGpus, uuid
+from lib.wait import wait_for
+
+GROUPS = boxes.groups()
+LIMITS = {"memory_bytes": 256 << 20, "pids": 64, "disk_bytes": 32 << 20}
+
+
+def gpu(n, **more):
+    return {"index": n - 1, "uuid": uuid(n), "name": "H100", "compute_capability": "9.0", "memory_bytes": 80 << 30, "node": n, **more}
+
+
+class GpuBox(Box):
+    """`gpus`: how many; `of`: of which."""
+
+    def __init__(self, base, groups=None):
+        super().__init__(base, GROUPS if groups is None else groups)
+        self.locks = os.path.join(self.base, "locks")
+        for d in (self.base, self.evaluator, self.submission):
+            os.chmod(d, 0o755)
+
+    def write_spec(self, run, gpus=1, of=(1,), wait=None, **more):
+        request = {"count": gpus, "lock_dir": self.locks, "double": True, "list": [gpu(n) if isinstance(n, int) else n for n in of]}
+        if wait is not None:
+            request["wait_usec"] = wait
+        super().write_spec(run, gpus=request, **more)
+
+    def lock(self, n=1):
+        return os.path.join(self.locks, f"gpu_{uuid(n)}.lock")
+
+    def tickets(self):
+        try:
+            return [n for n in os.listdir(self.locks + "/queue") if n != "last"]
+        except FileNotFoundError:
+            return []
+
+
+def is_locked(path):
+    with open(path) as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def one():
+        made.append(GpuBox(tmp_path))
+        return made[-1]
+    yield one
+    for b in made:
+        b.stop()
+
+
+ENV = 'echo "$ZR_PHASE:${CUDA_VISIBLE_DEVICES-unset}:${ZR_GPUS-unset}:${CUDA_DEVICE_ORDER-unset}"; ls -l /proc/self/fd | grep -c lock; '
+
+
+def test_phases_and_figures(make):
+    box = make()
+    r = box.run(prepare=ENV + "true", run=ENV + "sleep 0.1", score=ENV + "true", gpus=2, of=(2, 1),
+                env={}, limits={"wall_usec": 5000000})
+    assert r["reason"] == "ok", r
+    both = f"{uuid(1)},{uuid(2)}"
+    assert box.read("out.log").decode().splitlines() == [
+        "prepare::unset:unset", "0", f"run:{both}:{both}:PCI_BUS_ID", "0", "score::unset:unset", "0"]
+    assert [(g["uuid"], g["architecture"], g["double"]) for g in r["isolation"]["gpu"]] == [
+        (uuid(1), "Hopper", True), (uuid(2), "Hopper", True)]
+    assert 0 <= r["usage"]["gpu_wait_usec"] < 5e6 and 1e5 <= r["usage"]["gpu_hold_usec"] < 5e6
+    assert "gpu-devices" in [m["what"] for m in r["isolation"]["missing"]]
+    assert not is_locked(box.lock(1)) and os.path.getsize(box.lock(1)) == 0 and not box.tickets()
+    plain = Box(box.base, GROUPS).run("true")
+    assert "gpu_wait_usec" not in plain["usage"] and "gpu" not in plain["isolation"]
+
+
+def test_two_jobs_on_one_gpu_run_one_after_the_other(make):
+    a, b = make(), make()
+    run = f'echo b $(date +%s%N) >>{a.base}/t; sleep 0.3; echo e $(date +%s%N) >>{a.base}/t'
+    a.start(run)
+    b.start(run)
+    ra, rb = a.wait(), b.wait()
+    assert ra["reason"] == rb["reason"] == "ok"
+    with open(a.base + "/t") as f:
+        lines = [line.split() for line in f]
+    assert [w for w, _ in lines] == ["b", "e", "b", "e"]
+    assert max(r["usage"]["gpu_wait_usec"] for r in (ra, rb)) > 250000
+    # The wait is no part of the phase's time.
+    assert max(r["usage"]["wall_usec"] for r in (ra, rb)) < 900000
+
+
+def hold(make, **kw):
+    box = make()
+    box.start(f"echo $$ >{box.base}/pid-{box.id}; sleep 1000 & exec sleep 1001", **kw)
+    box.job = box.pid("pid-" + box.id)
+    return box
+
+
+def waits(box):
+    wait_for(lambda: len(box.tickets()) >= 1, 10, "a ticket")
+    return box
+
+
+def test_killed_keeper_frees_and_the_next_sees_it_dead(make):
+    first = hold(make)
+    assert json.loads(open(first.lock()).read())["box"] == first.id and is_locked(first.lock())
+    second = waits(make().start(f"echo next; kill -0 {first.job} && echo alive; true"))
+    first.process.kill()
+    first.process.wait()
+    r = second.wait()
+    assert r["reason"] == "ok" and second.read("out.log") == b"next\n"
+    assert not alive(first.job)
+    if "v2" in GROUPS:
+        with open(os.path.join(GROUPS["v2"], "zr-" + first.id, "cgroup.events")) as f:
+            assert "populated 0" in f.read()
+        os.rmdir(os.path.join(GROUPS["v2"], "zr-" + first.id))
+
+
+def test_cancel_while_waiting(make):
+    first = hold(make)
+    second = waits(make().start("echo never"))
+    s = second.connect()
+    s.sendall(b'{"t":"cancel"}\n')
+    r = second.wait(10)
+    assert (r["reason"], r["started_at"]) == ("canceled", None) and r["usage"]["gpu_wait_usec"] > 0
+    assert "gpu_hold_usec" not in r["usage"] and not second.tickets() and is_locked(first.lock())
+
+
+def test_signal_while_waiting(make):
+    hold(make)
+    second = waits(make().start("echo never"))
+    second.process.terminate()
+    assert second.wait(10)["reason"] == "infrastructure"
+
+
+def test_limit_of_the_wait(make):
+    hold(make)
+    second = make()
+    r = second.run("echo never", wait=200000)
+    assert (r["reason"], r["detail"]) == ("infrastructure", "no 1 GPU came free for run in 200ms")
+    assert not second.has("out.log") or second.read("out.log") == b""
+
+
+def test_a_large_request_is_not_starved(make):
+    a, b = hold(make, of=(1,)), hold(make, of=(2,))
+    large = waits(make().start(f"echo large >>{a.base}/order; sleep 0.2", gpus=2, of=(1, 2)))
+    small = make().start(f"echo small >>{a.base}/order", of=(1, 2))
+    wait_for(lambda: len(small.tickets()) == 2, 10, "two tickets")
+    for box in (a, b):
+        s = box.connect()
+        s.sendall(b'{"t":"cancel"}\n')
+        box.wait(10)
+    assert large.wait()["reason"] == small.wait()["reason"] == "ok"
+    with open(a.base + "/order") as f:
+        assert f.read().split() == ["large", "small"]
+
+
+def test_waiting_costs_no_processor_time(make):
+    hold(make)
+    second = waits(make().start("true"))
+
+    def ticks():
+        with open(f"/proc/{second.process.pid}/stat") as f:
+            return sum(int(v) for v in f.read().rsplit(")", 1)[1].split()[11:13])
+
+    def switches():
+        with open(f"/proc/{second.process.pid}/status") as f:
+            return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+    wait_for(lambda: os.path.exists(f"/proc/{second.process.pid}/task/{second.process.pid}/children") and
+             open(f"/proc/{second.process.pid}/task/{second.process.pid}/children").read().strip(), 10, "a child that waits")
+    before, n = ticks(), switches()
+    time.sleep(0.5)
+    assert ticks() - before <= 1 and switches() - n <= 2
+
+
+def test_folder_that_cannot_be_trusted(make):
+    box = make()
+    os.mkdir(box.locks)
+    os.chmod(box.locks, 0o777)
+    r = box.run("echo never")
+    assert r["reason"] == "infrastructure" and "may be written by others than its owner" in r["detail"]
+
+
+# --- in the sandbox ---
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(not {"v1_memory", "v2_memory"} & set(GROUPS), reason="no memory controller")
+class TestSandbox:
+    FAKE_DEV = ("mount -t tmpfs dev /run && for n in null zero full random urandom; do touch /run/$n && mount --bind /dev/$n /run/$n; done && "
+                "mknod -m 666 /run/nvidiactl c 195 255 && for n in 0 1 2; do mknod -m 666 /run/nvidia$n c 195 $n; done && "
+                "mount --rbind /run /dev && exec \"$@\"")
+    LOOK = "cd /dev; echo $ZR_PHASE $(ls -d nvidia* 2>/dev/null)\n"
+
+    def run(self, box, **kw):
+        kw.setdefault("prepare", self.LOOK)
+        kw.setdefault("score", self.LOOK)
+        return box.run(kw.pop("run", self.LOOK + "stat -c '%t:%T %a' nvidia1; (: <nvidia2) 2>&1 | grep -o 'No such.*'"),
+                       isolation={"level": "sandbox"}, limits=LIMITS, **kw)
+
+    def test_only_the_held_gpus_are_there(self, make):
+        box = make()
+        r = self.run(box, wrapper=["unshare", "-m", "sh", "-c", self.FAKE_DEV, "sh"], env={"PATH": os.environ["PATH"]})
+        assert r["reason"] == "ok", r
+        assert box.read("out.log").decode().splitlines() == [
+            "prepare", "run nvidia1 nvidiactl", "c3:1 666", "No such file or directory", "score"]
+        assert r["isolation"]["gpu"][0]["uuid"] == uuid(1)
+
+    def test_a_double_needs_no_nodes(self, make):
+        r = self.run(make(), run=self.LOOK)
+        assert r["reason"] == "ok", r
+
+    def test_what_cannot_be_shown_is_refused(self, make):
+        r = self.run(make(), run="true", of=[gpu(1, node=None)])
+        assert r["reason"] == "setup" and "which /dev/nvidiaN is GPU" in r["detail"]
+        r = self.run(make(), run="true", of=[gpu(1, uuid=uuid(1, "MIG"), parent=uuid(2))])
+        assert r["reason"] == "setup" and "is a part of one (MIG)" in r["detail"]
+
+
+# --- through the broker ---
+
+@pytest.fixture
+def site(sandbox):
+    sandbox.prepare()
+    sandbox.fake = FakeGpus(os.path.join(sandbox.dir, "cuda"))
+    sandbox.setting("cuda_library", sandbox.fake.library)
+    sandbox.setting("gpu_lock_dir", os.path.join(sandbox.dir, "locks"))
+    return sandbox
+
+
+def submit(site, evaluator):
+    if not any(c["label"] == evaluator for c in site.zr_json("challenges")):
+        site.zr("challenges:add", evaluator, "--evaluator", evaluator)
+    path = os.path.dirname(site.file("sub/answer", "x"))
+    return site.zr_id("submissions:eval", site.zr_id("submissions:create", evaluator, path))
+
+
+SCRIPT = '#!/bin/sh\necho "$ZR_GPUS" >>{f}/log; while [ ! -e {f}/go ]; do sleep 0.02; done; echo end >>{f}/log; echo "{{}}" >$ZR_OUTPUT/scores.json\n'
+
+
+def test_end_to_end(site):
+    folder = os.path.join(site.dir, "barrier")
+    os.mkdir(folder)
+    site.fake.scenario([1])
+    site.evaluator("one", SCRIPT.format(f=folder), 'run = "run.sh"\ngpus = 1\ngpu_arch = "hopper"\ngpu_memory = "80G"\n')
+    site.evaluator("many", "#!/bin/sh\n", 'run = "run.sh"\ngpus = 2\n')
+    site.evaluator("ada", "#!/bin/sh\n", 'run = "run.sh"\ngpus = 1\ngpu_arch = "ada"\n')
+    site.update_worker()
+    worker = site.eval_worker("-w", 1, "--prefetch-count", 3)
+    listed = {e["name"]: e for e in site.zr_json("evaluators")}
+    assert "error" not in listed["one"] and "of the 1 of this host 1 fit" in listed["many"]["error"]
+    a, b = submit(site, "one"), submit(site, "one")
+    wait_for(lambda: len([n for n in os.listdir(os.path.join(site.dir, "locks/queue")) if n != "last"]) == 1, 30, "one to wait")
+    refused = site.wait_evaluation(submit(site, "ada"), "failed")
+    assert refused["reason"] == "setup"
+    assert "asks for 1 GPU of architecture ada, and of the 1 of this host 0 fit" in site.zr("evaluations:why", refused["id"]).stdout
+    c = submit(site, "one")
+    site.zr("evaluations:cancel", c)
+    site.wait_evaluation(c, "canceled")
+    open(folder + "/go", "w").close()
+    for ident in (a, b):
+        site.wait_evaluation(ident, "completed")
+    with open(folder + "/log") as f:
+        assert f.read().split() == [uuid(1), "end"] * 2
+    assert "1 GPUs (fake)" in worker.log()
+
+
+def test_no_gpu_on_this_host(site):
+    site.fake.scenario([], init_error=34)
+    site.evaluator("one", "#!/bin/sh\n", 'run = "run.sh"\ngpus = 1\n')
+    site.update_worker()
+    site.eval_worker()
+    ident = submit(site, "one")
+    assert site.wait_evaluation(ident, "failed")["reason"] == "setup"
+    why = site.zr("evaluations:why", ident).stdout
+    assert "this host has none that can be used: libcuda.so.1 is the CUDA toolkit's stub" in why
