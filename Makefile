@@ -191,7 +191,9 @@ demo:
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
-bench: all
+bench:
+	@scripts/install-deps build run test bench >&2
+	@$(MAKE) --no-print-directory all >&2
 	@test/bench/run $(BENCH)
 
 .PHONY: format format-check compdb install clean help
@@ -217,7 +219,7 @@ help:
 	@echo 'make check-unit unit tests and fuzz corpora of this variant'
 	@echo 'make check-system  system tests against private real servers'
 	@echo 'make fuzz       search with libFuzzer, FUZZ_TIME=30 seconds a target'
-	@echo 'make bench      benchmarks, one JSON line a figure (BENCH=name for one)'
+	@echo 'make bench      install what is missing, benchmarks, one JSON line a figure (BENCH=name for one)'
 	@echo 'make lint       format, static analysis, shell, manuals, include direction'
 	@echo 'make format     clang-format in place'
 	@echo 'make install    into DESTDIR, PREFIX=/usr'
