@@ -10,6 +10,7 @@
 
 #include "base/str.h"
 #include "base/time.h"
+#include "exec/gpucheck.h"
 #include "exec/gpulock.h"
 #include "jail.h"
 #include "keeper.h"
@@ -28,7 +29,8 @@ static void show(struct keeper *k, const struct gpu *g)
 
 	if (g->parent[0]) {
 		verdict(k, BOX_SETUP,
-			"GPU %s is a part of one (MIG), which isolation \"sandbox\" cannot show to a "
+			"GPU %s is a part of one (MIG), which isolation \"sandbox\" cannot show to "
+			"a "
 			"job yet",
 			g->uuid);
 		return;
@@ -153,6 +155,80 @@ static int wait_until_held(struct keeper *k, uint64_t until, struct err *e)
 	}
 }
 
+/* --- leftovers ------------------------------------------------------------------------------------ */
+
+/* Each bad one goes into quarantine; returns how many, and says so in the result. */
+static int quarantine_bad(struct keeper *k, const struct gpu_check *c, const char *when,
+			  struct err *e)
+{
+	const struct gpu *g;
+	const char *why = "clean";
+	json_t *said = json_object_get(k->isolation, "gpu_check");
+	int n = 0, r = 0;
+
+	for (size_t i = 0; r == 0 && (g = gpu_hold_gpu(k->gpus, i)); i++) {
+		if (!gpu_check_fault(c, i))
+			continue;
+		why = gpu_check_fault(c, i);
+		r = gpu_quarantine(k->spec->gpus->lock_dir, g->uuid, why, e);
+		n++;
+	}
+	if (!said) {
+		said = json_pack("{s:s}", "method", gpu_check_method(c));
+		if (json_object_set_new(k->isolation, "gpu_check", said) < 0)
+			return err_nomem(e);
+	}
+	if (json_object_set_new(
+		    said, when,
+		    json_string(str_eq(gpu_check_method(c), "off") && !n ? "unknown" : why)) < 0)
+		return err_nomem(e);
+	return r < 0 ? r : n;
+}
+
+/* The number of those that are not clean and are in quarantine now. */
+static int check(struct keeper *k, const char *when, struct err *e)
+{
+	auto_obj(gpu_check) c = NULL;
+	int r = gpu_check_begin(k->spec->gpus, k->gpus, &c, e);
+
+	while (r == 0) {
+		struct pollfd p[POLL_CONTROL + 1];
+		uint64_t until;
+		size_t n;
+
+		r = gpu_check_step(c, &until, e);
+		if (r != 0)
+			break;
+		n = control_poll(k, p);
+		p[n] = (struct pollfd){ .fd = gpu_check_fd(c), .events = POLLIN };
+		(void)signals_poll(p, n + 1, until);
+		control_events(k, p);
+	}
+	return r < 0 ? r : quarantine_bad(k, c, when, e);
+}
+
+/* 1: held and clean; 0: there is a verdict. Those that are not clean are left to their quarantine, and
+ * others waited for. */
+static int hold_clean(struct keeper *k, uint64_t until, struct err *e)
+{
+	for (;;) {
+		int r = gpu_hold_new(k->spec->gpus, k->spec->attempt_id, k->spec->cgroup.v2,
+				     &k->gpus, e);
+
+		if (r == 0)
+			r = wait_until_held(k, until, e);
+		if (r <= 0)
+			return r;
+		r = k->spec->gpus->settle_usec ? check(k, "before", e) : 0;
+		if (r == 0)
+			return !k->decided;
+		gpu_hold_free(k->gpus);
+		k->gpus = NULL;
+		if (r < 0)
+			return r;
+	}
+}
+
 void gpus_take(struct keeper *k)
 {
 	const struct gpu_request *q = k->spec->gpus;
@@ -165,9 +241,7 @@ void gpus_take(struct keeper *k)
 
 	if (!q)
 		return;
-	r = gpu_hold_new(q, k->spec->attempt_id, k->spec->cgroup.v2, &k->gpus, &e);
-	if (r == 0)
-		r = wait_until_held(k, until, &e);
+	r = hold_clean(k, until, &e);
 	k->result.gpu_wait_usec = time_mono_usec() - since;
 	if (r > 0) {
 		k->gpu_usec = time_mono_usec();
@@ -182,10 +256,15 @@ void gpus_take(struct keeper *k)
 
 void gpus_let_go(struct keeper *k)
 {
+	struct err e = { 0 };
+
 	if (!k->gpus)
 		return;
 	if (k->jail)
 		hide_all(k);
+	/* Of what ran there something may be left; who comes next would look too, but not know whose. */
+	if (k->gpu_usec && k->spec->gpus->settle_usec && check(k, "after", &e) < 0)
+		(void)json_object_set_new(k->isolation, "gpu_check_error", json_string(e.msg));
 	gpu_hold_free(k->gpus);
 	k->gpus = NULL;
 	if (k->gpu_usec)

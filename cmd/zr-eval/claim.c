@@ -142,6 +142,8 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 				      .gpus = gpus,
 				      .gpu_lock_dir = ev->settings->gpu_lock_dir,
 				      .gpu_index_lock_dir = ev->settings->gpu_index_lock_dir,
+				      .cuda_library = ev->settings->cuda_library,
+				      .gpu_settle_usec = ev->settings->gpu_settle_usec,
 				      .claim = notes,
 			      },
 			      ret, e);

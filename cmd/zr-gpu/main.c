@@ -161,6 +161,44 @@ static int print(const struct cuda *c, const char *nvml)
 	return 0;
 }
 
+/* libnvidia-ml lies beside the library that was named. */
+static int beside(const char *library, char **ret)
+{
+	const char *slash = library ? strrchr(library, '/') : NULL;
+
+	*ret = NULL;
+	return slash ? str_fmt(ret, "%.*s/libnvidia-ml.so.1", (int)(slash - library), library) : 0;
+}
+
+/* What is on these GPUs; CUDA is not asked, which would cost seconds and a context. */
+static int check(const char *library, char **uuids)
+{
+	json_t *gpus = json_array(), *o;
+	auto_free char *nvml = NULL, *text = NULL;
+	char driver[64] = "";
+	struct err e = { 0 };
+	int r = gpus && beside(library, &nvml) >= 0 ? 0 : -1;
+
+	if (nvml && check_library(nvml, &e) < 0) {
+		fprintf(stderr, "zr-gpu: %s\n", e.msg);
+		r = -1;
+	}
+	for (; *uuids && r == 0; uuids++) {
+		struct nvml_gpu m;
+		int code = nvml_check(nvml, *uuids, &m);
+
+		snprintf(driver, sizeof(driver), "%s", m.driver);
+		r = json_array_append_new(gpus, json_pack("{s:s, s:i, s:o, s:o}", "uuid", *uuids,
+							  "code", code, "used_bytes",
+							  number_or_null(m.used_bytes), "processes",
+							  number_or_null(m.processes)));
+	}
+	o = json_pack("{s:s, s:o}", "driver", driver, "gpus", gpus);
+	text = o && r == 0 ? js_text(o) : NULL;
+	json_decref(o);
+	return !text || puts(text) < 0 || fflush(stdout);
+}
+
 static int probe(const char *library)
 {
 	auto_free char *nvml = NULL;
@@ -174,9 +212,7 @@ static int probe(const char *library)
 		snprintf(c.why, sizeof(c.why), "cuda_library: %.380s", e.msg);
 	else
 		cuda_open(&c, library);
-	if (library && str_fmt(&nvml, "%.*s/libnvidia-ml.so.1",
-			       (int)(strrchr(library, '/') ? strrchr(library, '/') - library : 0),
-			       library) < 0)
+	if (beside(library, &nvml) < 0)
 		return 1;
 	r = print(&c, nvml);
 	free(c.gpu);
@@ -191,6 +227,8 @@ int main(int argc, char **argv)
 		return probe(NULL);
 	if (argc == 3 && str_eq(argv[1], "--probe"))
 		return probe(argv[2]);
-	fputs("usage: zr-gpu --probe [LIBRARY] | --version\n", stderr);
+	if (argc > 3 && str_eq(argv[1], "--check"))
+		return check(argv[2][0] ? argv[2] : NULL, argv + 3);
+	fputs("usage: zr-gpu --probe [LIBRARY] | --check LIBRARY UUID ... | --version\n", stderr);
 	return 2;
 }

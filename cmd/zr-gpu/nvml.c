@@ -69,22 +69,13 @@ static int64_t count_processes(void *device)
 	return sum;
 }
 
-void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret)
+static void look_at(void *device, struct nvml_gpu *ret)
 {
-	int (*find)(const char *pci, void **d), (*uuid)(void *d, char *s, unsigned n);
-	int (*driver)(char *s, unsigned n), (*node)(void *d, unsigned *n);
+	int (*uuid)(void *d, char *s, unsigned n), (*node)(void *d, unsigned *n);
 	int (*memory)(void *d, unsigned long long m[3]);
 	unsigned long long m[3] = { 0 };
-	void *device = NULL;
 	unsigned n = 0;
 
-	*ret = (struct nvml_gpu){ .node = -1, .used_bytes = -1, .processes = -1 };
-	if (!begin(library))
-		return;
-	if (FIND(driver, "nvmlSystemGetDriverVersion") && driver(ret->driver, sizeof(ret->driver)))
-		ret->driver[0] = '\0';
-	if (!FIND(find, "nvmlDeviceGetHandleByPciBusId_v2") || find(pci, &device) != 0)
-		return;
 	if (FIND(uuid, "nvmlDeviceGetUUID") && uuid(device, ret->uuid, sizeof(ret->uuid)))
 		ret->uuid[0] = '\0';
 	if (FIND(node, "nvmlDeviceGetMinorNumber") && node(device, &n) == 0)
@@ -92,4 +83,41 @@ void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret)
 	if (FIND(memory, "nvmlDeviceGetMemoryInfo") && memory(device, m) == 0)
 		ret->used_bytes = (int64_t)m[2];
 	ret->processes = count_processes(device);
+}
+
+static void say_driver(struct nvml_gpu *ret)
+{
+	int (*driver)(char *s, unsigned n);
+
+	if (FIND(driver, "nvmlSystemGetDriverVersion") && driver(ret->driver, sizeof(ret->driver)))
+		ret->driver[0] = '\0';
+}
+
+int nvml_check(const char *library, const char *uuid, struct nvml_gpu *ret)
+{
+	int (*find)(const char *uuid, void **d);
+	void *device = NULL;
+	int r;
+
+	*ret = (struct nvml_gpu){ .node = -1, .used_bytes = -1, .processes = -1 };
+	if (!begin(library) || !FIND(find, "nvmlDeviceGetHandleByUUID"))
+		return -1;
+	say_driver(ret);
+	r = find(uuid, &device);
+	if (r == 0)
+		look_at(device, ret);
+	return r;
+}
+
+void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret)
+{
+	int (*find)(const char *pci, void **d);
+	void *device = NULL;
+
+	*ret = (struct nvml_gpu){ .node = -1, .used_bytes = -1, .processes = -1 };
+	if (!begin(library))
+		return;
+	say_driver(ret);
+	if (FIND(find, "nvmlDeviceGetHandleByPciBusId_v2") && find(pci, &device) == 0)
+		look_at(device, ret);
 }

@@ -15,6 +15,8 @@ struct nvml_gpu {
 };
 
 /* `library`: NULL for the one that the loader finds. */
+/* The same by UUID. Returns what NVML answers, 0 for success; negative: it is not there. */
+int nvml_check(const char *library, const char *uuid, struct nvml_gpu *ret);
 void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret);
 
 #endif

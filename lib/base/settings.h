@@ -56,6 +56,7 @@ struct settings {
 	uint64_t log_cap;         /* bytes kept of each of a job's two logs */
 	char *gpu_lock_dir;
 	char *gpu_index_lock_dir; /* or NULL */
+	uint64_t gpu_settle_usec; /* 0: nobody looks what is left on a GPU */
 	char *cuda_library;       /* NULL: as the loader finds it */
 	char *cgroup_parent;      /* NULL: found by the keeper */
 

@@ -445,7 +445,11 @@ static int plan_gpus(const struct evaluator *ev, const struct evaluator_job *job
 	s->gpus->lock_dir = strdup(job->gpu_lock_dir);
 	if (job->gpu_index_lock_dir)
 		s->gpus->index_lock_dir = strdup(job->gpu_index_lock_dir);
-	return s->gpus->lock_dir && (s->gpus->index_lock_dir || !job->gpu_index_lock_dir)
+	if (job->cuda_library)
+		s->gpus->library = strdup(job->cuda_library);
+	s->gpus->settle_usec = job->gpu_settle_usec;
+	return s->gpus->lock_dir && (s->gpus->index_lock_dir || !job->gpu_index_lock_dir) &&
+			       (s->gpus->library || !job->cuda_library)
 		       ? 0
 		       : err_nomem(e);
 }

@@ -106,11 +106,12 @@ struct evaluator_job {
 	const char *submission;     /* folder, absolute */
 	const char *state_dir;
 	uint64_t log_cap;         /* settings */
+	uint64_t gpu_settle_usec; /* settings */
 	uint64_t term_grace_usec; /* settings */
 	const struct cgroup_host *cgroup;
 	const struct gpu_list *gpus; /* of this host; may be NULL if the evaluator asks for none */
-	const char *gpu_lock_dir, *gpu_index_lock_dir; /* settings */
-	const json_t *claim;                           /* or NULL */
+	const char *gpu_lock_dir, *gpu_index_lock_dir, *cuda_library; /* settings */
+	const json_t *claim;                                          /* or NULL */
 };
 
 /*

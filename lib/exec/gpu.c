@@ -248,7 +248,7 @@ static int probe_env(char ***env)
 	return 0;
 }
 
-static int probe_spawn(struct gpu_probe *p, const char *library, struct err *e)
+static int probe_spawn(struct gpu_probe *p, char *const *words, struct err *e)
 {
 	auto_close int in = -1;
 	auto_free char *path = NULL;
@@ -258,9 +258,11 @@ static int probe_spawn(struct gpu_probe *p, const char *library, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (strv_add(&argv, "zr-gpu") < 0 || strv_add(&argv, "--probe") < 0 ||
-	    (library && strv_add(&argv, library) < 0) || probe_env(&env) < 0)
+	if (strv_add(&argv, "zr-gpu") < 0 || probe_env(&env) < 0)
 		return err_nomem(e);
+	for (; *words; words++)
+		if (strv_add(&argv, *words) < 0)
+			return err_nomem(e);
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_sys(e, "make a pipe");
 	p->out = ends[0];
@@ -274,7 +276,7 @@ static int probe_spawn(struct gpu_probe *p, const char *library, struct err *e)
 			  &pid, &p->pidfd, e);
 }
 
-int gpu_probe_begin(const char *library, struct gpu_probe **ret, struct err *e)
+int gpu_ask(char *const *words, struct gpu_probe **ret, struct err *e)
 {
 	struct gpu_probe *p = calloc(1, sizeof(*p));
 	int r;
@@ -282,13 +284,22 @@ int gpu_probe_begin(const char *library, struct gpu_probe **ret, struct err *e)
 	if (!p)
 		return err_nomem(e);
 	p->pidfd = p->out = -1;
-	r = probe_spawn(p, library, e);
+	r = probe_spawn(p, words, e);
 	if (r < 0) {
 		gpu_probe_free(p);
 		return err_wrap(e, "ask for the GPUs");
 	}
 	*ret = p;
 	return 0;
+}
+
+int gpu_probe_begin(const char *library, struct gpu_probe **ret, struct err *e)
+{
+	auto_strv char **words = NULL;
+
+	if (strv_add(&words, "--probe") < 0 || (library && strv_add(&words, library) < 0))
+		return err_nomem(e);
+	return gpu_ask(words, ret, e);
 }
 
 int gpu_probe_fd(const struct gpu_probe *p)
@@ -327,7 +338,7 @@ static void probe_reap(struct gpu_probe *p)
 	p->pidfd = -1;
 }
 
-int gpu_probe_end(struct gpu_probe *p, struct gpu_list **ret, struct err *e)
+int gpu_answer(struct gpu_probe *p, const struct buf **ret, struct err *e)
 {
 	probe_reap(p);
 	if (!p->complete)
@@ -339,7 +350,16 @@ int gpu_probe_end(struct gpu_probe *p, struct gpu_list **ret, struct err *e)
 			e, EIO, ERR_HOST,
 			"the GPUs are not known: the driver's library ended the process that "
 			"asked it");
-	return gpu_parse(p->answer.data, p->answer.len, ret, e);
+	*ret = &p->answer;
+	return 0;
+}
+
+int gpu_probe_end(struct gpu_probe *p, struct gpu_list **ret, struct err *e)
+{
+	const struct buf *b = NULL;
+	int r = gpu_answer(p, &b, e);
+
+	return r < 0 ? r : gpu_parse(b->data, b->len, ret, e);
 }
 
 void gpu_probe_free(struct gpu_probe *p)
@@ -379,6 +399,7 @@ void gpu_request_free(struct gpu_request *r)
 		return;
 	free(r->lock_dir);
 	free(r->index_lock_dir);
+	free(r->library);
 	free(r->gpu);
 	free(r);
 }
@@ -398,13 +419,17 @@ static int take_folder(const json_t *o, const char *key, char **ret, struct err 
 
 static int take_request(const json_t *o, struct gpu_request *q, struct err *e)
 {
-	int64_t count = 0, wait = 0;
+	int64_t count = 0, wait = 0, settle = 0;
 	int r = js_int(o, "count", 1, GPU_MAX, &count, e);
 
 	if (r == 0)
 		r = js_opt_int(o, "wait_usec", 0, INT64_MAX, &wait, e);
 	if (r >= 0)
 		r = js_opt_bool(o, "double", &q->is_double, e);
+	if (r >= 0)
+		r = js_opt_int(o, "settle_usec", 0, INT64_MAX, &settle, e);
+	if (r >= 0)
+		r = take_folder(o, "library", &q->library, e);
 	if (r >= 0)
 		r = take_folder(o, "index_lock_dir", &q->index_lock_dir, e);
 	if (r >= 0)
@@ -415,6 +440,7 @@ static int take_request(const json_t *o, struct gpu_request *q, struct err *e)
 		r = take_gpus(o, "list", &q->gpu, &q->n, e);
 	q->count = (uint64_t)count;
 	q->wait_usec = (uint64_t)wait;
+	q->settle_usec = (uint64_t)settle;
 	if (r == 0 && q->n < q->count)
 		r = err_input(e, "fewer GPUs than asked for");
 	return r;
@@ -442,9 +468,11 @@ json_t *gpu_request_json(const struct gpu_request *q)
 		json_decref(list);
 		return NULL;
 	}
-	return json_pack("{s:I, s:I, s:s, s:s*, s:b, s:o}", "count", (json_int_t)q->count,
-			 "wait_usec", (json_int_t)q->wait_usec, "lock_dir", q->lock_dir,
-			 "index_lock_dir", q->index_lock_dir, "double", q->is_double, "list", list);
+	return json_pack("{s:I, s:I, s:s, s:s*, s:s*, s:I, s:b, s:o}", "count",
+			 (json_int_t)q->count, "wait_usec", (json_int_t)q->wait_usec, "lock_dir",
+			 q->lock_dir, "index_lock_dir", q->index_lock_dir, "library", q->library,
+			 "settle_usec", (json_int_t)q->settle_usec, "double", q->is_double, "list",
+			 list);
 }
 
 static int too_few(const struct gpu_list *l, const struct gpu_request *q, const char *who,

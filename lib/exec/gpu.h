@@ -13,6 +13,7 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/str.h"
 #include "base/time.h"
 
 #define GPU_UUID_MAX 48
@@ -77,6 +78,9 @@ int gpu_probe_fd(const struct gpu_probe *p);
 int gpu_probe_read(struct gpu_probe *p) must_check;
 int gpu_probe_end(struct gpu_probe *p, struct gpu_list **ret, struct err *e) must_check;
 void gpu_probe_free(struct gpu_probe *p);
+/* Other questions to zr-gpu, and the text that it answers, which stays the probe's. */
+int gpu_ask(char *const *words, struct gpu_probe **ret, struct err *e) must_check;
+int gpu_answer(struct gpu_probe *p, const struct buf **ret, struct err *e) must_check;
 
 /* --- what a job asks for ------------------------------------------------------------------------- */
 
@@ -85,6 +89,9 @@ struct gpu_request {
 	uint64_t count;
 	uint64_t wait_usec;              /* 0: for ever */
 	char *lock_dir, *index_lock_dir; /* the second may be NULL */
+	char *library;                   /* cuda_library, or NULL */
+	/* What is left on them may take so long to go; 0: nobody looks. */
+	uint64_t settle_usec;
 	bool is_double;
 	struct gpu *gpu; /* those that would do */
 	size_t n;

@@ -29,10 +29,12 @@ class GpuBox(Box):
         for d in (self.base, self.evaluator, self.submission):
             os.chmod(d, 0o755)
 
-    def write_spec(self, run, gpus=1, of=(1,), wait=None, **more):
+    def write_spec(self, run, gpus=1, of=(1,), wait=None, fake=None, **more):
         request = {"count": gpus, "lock_dir": self.locks, "double": True, "list": [gpu(n) if isinstance(n, int) else n for n in of]}
         if wait is not None:
             request["wait_usec"] = wait
+        if fake:
+            request |= {"settle_usec": 5000000, "library": fake.library}
         super().write_spec(run, gpus=request, **more)
 
     def lock(self, n=1):
@@ -191,6 +193,75 @@ def test_folder_that_cannot_be_trusted(make):
     os.chmod(box.locks, 0o777)
     r = box.run("echo never")
     assert r["reason"] == "infrastructure" and "may be written by others than its owner" in r["detail"]
+
+
+# --- what is left on a GPU ---
+
+@pytest.fixture
+def fake(tmp_path):
+    return FakeGpus(os.path.join(tmp_path, "cuda"))
+
+
+def quarantine(box, n=1):
+    try:
+        with open(f"{box.locks}/gpu_{uuid(n)}.quarantine") as f:
+            return f.read()
+    except FileNotFoundError:
+        return None
+
+
+def test_clean_before_and_after(make, fake):
+    fake.scenario([{"uuid": uuid(1), "used": 500}])
+    box = make()
+    r = box.run("true", fake=fake)
+    assert r["reason"] == "ok" and r["isolation"]["gpu_check"] == {"method": "nvml", "before": "clean", "after": "clean"}
+    assert quarantine(box) is None
+    with open(f"{box.locks}/gpu_{uuid(1)}.baseline") as f:
+        assert f.read() == f"580.00.00 {500 << 20}\n"
+
+
+def test_leftover_of_a_job_puts_its_gpu_in_quarantine(make, fake):
+    fake.scenario([{"uuid": uuid(1), "used": 500}, 2])
+    box = make()
+    line = f"gpu uuid={uuid(1)} used=600 total=81920"
+    r = box.run(f"echo '{line}' >{fake.dir}/scenario", fake=fake, timeout=60)
+    assert r["reason"] == "ok" and r["isolation"]["gpu_check"]["after"].startswith("leftover: 100.0 MiB of its memory in use")
+    assert quarantine(box).startswith("leftover: 100.0 MiB")
+    r = make().run("echo never", fake=fake)
+    assert r["reason"] == "infrastructure" and "1 of the 1 GPUs that would do are in quarantine" in r["detail"]
+
+
+def test_what_comes_back_late_is_waited_for(make, fake):
+    fake.scenario([{"uuid": uuid(1), "procs": 1}])
+    box = make().start("true", fake=fake)
+    wait_for(lambda: is_locked(box.lock()) if os.path.exists(box.lock()) else False, 10, "the GPU to be held")
+    time.sleep(0.3)  # as long as the memory of a killed process may take
+    fake.scenario([1])
+    r = box.wait()
+    assert r["reason"] == "ok" and r["isolation"]["gpu_check"]["before"] == "clean" and quarantine(box) is None
+
+
+def test_a_busy_or_sick_gpu_is_passed_over(make, fake):
+    fake.scenario([{"uuid": uuid(1), "lost": 15}, {"uuid": uuid(2), "procs": 3}, 3])
+    box = make()
+    r = box.run("echo $ZR_GPUS", fake=fake, of=(1, 2, 3), timeout=60)
+    assert r["reason"] == "ok" and box.read("out.log").decode() == uuid(3) + "\n"
+    assert quarantine(box, 1).startswith("sick: the GPU has gone (NVML error 15)")
+    assert quarantine(box, 2).startswith("leftover: 3 processes on it")
+
+
+def test_without_libnvidia_ml_nothing_is_known(make, fake):
+    fake.scenario([1], nvml_error=9)
+    r = make().run("true", fake=fake)
+    assert r["reason"] == "ok" and r["isolation"]["gpu_check"] == {"method": "off", "before": "unknown", "after": "unknown"}
+
+
+def test_a_driver_that_hangs_does_not_hang_the_keeper(make, fake):
+    fake.scenario([1], hang="check")
+    box = make().start("echo never", fake=fake)
+    wait_for(lambda: is_locked(box.lock()) if os.path.exists(box.lock()) else False, 10, "the GPU to be held")
+    r = box.wait(40)
+    assert r["reason"] == "infrastructure" and quarantine(box).startswith("sick: the GPUs are not known: the driver has not answered")
 
 
 # --- in the sandbox ---

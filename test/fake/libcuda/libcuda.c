@@ -8,9 +8,10 @@
  *	driver 13000
  *	init_error 34           what cuInit() answers; 34, the toolkit's stub, is answered by all
  *	nvml_error 9            what nvmlInit() answers
- *	hang init               `init` or `context`: that call never comes back
+ *	hang init               `init`, `context` or `check`: that call never comes back
  *	log FILE                a line "pid function" for each call
  *	gpu uuid=GPU-… name=H100_PCIe cc=9.0 total=81920 used=0 procs=0 pci=0000:01:00.0 minor=0
+ *	    lost=15 (what NVML answers when asked for it)
  *	    mode=0 parent=GPU-…   (on the same line; sizes in MiB; with a parent it is a MIG device)
  */
 #include <dlfcn.h>
@@ -39,7 +40,7 @@ typedef struct {
 
 struct gpu {
 	char uuid[48], parent[48], name[64], pci[24];
-	int major, minor_cc, minor, mode, procs;
+	int major, minor_cc, minor, mode, procs, lost;
 	unsigned long long total, used; /* MiB */
 };
 
@@ -85,6 +86,8 @@ static void read_gpu(struct gpu *g, char *line)
 			g->procs = atoi(v);
 		else if (!strcmp(w, "minor"))
 			g->minor = atoi(v);
+		else if (!strcmp(w, "lost"))
+			g->lost = atoi(v);
 		else if (!strcmp(w, "mode"))
 			g->mode = atoi(v);
 	}
@@ -438,6 +441,20 @@ API int nvmlDeviceGetHandleByPciBusId_v2(const char *pci, void **device)
 		if (!strcasecmp(scenario.gpu[i].pci, pci)) {
 			*device = (void *)(size_t)(i + 1);
 			return 0;
+		}
+	return 6;
+}
+
+API int nvmlDeviceGetHandleByUUID(const char *uuid, void **device)
+{
+	begin("nvmlDeviceGetHandleByUUID");
+	hang_at("check");
+	if (nvml_in != getpid())
+		return 1;
+	for (int i = 0; i < scenario.n; i++)
+		if (!strcasecmp(scenario.gpu[i].uuid, uuid)) {
+			*device = (void *)(size_t)(i + 1);
+			return scenario.gpu[i].lost;
 		}
 	return 6;
 }
