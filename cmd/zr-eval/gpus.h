@@ -10,9 +10,8 @@ struct gpus;
 
 int gpus_new(struct eval *ev, struct gpus **ret, struct err *e) must_check;
 void gpus_free(struct gpus *g);
-/* The first answer has come, or will not. When it does eval_update_intake() is called. */
-bool gpus_known(const struct gpus *g);
-/* Stays ours, until the loop turns. ERR_HOST: the driver has not answered. */
+/* Stays ours, until the loop turns. ERR_HOST: the driver has not answered. Waits for the first answer,
+ * which a request can only outrun just after the start. */
 int gpus_list(struct gpus *g, const struct gpu_list **ret, struct err *e) must_check;
 
 #endif

@@ -82,9 +82,9 @@ enum {
 
 static void judge_code(struct look *l, int64_t code)
 {
-	const char *what = code == NVML_GPU_LOST	 ? "the GPU has gone"
+	const char *what = code == NVML_GPU_LOST         ? "the GPU has gone"
 			   : code == NVML_RESET_REQUIRED ? "the GPU wants a reset"
-			   : code == NVML_MISMATCH	 ? "driver and library differ"
+			   : code == NVML_MISMATCH       ? "driver and library differ"
 							 : NULL;
 
 	if (what)
