@@ -60,8 +60,7 @@ END_TEST
 /* Whoever holds them: here it is this process, as it would be another worker. */
 START_TEST(every_box_counts)
 {
-	auto_obj(box) a = claim("/cache/one");
-	struct box *b = claim("/cache/two");
+	struct box *a = claim("/cache/one"), *b = claim("/cache/two");
 	struct box *c = claim("/cache/one");
 	auto_strv char **v = NULL;
 	struct err e = { 0 };
@@ -75,6 +74,7 @@ START_TEST(every_box_counts)
 	ck_ok(inuse_submissions(dir, &v, &e), e);
 	ck_assert_uint_eq(count(v, "/cache/two"), 0);
 	ck_assert_uint_ge(count(v, "/cache/one"), 1);
+	box_free(a);
 }
 END_TEST
 
