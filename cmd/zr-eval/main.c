@@ -148,6 +148,13 @@ static void on_confirmed(void *user, unused_arg uint64_t id)
 	leave_if_done(&w->ev);
 }
 
+static void on_idle(void *user)
+{
+	struct worker *w = user;
+
+	leave_if_done(&w->ev);
+}
+
 static void on_request(void *user, struct channel_request *t, const struct message *m,
 		       bool redelivered)
 {
@@ -233,6 +240,7 @@ static int open_channel(struct worker *w, struct err *e)
 		.on_control = on_control,
 		.on_durable = on_durable,
 		.on_confirmed = on_confirmed,
+		.on_idle = on_idle,
 		.on_state = on_state,
 		.on_report = on_report,
 		.on_kept = on_kept,

@@ -35,6 +35,8 @@ struct channel_ops {
 	/* Intake and events work (up, `why` NULL), or not and why: kind INPUT and HOST ask for a
 	 * person. Called on changes, and again for each failed attempt to come up. */
 	void (*on_state)(void *user, bool up, const struct err *why);
+	/* After channel_want(c, 0): channel_is_idle() has become true by itself. */
+	void (*on_idle)(void *user);
 	/* For the log; level is syslog's. */
 	void (*on_report)(void *user, int level, const char *text);
 	/* What a former worker kept with channel_keep(); only while the channel is made. False: it may

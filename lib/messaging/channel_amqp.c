@@ -89,6 +89,7 @@ struct amqp {
 };
 
 static void get_next(struct amqp *a);
+static bool is_idle(const struct channel *c);
 
 printf_like(3, 4) static void report(const struct amqp *a, int level, const char *fmt, ...)
 {
@@ -101,6 +102,13 @@ printf_like(3, 4) static void report(const struct amqp *a, int level, const char
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	a->ops->on_report(a->user, level, text);
+}
+
+/* Something that was on its way has come to its end without the worker's doing. */
+static void tell_idle(struct amqp *a)
+{
+	if (a->want == 0 && is_idle(&a->channel) && a->ops->on_idle)
+		a->ops->on_idle(a->user);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */
@@ -170,8 +178,11 @@ static void on_dead(void *user, enum broker_outcome o, const char *why)
 	struct channel_request *t = user;
 
 	if (o == BROKER_CONFIRMED) {
-		(void)broker_ack(t->c->in, t->ref, false);
+		struct amqp *a = t->c;
+
+		(void)broker_ack(a->in, t->ref, false);
 		request_free(t);
+		tell_idle(a);
 		return;
 	}
 	report(t->c, LOG_WARNING, "a refused message of %s cannot be put aside yet: %s", t->queue,
@@ -372,10 +383,12 @@ static void on_got(void *user, const struct broker_reply *r)
 		a->intake = CLOSED;
 		if (a->in_ready && a->want)
 			wait_all(a);
+		tell_idle(a);
 		return;
 	}
 	if (a->want == 0) {
 		a->intake = CLOSED;
+		tell_idle(a);
 		return;
 	}
 	if (r->empty)
