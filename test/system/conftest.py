@@ -26,6 +26,9 @@ from lib.services import BUILD, Services
 
 _count = itertools.count()
 
+# A shell without job control starts what runs in the background with SIGINT ignored, and so would be all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 # --- the run ---
 
