@@ -45,7 +45,7 @@ static int check_empty(int results, const char *path, struct err *e)
 /* "42" of "42/1". */
 static int parent_of(const char *path, char **ret, struct err *e)
 {
-	*ret = strndup(path, strcspn(path, "/"));
+	*ret = path ? strndup(path, strcspn(path, "/")) : NULL;
 	return *ret ? 0 : err_nomem(e);
 }
 

@@ -563,7 +563,7 @@ int settings_apply(struct settings *s, struct settings *fresh, struct settings_c
 	if (!same_hosts(s, fresh)) {
 		if (add_name(&c.applied, "host") < 0)
 			return err_nomem(e);
-		swap(&s->hosts, &fresh->hosts, sizeof(s->hosts));
+		swap(&s->hosts, &fresh->hosts, sizeof(void *));
 		swap(&s->n_hosts, &fresh->n_hosts, sizeof(s->n_hosts));
 	}
 	*ret = c;

@@ -99,7 +99,7 @@ struct gpu_request {
 void gpu_request_free(struct gpu_request *r);
 DEFINE_AUTO(gpu_request);
 int gpu_request_from_json(const json_t *o, struct gpu_request **ret, struct err *e) must_check;
-json_t *gpu_request_json(const struct gpu_request *r);
+json_t *gpu_request_json(const struct gpu_request *q);
 
 /* Those of the host that fit. ERR_HOST with a sentence if there are fewer than `count` at all; `who`
  * begins it. The folders are for the caller to set. */

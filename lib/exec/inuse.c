@@ -21,7 +21,7 @@ static int add_box(int boxes, const char *name, char ***to, struct err *e)
 		return 0;
 	if (r < 0)
 		return err_wrap(e, "box %s", name);
-	return strv_add(to, spec->submission) < 0 ? err_nomem(e) : 0;
+	return spec && strv_add(to, spec->submission) < 0 ? err_nomem(e) : 0;
 }
 
 int inuse_submissions(const char *state_dir, char ***ret, struct err *e)
