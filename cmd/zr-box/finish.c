@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,12 +10,11 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "exec/journal.h"
+#include "exec/spare.h"
 #include "jail.h"
 #include "keeper.h"
 #include "transfer/manifest.h"
 #include "transfer/seal.h"
-
-static const char *const job_folders[] = { "work", "tmp", "output", "jail" };
 
 /* Only a job that ended well has scores; without the file it may still be fine. */
 static void judge_scores(struct keeper *k)
@@ -78,11 +78,12 @@ static void judge_sealed(struct keeper *k, const struct seal_result *s)
 			s->truncated);
 }
 
-/* The output folder can be removed only if it is empty, and is of no use then. */
+/* An output folder as we made it, or one that can be removed: it is empty. */
 static bool nothing_to_seal(const struct keeper *k, bool output)
 {
 	return k->log[0].size == 0 && k->log[1].size == 0 && str_eq(k->output, "output") &&
-	       (!output || unlinkat(k->tree, "output", AT_REMOVEDIR) == 0);
+	       (!output || spare_is_pristine(k->tree, "output") ||
+		unlinkat(k->tree, "output", AT_REMOVEDIR) == 0);
 }
 
 static void collect(struct keeper *k)
@@ -139,21 +140,30 @@ static void conclude(struct keeper *k)
 	(void)!journal_add_done(k->journal, r, &e);
 }
 
-/* True: they were empty, as those of a job without output are. */
+static bool remove_empty(const struct keeper *k, const char *name)
+{
+	return unlinkat(k->dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT;
+}
+
+/* True: nothing is left of the job. A folder that is as it was made serves the next one. */
 static bool remove_folders(const struct keeper *k)
 {
-	bool gone = true;
+	bool gone = remove_empty(k, "jail");
 
 	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
-		gone &= unlinkat(k->dir, job_folders[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
+		gone &= spare_is_pristine(k->dir, job_folders[i]) ||
+			remove_empty(k, job_folders[i]);
 	return gone;
 }
 
 void finish_cleaning(struct keeper *k)
 {
-	if (k->clean)
-		for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
-			(void)!fd_rmtree(k->dir, job_folders[i], NULL);
+	if (!k->clean)
+		return;
+	(void)!fd_rmtree(k->dir, "jail", NULL);
+	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
+		(void)!fd_rmtree(k->dir, job_folders[i], NULL);
+	(void)flock(k->dir, LOCK_UN);
 }
 
 void finish(struct keeper *k)
@@ -173,6 +183,9 @@ void finish(struct keeper *k)
 	cgroup_remove(&k->cg, NULL);
 	/* What was sealed is not needed twice, and what was not is of no use to anybody. */
 	k->clean = !remove_folders(k);
+	/* Nobody makes another box of the folder meanwhile. */
+	if (k->clean)
+		(void)flock(k->dir, LOCK_SH | LOCK_NB);
 	close(k->journal);
 	k->journal = -1;
 }

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "exec/journal.h"
+#include "exec/spare.h"
 #include "jail.h"
 #include "keeper.h"
 
@@ -76,11 +77,9 @@ static int begin_journal(struct keeper *k, struct err *e)
 
 static int make_folders(struct keeper *k, struct err *e)
 {
-	static const char *const names[] = { "work", "tmp", "output" };
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (mkdirat(k->dir, names[i], 0700) < 0 && errno != EEXIST)
-			return err_sys(e, "make folder %s", names[i]);
+	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
+		if (mkdirat(k->dir, job_folders[i], 0700) < 0 && errno != EEXIST)
+			return err_sys(e, "make folder %s", job_folders[i]);
 	return 0;
 }
 

@@ -174,12 +174,16 @@ int fd_open_dir(int dirfd, const char *name, int *ret_fd, struct err *e)
 
 int fd_make_dir(const char *path, mode_t mode, int *ret_fd, struct err *e)
 {
-	int fd, r = fd_mkdirs(path, mode, e);
-
-	if (r < 0)
-		return r;
 	/* A configured path, not a foreign one: it may be a link to another disk. */
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+	int r, fd = open(path, flags);
+
+	if (fd < 0 && errno == ENOENT) {
+		r = fd_mkdirs(path, mode, e);
+		if (r < 0)
+			return r;
+		fd = open(path, flags);
+	}
 	if (fd < 0)
 		return err_sys(e, "open folder %s", STR_ESC(path));
 	*ret_fd = fd;

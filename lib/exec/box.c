@@ -27,6 +27,7 @@
 #include "base/str.h"
 #include "exec/journal.h"
 #include "exec/leftover.h"
+#include "exec/spare.h"
 
 #define MESSAGE_MAX    16384
 #define READS_PER_TURN 16
@@ -122,8 +123,6 @@ static struct box *new_box(void)
 
 /* --- the claim -------------------------------------------------------------------------------- */
 
-#define SPEC_NEW ".spec.new"
-
 /* Whoever sees spec.json sees all of it, and finds it locked. */
 static int write_spec(struct box *b, const char *text, size_t n, struct err *e)
 {
@@ -161,13 +160,16 @@ static int spec_with_boot(const struct box_spec *spec, char **ret, struct err *e
 
 static int make_claim(struct box *b, int boxes, const char *id, struct err *e)
 {
+	size_t n = strlen(b->text);
 	int r;
 
+	if (spare_take(boxes, id, b->text, n, &b->dir, &b->owner))
+		return 0;
 	if (mkdirat(boxes, id, 0711) < 0)
 		return err_sys(e, "make the box folder %s", id);
 	r = fd_open_dir(boxes, id, &b->dir, e);
 	if (r == 0)
-		r = write_spec(b, b->text, strlen(b->text), e);
+		r = write_spec(b, b->text, n, e);
 	if (r < 0)
 		(void)!fd_rmtree(boxes, id, NULL);
 	return r;
@@ -296,6 +298,7 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 		free(names[i]);
 	}
 	free(names);
+	spare_sweep(boxes);
 	if (r == 0)
 		*ret_ids = take_ptr(ids);
 	return r;
@@ -794,7 +797,8 @@ int box_release_sealed(const char *state_dir, const char *attempt_id, struct err
 	return fd_rmtree(AT_FDCWD, path, e);
 }
 
-/* Under its own name a folder is whole: it is renamed first, and removed under the other name. */
+/* Under its own name a folder is whole: it is renamed first, and removed under the other name, or kept
+ * for another box if its keeper said that it was through with it. */
 static int remove_folder(const struct box *b, struct err *e)
 {
 	auto_close int boxes = -1;
@@ -806,6 +810,8 @@ static int remove_folder(const struct box *b, struct err *e)
 	snprintf(gone, sizeof(gone), ".%s.gone", b->spec->attempt_id);
 	if (renameat(boxes, b->spec->attempt_id, boxes, gone) < 0 && errno != ENOENT)
 		return err_sys(e, "rename box %s", b->spec->attempt_id);
+	if (b->end_told_usec && spare_keep(boxes, gone))
+		return 0;
 	return fd_rmtree(boxes, gone, e);
 }
 
