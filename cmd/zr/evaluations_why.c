@@ -13,6 +13,9 @@
 #include "store/evaluations.h"
 #include "store/workers.h"
 
+/* As long as `zr workers` counts a worker as alive. */
+#define SILENT_USEC (30 * USEC_PER_SEC)
+
 /* Text that grows; a failed allocation is remembered. */
 struct words {
 	struct buf b;
@@ -177,6 +180,17 @@ static void why_queued(struct words *w, const json_t *v, const json_t *workers)
 		    idle, alive, host ? "host" : "pool");
 }
 
+/* One that was never heard of may just have started; the record of one that is silent is removed in
+ * the end. */
+static bool is_silent(const json_t *worker, const char *since)
+{
+	uint64_t then;
+
+	if (worker)
+		return !json_is_true(json_object_get(worker, "alive"));
+	return since && time_parse(since, &then) == 0 && then + SILENT_USEC < time_wall_usec();
+}
+
 static void why_running(struct words *w, const json_t *v, const json_t *workers)
 {
 	const char *name = text_of(v, "worker");
@@ -190,13 +204,13 @@ static void why_running(struct words *w, const json_t *v, const json_t *workers)
 	if (json_is_object(json_object_get(v, "progress")) && follow_progress(v, &progress) == 0)
 		say(w, ": %s", progress.data);
 	say(w, ".");
-	if (worker && !json_is_true(json_object_get(worker, "alive")))
+	if (is_silent(worker, text_of(v, "started_at")))
 		say(w,
 		    " But that worker has been silent%s: if its host is gone for good, 'zr "
 		    "evaluations:cancel %lld' ends it, and 'zr evaluations:retry %lld' then runs "
 		    "it elsewhere.",
-		    for_how_long(text_of(worker, "at"), heard, sizeof(heard)), int_of(v, "id"),
-		    int_of(v, "id"));
+		    for_how_long(worker ? text_of(worker, "at") : NULL, heard, sizeof(heard)),
+		    int_of(v, "id"), int_of(v, "id"));
 }
 
 /* What each reason of a failed evaluation means; %s is the phase's command. */
