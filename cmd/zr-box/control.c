@@ -7,7 +7,8 @@
  *	{"t":"phase","phase":"run"}
  *	{"t":"log","out":BYTES,"err":BYTES}           sizes of the files, at most 10 times a second
  *	{"t":"progress","phase":"run","progress":{…}} at most 4 times a second, the last one always
- *	{"t":"end"}                                   the journal has the result; so does a hang-up
+ *	{"t":"end","spare":true}                      the journal has the result; so does a hang-up.
+ *	                                              spare: the folder is fit for another box
  *
  * A client says {"t":"cancel"}. A new client is first told all that is still true. Adopters and people
  * come through the listener; the worker that is served has a socket of its own, which keeps messages
@@ -75,7 +76,8 @@ static char *message(const struct keeper *k, unsigned bit)
 		r = str_fmt(&text, "{\"t\":\"log\",\"out\":%llu,\"err\":%llu}",
 			    (unsigned long long)k->log[0].size, (unsigned long long)k->log[1].size);
 	else
-		r = str_fmt(&text, "{\"t\":\"end\"}");
+		r = str_fmt(&text, "{\"t\":\"end\",\"spare\":%s}",
+			    k->untouched && !k->clean && !k->stuck ? "true" : "false");
 	return r < 0 ? NULL : text;
 }
 

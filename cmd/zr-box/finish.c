@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +31,8 @@ static bool output_is_folder(const struct keeper *k)
 {
 	struct stat st;
 
+	if (k->untouched && k->tree == k->dir)
+		return true;
 	return fstatat(k->tree, k->output, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
@@ -78,11 +79,11 @@ static void judge_sealed(struct keeper *k, const struct seal_result *s)
 			s->truncated);
 }
 
-/* An output folder as we made it, or one that can be removed: it is empty. */
+/* The output folder can be removed only if it is empty, and is of no use then. */
 static bool nothing_to_seal(const struct keeper *k, bool output)
 {
 	return k->log[0].size == 0 && k->log[1].size == 0 && str_eq(k->output, "output") &&
-	       (!output || spare_is_pristine(k->tree, "output") ||
+	       (!output || (k->untouched && k->tree == k->dir) ||
 		unlinkat(k->tree, "output", AT_REMOVEDIR) == 0);
 }
 
@@ -140,19 +141,13 @@ static void conclude(struct keeper *k)
 	(void)!journal_add_done(k->journal, r, &e);
 }
 
-static bool remove_empty(const struct keeper *k, const char *name)
-{
-	return unlinkat(k->dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT;
-}
-
-/* True: nothing is left of the job. A folder that is as it was made serves the next one. */
+/* True: nothing is left of the job. */
 static bool remove_folders(const struct keeper *k)
 {
-	bool gone = remove_empty(k, "jail");
+	bool gone = unlinkat(k->dir, "jail", AT_REMOVEDIR) == 0 || errno == ENOENT;
 
-	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
-		gone &= spare_is_pristine(k->dir, job_folders[i]) ||
-			remove_empty(k, job_folders[i]);
+	for (size_t i = 0; i < ARRAY_LEN(job_folders) && !k->untouched; i++)
+		gone &= unlinkat(k->dir, job_folders[i], AT_REMOVEDIR) == 0 || errno == ENOENT;
 	return gone;
 }
 
@@ -163,7 +158,14 @@ void finish_cleaning(struct keeper *k)
 	(void)!fd_rmtree(k->dir, "jail", NULL);
 	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
 		(void)!fd_rmtree(k->dir, job_folders[i], NULL);
-	(void)flock(k->dir, LOCK_UN);
+}
+
+bool folders_are_untouched(const struct keeper *k)
+{
+	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
+		if (!spare_is_pristine(k->dir, job_folders[i]))
+			return false;
+	return true;
 }
 
 void finish(struct keeper *k)
@@ -183,9 +185,6 @@ void finish(struct keeper *k)
 	cgroup_remove(&k->cg, NULL);
 	/* What was sealed is not needed twice, and what was not is of no use to anybody. */
 	k->clean = !remove_folders(k);
-	/* Nobody makes another box of the folder meanwhile. */
-	if (k->clean)
-		(void)flock(k->dir, LOCK_SH | LOCK_NB);
 	close(k->journal);
 	k->journal = -1;
 }

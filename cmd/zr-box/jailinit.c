@@ -168,7 +168,7 @@ static int script_main(void *user)
 	r = j->landlock ? restrict_writes(j->landlock) : 0;
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_LANDLOCK, r);
-	spawn_default_signals();
+	spawn_default_signals(UINT64_MAX);
 	r = filter_install();
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_FILTER, r);

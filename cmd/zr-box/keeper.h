@@ -72,8 +72,9 @@ struct keeper {
 	bool landlock; /* signals and abstract sockets of a job stay inside it */
 	char *words;   /* our command line, which may name the box: a jail's init forgets it */
 	size_t words_len;
-	bool entered; /* we have a mount namespace of our own, since the first sandbox */
-	bool changed; /* and a user namespace with it: that job was our last one */
+	uint64_t own_signals; /* see spawn.h */
+	bool entered;         /* we have a mount namespace of our own, since the first sandbox */
+	bool changed;         /* and a user namespace with it: that job was our last one */
 
 	/* The box; from here on everything is new with each job. */
 	struct box_spec *spec;
@@ -89,8 +90,9 @@ struct keeper {
 	json_t *isolation;
 	struct logfile log[2];
 	struct box_result result;
-	bool stuck; /* something of the job will not die */
-	bool clean; /* its folders have something in them that nobody needs */
+	bool stuck;     /* something of the job will not die */
+	bool untouched; /* its folders are as we made them */
+	bool clean;     /* there is something in them that nobody needs */
 
 	/* The phase that runs. Times are monotonic, 0: not yet. */
 	enum phase phase;
@@ -184,6 +186,8 @@ json_t *isolation_describe(const struct keeper *k);
 void finish(struct keeper *k);
 /* What is left in the job's folders, which may take a while. */
 void finish_cleaning(struct keeper *k);
+/* A phase has left nothing in any of them: they serve the next box as they are. */
+bool folders_are_untouched(const struct keeper *k);
 /* scores.c: fills result.scores or scores_error. */
 enum scores_state {
 	SCORES_GOOD,

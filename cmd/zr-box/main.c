@@ -59,6 +59,7 @@
 #include "exec/gpulock.h"
 #include "exec/journal.h"
 #include "keeper.h"
+#include "spawn.h"
 
 static volatile sig_atomic_t stop_asked;
 
@@ -113,6 +114,7 @@ static int settle(struct keeper *k, struct err *e)
 {
 	(void)setsid(); /* fails if we lead a session already, which is as good */
 	signals_init();
+	k->own_signals = spawn_own_signals();
 	umask(022);
 	k->landlock = landlock_has_scope();
 	/* From here on every descendant whose parent ends becomes our child. */

@@ -22,7 +22,7 @@ static int open_pipe(int *ret_ours, int *ret_theirs, struct err *e)
 		return err_sys(e, "make a pipe");
 	*ret_ours = fd[0];
 	*ret_theirs = fd[1];
-	return fd_set_nonblock(fd[0], true);
+	return fcntl(fd[0], F_SETFL, O_NONBLOCK) < 0 ? err_sys(e, "make a pipe") : 0;
 }
 
 int output_open(struct keeper *k, int child[IN_N], struct err *e)

@@ -131,7 +131,8 @@ static void begin(struct keeper *k, enum phase p)
 	k->leader_ended = false;
 	k->exec_usec = k->stop_usec = k->kill_usec = 0;
 	k->sample_usec = k->disk_usec = UINT64_MAX;
-	k->cpu_before_usec = watch_cpu_usec(k);
+	/* A group that was just made has used nothing. */
+	k->cpu_before_usec = k->cg.v2 >= 0 && !k->fork_usec ? 0 : watch_cpu_usec(k);
 	k->fork_usec = time_mono_usec();
 	if (k->result.started_wall_usec)
 		control_tell(k, TELL_PHASE);

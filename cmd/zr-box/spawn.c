@@ -127,18 +127,33 @@ void spawn_prefer_to_die(const char *path)
 
 /* By the system call: libc refuses the two signals it keeps for itself, but a process that was
  * started with one of them ignored passes that on. */
-void spawn_default_signals(void)
+struct kernel_sigaction {
+	void (*handler)(int);
+	unsigned long flags;
+	void (*restorer)(void);
+	uint64_t mask;
+};
+
+uint64_t spawn_own_signals(void)
 {
-	const struct {
-		void (*handler)(int);
-		unsigned long flags;
-		void (*restorer)(void);
-		uint64_t mask;
-	} plain = { .handler = SIG_DFL };
+	struct kernel_sigaction now;
+	uint64_t own = 0;
+
+	for (int s = 1; s < NSIG; s++)
+		if (syscall(SYS_rt_sigaction, s, NULL, &now, sizeof(now.mask)) < 0 ||
+		    now.handler != SIG_DFL)
+			own |= 1ull << (s - 1);
+	return own;
+}
+
+void spawn_default_signals(uint64_t own)
+{
+	const struct kernel_sigaction plain = { .handler = SIG_DFL };
 	sigset_t none;
 
 	for (int s = 1; s < NSIG; s++)
-		(void)syscall(SYS_rt_sigaction, s, &plain, NULL, sizeof(plain.mask));
+		if (own & 1ull << (s - 1))
+			(void)syscall(SYS_rt_sigaction, s, &plain, NULL, sizeof(plain.mask));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -207,7 +222,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 		if (r < 0)
 			fail(FD_ERROR, STEP_LANDLOCK, r);
 	}
-	spawn_default_signals();
+	spawn_default_signals(p->k->own_signals);
 	execve(p->argv[0], p->argv, p->env);
 	fail(FD_ERROR, STEP_EXEC, -errno);
 }

@@ -22,7 +22,10 @@ enum {
 int spawn_rlimits(const struct keeper *k);
 /* 0 null, 1, 2 and FD_PROGRESS the job's, FD_ERROR, and no others. */
 int spawn_descriptors(const int from[IN_N], int null);
-void spawn_default_signals(void);
+/* A bit for each signal that we handle or ignore. */
+uint64_t spawn_own_signals(void);
+/* Of these nothing is passed on, and no signal is blocked. */
+void spawn_default_signals(uint64_t own);
 /* Says whom the kernel kills first; not an error where that is refused. `path`: the oom_score_adj of a
  * process, which for a user other than root belongs to root until the process is dumpable. */
 void spawn_prefer_to_die(const char *path);

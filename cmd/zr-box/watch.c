@@ -198,6 +198,7 @@ void watch_end(struct keeper *k)
 	look_at_counters(k);
 	if (k->spec->limits.cpu_usec)
 		(void)look_at_cpu(k);
-	if (k->spec->limits.disk_bytes && !k->jail && k->exec_usec)
+	k->untouched = folders_are_untouched(k);
+	if (k->spec->limits.disk_bytes && !k->jail && k->exec_usec && !k->untouched)
 		look_at_disk(k, DISK_LAST_LOOK_USEC);
 }

@@ -39,9 +39,8 @@
 
 struct box {
 	struct box_spec *spec;
-	char *text;      /* of spec.json, of a box that was claimed here */
-	char *boxes_dir; /* the folder that ours is in */
-	int dir, owner;
+	char *text;            /* of spec.json, of a box that was claimed here */
+	int boxes, dir, owner; /* the folder that ours is in, ours, its locked spec.json */
 	enum box_state state;
 
 	struct loop *loop; /* NULL: not followed */
@@ -59,6 +58,8 @@ struct box {
 	uint64_t retry_usec;
 	uint64_t end_told_usec;   /* the keeper said `end` */
 	uint64_t kill_since_usec; /* leftovers of a dead keeper are being killed */
+	bool gone;                /* the keeper has let go of the job */
+	bool spare;               /* … and has left a folder that can be used again */
 	bool ended;               /* on_end() was called */
 };
 
@@ -66,14 +67,13 @@ static void check_end(struct box *b);
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
-static int boxes_path(const char *state_dir, char **ret, struct err *e)
+static int open_boxes(const char *state_dir, int *ret_fd, struct err *e)
 {
-	return str_fmt(ret, "%s/spool/boxes", state_dir) < 0 ? err_nomem(e) : 0;
-}
+	auto_free char *path = NULL;
 
-static int open_boxes(const char *boxes_dir, int *ret_fd, struct err *e)
-{
-	return fd_make_dir(boxes_dir, 0711, ret_fd, e);
+	if (str_fmt(&path, "%s/spool/boxes", state_dir) < 0)
+		return err_nomem(e);
+	return fd_make_dir(path, 0711, ret_fd, e);
 }
 
 /* Lets go of the keeper: with `over` it may have another job, else it goes on alone. */
@@ -105,10 +105,11 @@ void box_free(struct box *b)
 		close(b->owner);
 	if (b->dir >= 0)
 		close(b->dir);
+	if (b->boxes >= 0)
+		close(b->boxes);
 	buf_done(&b->in);
 	spec_free(b->spec);
 	free(b->text);
-	free(b->boxes_dir);
 	free(b);
 }
 
@@ -117,9 +118,11 @@ static struct box *new_box(void)
 	struct box *b = calloc(1, sizeof(*b));
 
 	if (b)
-		b->dir = b->owner = b->sock = -1;
+		b->boxes = b->dir = b->owner = b->sock = -1;
 	return b;
 }
+
+#define SPEC_NEW ".spec.new"
 
 /* --- the claim -------------------------------------------------------------------------------- */
 
@@ -158,27 +161,26 @@ static int spec_with_boot(const struct box_spec *spec, char **ret, struct err *e
 	return spec_text(&with, ret, e);
 }
 
-static int make_claim(struct box *b, int boxes, const char *id, struct err *e)
+static int make_claim(struct box *b, const char *id, struct err *e)
 {
 	size_t n = strlen(b->text);
 	int r;
 
-	if (spare_take(boxes, id, b->text, n, &b->dir, &b->owner))
+	if (spare_take(b->boxes, id, b->text, n, &b->dir, &b->owner))
 		return 0;
-	if (mkdirat(boxes, id, 0711) < 0)
+	if (mkdirat(b->boxes, id, 0711) < 0)
 		return err_sys(e, "make the box folder %s", id);
-	r = fd_open_dir(boxes, id, &b->dir, e);
+	r = fd_open_dir(b->boxes, id, &b->dir, e);
 	if (r == 0)
 		r = write_spec(b, b->text, n, e);
 	if (r < 0)
-		(void)!fd_rmtree(boxes, id, NULL);
+		(void)!fd_rmtree(b->boxes, id, NULL);
 	return r;
 }
 
 int box_prepare(const char *state_dir, const struct box_spec *spec, struct box **ret, struct err *e)
 {
 	auto_obj(box) b = new_box();
-	auto_close int boxes = -1;
 	int r;
 
 	if (!b)
@@ -188,11 +190,9 @@ int box_prepare(const char *state_dir, const struct box_spec *spec, struct box *
 	if (r == 0)
 		r = spec_parse(b->text, strlen(b->text), &b->spec, e);
 	if (r == 0)
-		r = boxes_path(state_dir, &b->boxes_dir, e);
+		r = open_boxes(state_dir, &b->boxes, e);
 	if (r == 0)
-		r = open_boxes(b->boxes_dir, &boxes, e);
-	if (r == 0)
-		r = make_claim(b, boxes, spec->attempt_id, e);
+		r = make_claim(b, spec->attempt_id, e);
 	if (r < 0)
 		return r;
 	b->state = BOX_NEW;
@@ -216,20 +216,19 @@ static bool is_whole(int boxes, const char *id)
 	return fd_open_dir(boxes, id, &dir, NULL) == 0 && spec_read(dir, &spec, NULL) == 0;
 }
 
-static int make_again(struct box *b, int boxes, const char *text, size_t n, struct err *e)
+static int make_again(struct box *b, const char *text, size_t n, struct err *e)
 {
 	int r;
 
-	if (mkdirat(boxes, b->spec->attempt_id, 0711) < 0 && errno != EEXIST)
+	if (mkdirat(b->boxes, b->spec->attempt_id, 0711) < 0 && errno != EEXIST)
 		return err_sys(e, "make the box folder %s", b->spec->attempt_id);
-	r = fd_open_dir(boxes, b->spec->attempt_id, &b->dir, e);
+	r = fd_open_dir(b->boxes, b->spec->attempt_id, &b->dir, e);
 	return r < 0 ? r : write_spec(b, text, n, e);
 }
 
 int box_restore(const char *state_dir, const char *text, size_t n, struct err *e)
 {
 	auto_obj(box) b = new_box();
-	auto_close int boxes = -1;
 	char boot[UUID_LEN + 1];
 	int r;
 
@@ -237,16 +236,14 @@ int box_restore(const char *state_dir, const char *text, size_t n, struct err *e
 		return err_nomem(e);
 	r = spec_parse(text, n, &b->spec, e);
 	if (r == 0)
-		r = boxes_path(state_dir, &b->boxes_dir, e);
-	if (r == 0)
-		r = open_boxes(b->boxes_dir, &boxes, e);
+		r = open_boxes(state_dir, &b->boxes, e);
 	if (r < 0)
 		return r;
-	if (is_whole(boxes, b->spec->attempt_id))
+	if (is_whole(b->boxes, b->spec->attempt_id))
 		return 1;
 	if (id_boot(boot, NULL) == 0 && b->spec->boot_id && str_eq(boot, b->spec->boot_id))
 		return 0;
-	r = make_again(b, boxes, text, n, e);
+	r = make_again(b, text, n, e);
 	return r < 0 ? r : 1;
 }
 
@@ -276,13 +273,10 @@ static void sweep(int boxes, const char *name)
 int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 {
 	auto_strv char **ids = calloc(1, sizeof(char *));
-	auto_free char *path = NULL;
 	auto_close int boxes = -1;
 	struct dirent **names = NULL;
-	int n, r = ids ? boxes_path(state_dir, &path, e) : err_nomem(e);
+	int n, r = ids ? open_boxes(state_dir, &boxes, e) : err_nomem(e);
 
-	if (r == 0)
-		r = open_boxes(path, &boxes, e);
 	if (r < 0)
 		return r;
 	n = scandirat(boxes, ".", &names, NULL, alphasort);
@@ -298,7 +292,6 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 		free(names[i]);
 	}
 	free(names);
-	spare_sweep(boxes);
 	if (r == 0)
 		*ret_ids = take_ptr(ids);
 	return r;
@@ -337,18 +330,15 @@ static int own(struct box *b, struct err *e)
 int box_open(const char *state_dir, const char *attempt_id, struct box **ret, struct err *e)
 {
 	auto_obj(box) b = new_box();
-	auto_close int boxes = -1;
 	int r;
 
 	if (!b)
 		return err_nomem(e);
 	if (!id_is_uuid(attempt_id))
 		return err_input(e, "'%s' is not the name of a box", STR_ESC(attempt_id));
-	r = boxes_path(state_dir, &b->boxes_dir, e);
+	r = open_boxes(state_dir, &b->boxes, e);
 	if (r == 0)
-		r = open_boxes(b->boxes_dir, &boxes, e);
-	if (r == 0)
-		r = fd_open_dir(boxes, attempt_id, &b->dir, e);
+		r = fd_open_dir(b->boxes, attempt_id, &b->dir, e);
 	if (r == 0)
 		r = own(b, e);
 	if (r == 0)
@@ -553,8 +543,10 @@ static bool tell(struct box *b, const json_t *o)
 		return tell_progress(b, o);
 	if (str_eq(type, "log"))
 		return tell_log(b, o);
-	if (str_eq(type, "end"))
+	if (str_eq(type, "end")) {
 		b->end_told_usec = time_mono_usec();
+		b->spare = json_is_true(json_object_get(o, "spare"));
+	}
 	return false;
 }
 
@@ -633,21 +625,25 @@ static void look_again(struct box *b, uint64_t after_usec)
 	loop_timer_set(b->timer, after_usec);
 }
 
-static void deliver(struct box *b)
+static void deliver(struct box *b, const struct box_result *r)
 {
-	auto_done(box_result) r;
-	struct err e = { 0 };
-
-	box_result_init(&r);
-	if (box_result(b, &r, &e) < 0) {
-		look_again(b, RETRY_MAX);
-		return;
-	}
 	b->state = BOX_ENDED;
 	b->ended = true;
 	close_socket(b, true);
 	look_again(b, USEC_INFINITY);
-	(void)CALL(b, on_end, &r);
+	(void)CALL(b, on_end, r);
+}
+
+/* True: it was there, and the box may be gone. */
+static bool deliver_result(struct box *b)
+{
+	auto_done(box_result) r;
+
+	box_result_init(&r);
+	if (box_result(b, &r, NULL) < 0)
+		return false;
+	deliver(b, &r);
+	return true;
 }
 
 /* The keeper is dead and left no result. */
@@ -664,17 +660,8 @@ static void bury(struct box *b)
 		return;
 	}
 	leftover_remove(&b->spec->cgroup, b->spec->attempt_id);
-	if (conclude_lost(b, gone, NULL) < 0)
+	if (conclude_lost(b, gone, NULL) < 0 || !deliver_result(b))
 		look_again(b, RETRY_MAX); /* a full disk, perhaps: the box waits */
-	else
-		deliver(b);
-}
-
-static bool has_result(const struct box *b)
-{
-	auto_done(journal) j = { .phase = PHASE_RUN };
-
-	return journal_read(b->dir, &j, NULL) == 0 && j.done;
 }
 
 /*
@@ -684,17 +671,15 @@ static bool has_result(const struct box *b)
  */
 static void check_end(struct box *b)
 {
-	bool gone, told;
+	bool told;
 
 	if (b->ended)
 		return;
-	gone = journal_is_free(b->dir);
+	b->gone = journal_is_free(b->dir);
 	told = b->end_told_usec && time_mono_usec() - b->end_told_usec >= STUCK_USEC;
-	if ((gone || told) && has_result(b)) {
-		deliver(b);
+	if ((b->gone || told) && deliver_result(b))
 		return;
-	}
-	if (gone) {
+	if (b->gone) {
 		bury(b);
 		return;
 	}
@@ -797,22 +782,19 @@ int box_release_sealed(const char *state_dir, const char *attempt_id, struct err
 	return fd_rmtree(AT_FDCWD, path, e);
 }
 
-/* Under its own name a folder is whole: it is renamed first, and removed under the other name, or kept
- * for another box if its keeper said that it was through with it. */
+/* Under its own name a folder is whole: it is kept for another box, or renamed first and removed under
+ * the other name. */
 static int remove_folder(const struct box *b, struct err *e)
 {
-	auto_close int boxes = -1;
+	const char *id = b->spec->attempt_id;
 	char gone[UUID_LEN + 8];
-	int r = open_boxes(b->boxes_dir, &boxes, e);
 
-	if (r < 0)
-		return r;
-	snprintf(gone, sizeof(gone), ".%s.gone", b->spec->attempt_id);
-	if (renameat(boxes, b->spec->attempt_id, boxes, gone) < 0 && errno != ENOENT)
-		return err_sys(e, "rename box %s", b->spec->attempt_id);
-	if (b->end_told_usec && spare_keep(boxes, gone))
+	if (b->spare && spare_keep(b->boxes, id, b->dir))
 		return 0;
-	return fd_rmtree(boxes, gone, e);
+	snprintf(gone, sizeof(gone), ".%s.gone", id);
+	if (renameat(b->boxes, id, b->boxes, gone) < 0 && errno != ENOENT)
+		return err_sys(e, "rename box %s", id);
+	return fd_rmtree(b->boxes, gone, e);
 }
 
 int box_release(struct box *b, bool sealed, struct err *e)
@@ -820,7 +802,7 @@ int box_release(struct box *b, bool sealed, struct err *e)
 	auto_free char *path = NULL;
 	int r;
 
-	if (!journal_is_free(b->dir))
+	if (!b->gone && !journal_is_free(b->dir))
 		return err_set(e, EBUSY, ERR_TRANSIENT, "the keeper of box %s is still there",
 			       b->spec->attempt_id);
 	if (sealed) {

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/str.h"
 #include "exec/journal.h"
 #include "exec/spec.h"
@@ -19,13 +21,26 @@
 
 const char *const job_folders[3] = { "work", "tmp", "output" };
 
-/* Each process begins elsewhere, so that they seldom want the same one. */
-static void slot_name(unsigned i, char name[16])
+/* Each begins elsewhere, so that two seldom want the same one. The end of an id is random. */
+static void slot_name(const char *id, unsigned i, char name[16])
 {
-	snprintf(name, 16, "%u", ((unsigned)getpid() + i) % SPARES_MAX);
+	unsigned long start = strtoul(id + UUID_LEN - 4, NULL, 16);
+
+	snprintf(name, 16, "%lu", (start + i) % SPARES_MAX);
 }
 
-/* --- taking ----------------------------------------------------------------------------------- */
+/* What else a box without output may have, as links and files of the keeper's. */
+static bool clear(int dir)
+{
+	static const char *const names[] = { "control", "out.log", "err.log" };
+	auto_close int journal =
+		openat(dir, JOURNAL_FILE, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+	bool ok = journal >= 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		ok &= unlinkat(dir, names[i], 0) == 0 || errno == ENOENT;
+	return ok;
+}
 
 /* Locked, and still what the name says: until we had the lock another may have used it. */
 static bool own_spare(int spares, const char *slot, int *ret_dir, int *ret_owner)
@@ -35,15 +50,22 @@ static bool own_spare(int spares, const char *slot, int *ret_dir, int *ret_owner
 
 	if (fd_open_dir(spares, slot, &dir, NULL) < 0)
 		return false;
-	owner = openat(dir, SPEC_NEW, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	owner = openat(dir, SPEC_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (owner < 0 || flock(owner, LOCK_EX | LOCK_NB) < 0)
 		return false;
 	if (fstat(dir, &a) < 0 || fstatat(spares, slot, &b, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    a.st_ino != b.st_ino || faccessat(dir, SPEC_NEW, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+	    a.st_ino != b.st_ino)
 		return false;
 	*ret_dir = take_fd(dir);
 	*ret_owner = take_fd(owner);
 	return true;
+}
+
+/* The folder that it was may have been left by somebody who was killed. */
+static bool use_spare(int dir, int owner, const char *text, size_t n)
+{
+	return (journal_is_empty(dir) || clear(dir)) && fd_write_all(owner, text, n) == 0 &&
+	       ftruncate(owner, (off_t)n) == 0;
 }
 
 bool spare_take(int boxes, const char *id, const char *text, size_t n, int *ret_dir, int *ret_owner)
@@ -56,11 +78,10 @@ bool spare_take(int boxes, const char *id, const char *text, size_t n, int *ret_
 		auto_close int dir = -1, owner = -1;
 		char slot[16];
 
-		slot_name(i, slot);
+		slot_name(id, i, slot);
 		if (!own_spare(spares, slot, &dir, &owner))
 			continue;
-		if (ftruncate(owner, 0) == 0 && fd_write_all(owner, text, n) == 0 &&
-		    renameat(dir, SPEC_NEW, dir, SPEC_FILE) == 0 &&
+		if (use_spare(dir, owner, text, n) &&
 		    renameat2(spares, slot, boxes, id, RENAME_NOREPLACE) == 0) {
 			*ret_dir = take_fd(dir);
 			*ret_owner = take_fd(owner);
@@ -71,33 +92,31 @@ bool spare_take(int boxes, const char *id, const char *text, size_t n, int *ret_
 	return false;
 }
 
-/* Its maker was killed on the way from a spare to a box. */
-static bool is_stuck(int spares, const char *slot)
-{
-	auto_close int dir = -1, spec = -1;
-
-	if (fd_open_dir(spares, slot, &dir, NULL) < 0)
-		return false;
-	spec = openat(dir, SPEC_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return spec >= 0 && flock(spec, LOCK_EX | LOCK_NB) == 0;
-}
-
-void spare_sweep(int boxes)
+/* A box with an empty journal would be run: it is no box any more when that is emptied. */
+bool spare_keep(int boxes, const char *id, int dir)
 {
 	auto_close int spares = -1;
 
+	if (mkdirat(boxes, SPARES_DIR, 0700) < 0 && errno != EEXIST)
+		return false;
 	if (fd_open_dir(boxes, SPARES_DIR, &spares, NULL) < 0)
-		return;
+		return false;
 	for (unsigned i = 0; i < SPARES_MAX; i++) {
 		char slot[16];
 
-		slot_name(i, slot);
-		if (is_stuck(spares, slot))
-			(void)!fd_rmtree(spares, slot, NULL);
+		slot_name(id, i, slot);
+		if (renameat2(boxes, id, spares, slot, RENAME_NOREPLACE) == 0) {
+			if (!clear(dir))
+				(void)!fd_rmtree(spares, slot, NULL);
+			return true;
+		}
+		if (errno != EEXIST)
+			break;
 	}
+	return false;
 }
 
-/* --- keeping ---------------------------------------------------------------------------------- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 static bool is_empty(int fd)
 {
@@ -125,82 +144,4 @@ bool spare_is_pristine(int dirfd, const char *name)
 	       sx.stx_uid == geteuid() && sx.stx_gid == getegid() &&
 	       sx.stx_mode == (S_IFDIR | S_IRWXU) && !(sx.stx_attributes & flags) &&
 	       flistxattr(fd, NULL, 0) <= 0 && is_empty(fd);
-}
-
-static bool is_job_folder(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
-		if (str_eq(name, job_folders[i]))
-			return true;
-	return false;
-}
-
-/* False: there is something that does not belong into a spare and cannot be taken out of it. */
-static bool clear_entry(int dir, const char *name)
-{
-	if (str_eq(name, ".") || str_eq(name, "..") || str_eq(name, SPEC_FILE) ||
-	    str_eq(name, JOURNAL_FILE))
-		return true;
-	if (is_job_folder(name))
-		return spare_is_pristine(dir, name);
-	return unlinkat(dir, name, 0) == 0;
-}
-
-/* Takes fd over. */
-static bool clear(int fd)
-{
-	DIR *d = fdopendir(fd);
-	bool ok = true;
-
-	if (!d) {
-		close(fd);
-		return false;
-	}
-	for (struct dirent *de; ok && (de = readdir(d));)
-		ok = clear_entry(dirfd(d), de->d_name);
-	closedir(d);
-	return ok;
-}
-
-/* Ours alone, and empty now. */
-static bool truncate_file(int dir, const char *name)
-{
-	auto_close int fd = openat(dir, name, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && st.st_nlink == 1 &&
-	       st.st_mode == (S_IFREG | S_IRUSR | S_IWUSR);
-}
-
-static bool reset(int boxes, const char *name)
-{
-	auto_close int dir = -1;
-	int again;
-
-	/* A keeper that still cleans up there has it locked. */
-	if (fd_open_dir(boxes, name, &dir, NULL) < 0 || flock(dir, LOCK_EX | LOCK_NB) < 0)
-		return false;
-	again = fcntl(dir, F_DUPFD_CLOEXEC, 3);
-	return again >= 0 && clear(again) && truncate_file(dir, JOURNAL_FILE) &&
-	       truncate_file(dir, SPEC_FILE) && renameat(dir, SPEC_FILE, dir, SPEC_NEW) == 0;
-}
-
-bool spare_keep(int boxes, const char *name)
-{
-	auto_close int spares = -1;
-
-	if (mkdirat(boxes, SPARES_DIR, 0700) < 0 && errno != EEXIST)
-		return false;
-	if (fd_open_dir(boxes, SPARES_DIR, &spares, NULL) < 0 || !reset(boxes, name))
-		return false;
-	for (unsigned i = 0; i < SPARES_MAX; i++) {
-		char slot[16];
-
-		slot_name(i, slot);
-		if (renameat2(boxes, name, spares, slot, RENAME_NOREPLACE) == 0)
-			return true;
-		if (errno != EEXIST)
-			break;
-	}
-	return false;
 }

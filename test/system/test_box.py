@@ -483,7 +483,7 @@ def test_cancel(box):
     box.start(f"trap 'echo bye; exit 7' TERM; echo $$ >{box.base}/pid; sleep 1000 & wait", term_grace_usec=5000000)
     box.pid("pid")
     told = ask_cancel(box)
-    assert told[-1] == {"t": "end"}
+    assert told[-1] == {"t": "end", "spare": True}
     r = box.wait()
     assert (r["reason"], r["exit_code"], r["detail"]) == ("canceled", 7, "canceled on request")
     assert box.read("out.log") == b"bye\n" and r["root_hash"]
@@ -573,7 +573,7 @@ def test_unkillable(grouped):
         with open(group + "/freezer.state", "w") as f:
             f.write("FROZEN")
         with box.connect(30) as s:
-            assert messages(s)[-1] == {"t": "end"}
+            assert messages(s)[-1] == {"t": "end", "spare": False}
         r = box.result()
         assert r["reason"] == "infrastructure" and "unkillable" in r["detail"] and r["root_hash"] is None
         assert box.process.poll() is None and alive(pid)

@@ -100,6 +100,40 @@ def test_submission_becomes_scores_results_and_a_rank(site):
     wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20, "boxes to be removed")
 
 
+LOOK = """#!/bin/sh
+echo $(stat -c '%i' ..) $(stat -c '%a' . $TMPDIR $ZR_OUTPUT) $(ls -A . $TMPDIR $ZR_OUTPUT | grep -v :$) >>{folder}/seen
+{more}
+"""
+
+
+def test_a_box_folder_is_used_again_only_as_it_was_made(site):
+    folder = os.path.join(site.dir, "seen")
+    os.makedirs(folder)
+    site.evaluator("look", LOOK.format(folder=folder, more=""))
+    site.evaluator("mess", LOOK.format(folder=folder, more="touch .hidden; mkdir $TMPDIR/x; chmod 777 . $ZR_OUTPUT"))
+    site.eval_worker("-w", "1", "--prefetch-count", "1")
+    site.update_worker()
+    for evaluator in ("look", "look", "mess", "look", "mess", "look"):
+        site.wait_evaluation(site.zr_id("submissions:eval", submit(site, evaluator)), "completed")
+        wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20)
+    seen = [line.split() for line in open(os.path.join(folder, "seen"))]
+    assert [s[1:] for s in seen] == [["700"] * 3] * 6
+    assert seen[0][0] == seen[1][0], "the second job did not get the folder of the first"
+
+
+def test_a_burst_is_taken_in_batches_and_runs_once_each(site):
+    folder = hold(site)
+    go(folder)
+    submission = submit(site, "hold")
+    site.update_worker()
+    ids = [site.zr_id("submissions:eval", submission) for _ in range(25)]
+    site.eval_worker("-w", "1", "--prefetch-count", "8")
+    ids += [site.zr_id("submissions:eval", submission) for _ in range(5)]
+    for ident in ids:
+        assert site.wait_evaluation(ident, "completed")["attempt"] == 1
+    assert len(runs(folder)) == len(ids)
+
+
 @pytest.mark.parametrize("script, reason, code", [
     ("#!/bin/sh\necho why >&2\nexit 3\n", "exit", 3),
     ("#!/bin/sh\nkill -SEGV $$\n", "signal", None),
@@ -471,6 +505,7 @@ def test_lost_worker_is_answered_by_cancel_and_retry(site):
     ident = site.zr_id("submissions:eval", submit(site, "hold"))
     wait_for(lambda: runs(folder), 20)
     site.wait_evaluation(ident, "running")
+    wait_for(lambda: site.query("select 1 from worker"), 20)
     worker.kill_group()
 
     def told():
@@ -478,6 +513,9 @@ def test_lost_worker_is_answered_by_cancel_and_retry(site):
         words = site.zr("evaluations:why", ident).stdout
         return f"evaluations:cancel {ident}" in words and f"evaluations:retry {ident}" in words
     wait_for(told, 20)
+    # Records of silent workers are removed in the end.
+    site.query("delete from worker; update attempt set started_at = started_at - interval '1 hour'")
+    assert f"evaluations:cancel {ident}" in site.zr("evaluations:why", ident).stdout
     assert f"evaluations:cancel {ident}" in site.zr("evaluations:retry", ident, check=1).stderr
     site.zr("evaluations:cancel", ident)
     site.zr("evaluations:retry", ident)
