@@ -443,7 +443,7 @@ static void take_deliveries(struct intake *in)
 		return;
 	in->paused = false;
 	if (in->consumer)
-		broker_resume(in->consumer);
+		broker_resume(in->consumer, 0);
 	else if (broker_consume(in->broker, &spec, &in->consumer, &e) < 0)
 		log_err("%s", e.msg);
 }

@@ -138,7 +138,8 @@ int broker_consume(struct broker *b, const struct broker_consume *spec,
 /* Stops the deliveries: `done` (may be NULL) is called once none can come any more. Unsettled ones
  * can still be settled. */
 void broker_pause(struct broker_consumer *c, void (*done)(void *user), void *user);
-void broker_resume(struct broker_consumer *c);
+/* With another prefetch; 0: as before. */
+void broker_resume(struct broker_consumer *c, uint16_t prefetch);
 /* Unsettled deliveries go back to their queue. */
 void broker_consumer_free(struct broker_consumer *c);
 const char *broker_consumer_queue(const struct broker_consumer *c);

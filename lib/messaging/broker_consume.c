@@ -15,7 +15,6 @@ static void send_consume(struct broker *b, struct broker_consumer *c)
 	uint64_t offset;
 	amqp_basic_consume_t consume = {
 		.queue = amqp_cstring_bytes(c->spec.queue),
-		.consumer_tag = amqp_cstring_bytes(c->tag),
 		.no_ack = c->spec.no_ack,
 		.exclusive = c->spec.exclusive,
 	};
@@ -34,6 +33,10 @@ static void send_consume(struct broker *b, struct broker_consumer *c)
 		}
 		n++;
 	}
+	/* A new name each time: to a quorum queue a cancelled consumer is the same one until all it
+	 * was given is settled, with what is left of its credit. */
+	snprintf(c->tag, sizeof(c->tag), "zr-%u", ++b->tags);
+	consume.consumer_tag = amqp_cstring_bytes(c->tag);
 	consume.arguments = wire_table(args, n, entries);
 	c->state = CONSUMER_ACTIVE;
 	broker_send(b, c->chan->id, AMQP_BASIC_CONSUME_METHOD, &consume);
@@ -52,15 +55,16 @@ static void start(struct broker *b, struct broker_consumer *c)
 {
 	amqp_basic_qos_t qos = { .prefetch_count = c->spec.prefetch ? c->spec.prefetch : 1 };
 
-	if (c->state == CONSUMER_PAUSED && c->chan) {
-		send_consume(b, c);
-		return;
+	if (c->state != CONSUMER_PAUSED || !c->chan) {
+		c->qos = 0;
+		c->chan = free_channel(b);
+		if (!c->chan)
+			return;
+		c->chan->consumer = c;
 	}
-	c->chan = free_channel(b);
-	if (!c->chan)
-		return;
-	c->chan->consumer = c;
-	broker_send(b, c->chan->id, AMQP_BASIC_QOS_METHOD, &qos);
+	if (c->qos != qos.prefetch_count)
+		broker_send(b, c->chan->id, AMQP_BASIC_QOS_METHOD, &qos);
+	c->qos = qos.prefetch_count;
 	if (c->chan)
 		send_consume(b, c);
 }
@@ -162,7 +166,6 @@ int broker_consume(struct broker *b, const struct broker_consume *spec,
 		return err_nomem(e);
 	}
 	c->wanted = true;
-	snprintf(c->tag, sizeof(c->tag), "zr-%u", ++b->tags);
 	c->next = b->consumers;
 	b->consumers = c;
 	*ret = c;
@@ -191,10 +194,12 @@ void broker_pause(struct broker_consumer *c, void (*done)(void *user), void *use
 	broker_leave(b);
 }
 
-void broker_resume(struct broker_consumer *c)
+void broker_resume(struct broker_consumer *c, uint16_t prefetch)
 {
 	struct broker *b = c->b;
 
+	if (prefetch)
+		c->spec.prefetch = prefetch;
 	c->wanted = true;
 	broker_enter(b);
 	if (b->state == BROKER_READY && c->state != CONSUMER_ACTIVE &&

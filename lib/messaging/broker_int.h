@@ -79,7 +79,8 @@ struct broker_consumer {
 		CONSUMER_PAUSED,
 		CONSUMER_LOST, /* to be tried again */
 	} state;
-	bool wanted; /* not paused by the owner */
+	uint16_t qos; /* the prefetch that the channel was told; 0: none */
+	bool wanted;  /* not paused by the owner */
 	void (*done)(void *user);
 	void *done_user;
 };

@@ -2,17 +2,7 @@
 /*
  * Theory of operation
  *
- * Requests lie in several queues with an order among them (high before normal), and a worker must
- * not hold one for which it has no place. So while there is work, each free place is filled by
- * basic.get through the queues in their order; only when all were empty consumers wait, one per
- * queue with a prefetch of 1, until every place is taken. What a consumer brings when the last
- * place has just gone is given back.
- *
- *	CLOSED   no place is free, or not connected: nothing is asked for
- *	GETTING  queue by queue; a message starts again at the first. A queue that was empty a moment
- *	         ago is not asked again: under load it would be asked once per message of the others
- *	WAITING  all queues were empty: consumers
- *
+ * Requests come from the work queues through a feed, control messages from a stream.
  * The consuming connection never publishes. Refused messages go to the dead exchange through the
  * publisher, with their bytes as they came, and are acknowledged after the confirm.
  */
@@ -24,14 +14,13 @@
 #include "base/str.h"
 #include "messaging/broker.h"
 #include "messaging/channel.h"
+#include "messaging/feed.h"
 #include "messaging/publisher.h"
 #include "messaging/topology.h"
 
 #define CONTROL_PREFETCH 200
 /* What comes this soon after the first lay in the stream. */
 #define CONTROL_OLD_USEC (10 * USEC_PER_SEC)
-/* What comes into an emptied queue of high priority waits at most so long behind others. */
-#define EMPTY_USEC (10 * USEC_PER_MSEC)
 /* A refused message whose publication failed is published again after this. */
 #define DEAD_AGAIN_USEC (2 * USEC_PER_SEC)
 
@@ -49,19 +38,6 @@ struct channel_request {
 	struct loop_src *again;
 };
 
-struct work_queue {
-	struct amqp *c;
-	char *name;
-	struct broker_consumer *consumer; /* NULL: never needed yet */
-	uint64_t empty_usec;              /* when it was last seen empty */
-};
-
-enum intake {
-	CLOSED,
-	GETTING,
-	WAITING,
-};
-
 struct amqp {
 	struct channel channel;
 	struct loop *loop;
@@ -71,24 +47,20 @@ struct amqp {
 
 	struct broker *in;
 	struct publisher *out;
-	struct work_queue *queues;
-	size_t n_queues;
+	struct feed *feed;
+	char **queues; /* with work */
 	struct broker_consumer *control;
 	uint64_t control_since; /* its first message came then */
 	bool control_warned;
 	TAILQ_HEAD(, channel_request) requests; /* not settled */
 
-	unsigned want;
-	enum intake intake;
-	size_t getting; /* the queue that is asked */
-	bool get_sent;
+	unsigned want;   /* 0: no more requests, for now or for good */
 	unsigned checks; /* passive declarations without an answer */
 	bool in_ready, out_ready, up;
 	void (*closed)(void *user);
 	void *closed_user;
 };
 
-static void get_next(struct amqp *a);
 static bool is_idle(const struct channel *c);
 
 printf_like(3, 4) static void report(const struct amqp *a, int level, const char *fmt, ...)
@@ -154,7 +126,7 @@ static struct channel_request *request_new(struct amqp *a, const struct delivery
 static int settle_ack(struct channel *c, struct channel_request *t)
 {
 	struct amqp *a = (struct amqp *)c;
-	int r = broker_ack(a->in, t->ref, false);
+	int r = feed_ack(a->feed, t->ref);
 
 	request_free(t);
 	return r;
@@ -180,7 +152,7 @@ static void on_dead(void *user, enum broker_outcome o, const char *why)
 	if (o == BROKER_CONFIRMED) {
 		struct amqp *a = t->c;
 
-		(void)broker_ack(a->in, t->ref, false);
+		(void)!feed_ack(a->feed, t->ref);
 		request_free(t);
 		tell_idle(a);
 		return;
@@ -235,8 +207,9 @@ static int settle_dead(struct channel *c, struct channel_request *t, const char 
 
 /* --- deliveries ---------------------------------------------------------------------------- */
 
-static void request_delivery(struct amqp *a, const struct delivery *d, const char *queue)
+static bool request_delivery(void *user, const struct delivery *d, const char *queue)
 {
+	struct amqp *a = user;
 	auto_obj(message) m = NULL;
 	struct channel_request *t;
 	struct err e = { 0 };
@@ -248,12 +221,12 @@ static void request_delivery(struct amqp *a, const struct delivery *d, const cha
 		       "a message of %zu bytes in %s is over message_max: to the dead queue",
 		       d->size, queue);
 		(void)broker_reject(a->in, d->ref, false);
-		return;
+		return false;
 	}
 	t = request_new(a, d, queue);
 	if (!t) {
 		(void)broker_reject(a->in, d->ref, true);
-		return;
+		return false;
 	}
 	bad = message_decode(d->body, d->size, a->message_max, &m, &e);
 	if (bad == MESSAGE_GOOD && m->type != MESSAGE_REQUEST) {
@@ -262,17 +235,18 @@ static void request_delivery(struct amqp *a, const struct delivery *d, const cha
 	}
 	if (bad == MESSAGE_NO_MEMORY) {
 		(void)settle_back(&a->channel, t);
-		return;
+		return false;
 	}
 	if (bad != MESSAGE_GOOD) {
 		report(a, LOG_ERR, "a message in %s is refused (%s): %s", queue,
 		       message_bad_name(bad), e.msg);
 		(void)settle_dead(&a->channel, t, message_bad_name(bad), e.msg);
-		return;
+		return false;
 	}
 	if (a->want)
 		a->want--;
 	a->ops->on_request(a->user, t, m, d->redelivered);
+	return true;
 }
 
 /*
@@ -307,137 +281,47 @@ static void control_delivery(struct amqp *a, const struct delivery *d)
 	(void)broker_ack(a->in, d->ref, false);
 }
 
-static struct work_queue *queue_of(struct amqp *a, const struct broker_consumer *consumer)
-{
-	for (size_t i = 0; i < a->n_queues; i++)
-		if (a->queues[i].consumer == consumer)
-			return &a->queues[i];
-	return NULL;
-}
-
-static void pause_all(struct amqp *a)
-{
-	for (size_t i = 0; i < a->n_queues; i++)
-		if (a->queues[i].consumer)
-			broker_pause(a->queues[i].consumer, NULL, NULL);
-	a->intake = CLOSED;
-}
-
 static void on_delivery(void *user, const struct delivery *d)
 {
 	struct amqp *a = user;
-	const struct work_queue *q;
 
-	if (d->consumer && d->consumer == a->control) {
+	if (d->consumer && d->consumer == a->control)
 		control_delivery(a, d);
-		return;
-	}
-	q = d->consumer ? queue_of(a, d->consumer) : &a->queues[a->getting];
-	if (!q || a->want == 0) {
-		(void)broker_reject(a->in, d->ref, true);
-		return;
-	}
-	request_delivery(a, d, q->name);
-	if (a->want == 0 && a->intake == WAITING)
-		pause_all(a);
-}
-
-/* --- intake -------------------------------------------------------------------------------- */
-
-static void wait_all(struct amqp *a)
-{
-	struct err e = { 0 };
-
-	a->intake = WAITING;
-	for (size_t i = 0; i < a->n_queues; i++) {
-		struct work_queue *q = &a->queues[i];
-		const struct broker_consume spec = { .queue = q->name, .prefetch = 1 };
-
-		if (q->consumer)
-			broker_resume(q->consumer);
-		else if (broker_consume(a->in, &spec, &q->consumer, &e) < 0)
-			report(a, LOG_ERR, "requests of %s cannot be taken: %s", q->name, e.msg);
-	}
-}
-
-/* The first queue from `i` on that is worth asking; n_queues: none. */
-static size_t next_queue(const struct amqp *a, size_t i)
-{
-	uint64_t now = time_mono_usec();
-
-	while (i < a->n_queues && a->queues[i].empty_usec &&
-	       now - a->queues[i].empty_usec < EMPTY_USEC)
-		i++;
-	return i;
-}
-
-static void on_got(void *user, const struct broker_reply *r)
-{
-	struct amqp *a = user;
-
-	a->get_sent = false;
-	if (a->intake != GETTING)
-		return;
-	if (r->code) {
-		/* Not connected any more, or the queue is gone: the consumers watch for both. */
-		a->intake = CLOSED;
-		if (a->in_ready && a->want)
-			wait_all(a);
-		tell_idle(a);
-		return;
-	}
-	if (a->want == 0) {
-		a->intake = CLOSED;
-		tell_idle(a);
-		return;
-	}
-	if (r->empty)
-		a->queues[a->getting].empty_usec = time_mono_usec();
-	a->getting = next_queue(a, r->empty ? a->getting + 1 : 0);
-	if (a->getting < a->n_queues)
-		get_next(a);
 	else
-		wait_all(a);
+		feed_delivery(a->feed, d);
 }
 
-static void get_next(struct amqp *a)
+static void on_feed_idle(void *user)
 {
-	const struct broker_call call = { .type = BROKER_GET, .queue = a->queues[a->getting].name };
-
-	if (a->get_sent)
-		return;
-	a->get_sent = broker_call(a->in, &call, on_got, a, NULL) == 0;
-	if (!a->get_sent)
-		a->intake = CLOSED;
+	tell_idle(user);
 }
 
-static void open_intake(struct amqp *a)
+static void on_feed_report(void *user, int level, const char *text)
 {
-	if (!a->up || a->intake != CLOSED || a->want == 0 || a->closed || a->get_sent)
-		return;
-	a->intake = GETTING;
-	a->getting = next_queue(a, 0);
-	if (a->getting < a->n_queues)
-		get_next(a);
-	else
-		wait_all(a);
+	report(user, level, "%s", text);
 }
+
+static const struct feed_ops feed_ops = {
+	.on_request = request_delivery,
+	.on_idle = on_feed_idle,
+	.on_report = on_feed_report,
+};
 
 static void set_want(struct channel *c, unsigned n)
 {
 	struct amqp *a = (struct amqp *)c;
 
+	if (a->closed)
+		return;
 	a->want = n;
-	if (n == 0 && a->intake == WAITING)
-		pause_all(a);
-	open_intake(a);
+	feed_want(a->feed, n);
 }
 
 static bool is_idle(const struct channel *c)
 {
 	const struct amqp *a = (const struct amqp *)c;
 
-	return a->intake != GETTING && TAILQ_EMPTY(&a->requests);
+	return feed_is_idle(a->feed) && TAILQ_EMPTY(&a->requests);
 }
 
 /* --- connections --------------------------------------------------------------------------- */
@@ -454,8 +338,7 @@ static void check_up(struct amqp *a, const struct err *why)
 	}
 	a->up = up;
 	a->ops->on_state(a->user, up, why);
-	if (up)
-		open_intake(a);
+	feed_up(a->feed, up);
 }
 
 static void on_checked(void *user, const struct broker_reply *r)
@@ -483,10 +366,10 @@ static void on_in_ready(void *user)
 	struct amqp *a = user;
 
 	a->checks = 0;
-	for (size_t i = 0; i <= a->n_queues; i++) {
+	for (size_t i = 0; i <= strv_len(a->queues); i++) {
 		const struct broker_call call = {
 			.type = BROKER_QUEUE_DECLARE,
-			.queue = i < a->n_queues ? a->queues[i].name : TOPOLOGY_CONTROL,
+			.queue = a->queues[i] ? a->queues[i] : TOPOLOGY_CONTROL,
 			.passive = true,
 		};
 
@@ -501,8 +384,6 @@ static void on_in_down(void *user, const struct err *why)
 
 	a->in_ready = false;
 	a->checks = 0;
-	if (a->intake == GETTING)
-		a->intake = CLOSED;
 	check_up(a, why);
 }
 
@@ -615,9 +496,9 @@ static void close_channel(struct channel *c, void (*done)(void *user), void *use
 
 	if (a->closed)
 		return;
+	set_want(c, 0);
 	a->closed = done;
 	a->closed_user = user;
-	a->want = 0;
 	broker_close(a->in, on_closed, a);
 }
 
@@ -630,9 +511,8 @@ static void amqp_free(struct channel *c)
 	publisher_free(a->out);
 	while ((t = TAILQ_FIRST(&a->requests)))
 		request_free(t);
-	for (size_t i = 0; i < a->n_queues; i++)
-		free(a->queues[i].name);
-	free(a->queues);
+	feed_free(a->feed);
+	strv_free(a->queues);
 	free(a);
 }
 
@@ -652,25 +532,6 @@ static const struct channel_type amqp_type = {
 	.is_idle = is_idle,
 };
 
-static int name_queues(struct amqp *a, const struct settings *s, struct err *e)
-{
-	auto_strv char **names = NULL;
-	int r = topology_work_queues(s->pools, s->host, &names, e);
-
-	if (r < 0)
-		return r;
-	a->queues = calloc(strv_len(names) + 1, sizeof(*a->queues));
-	if (!a->queues)
-		return err_nomem(e);
-	for (char **n = names; *n; n++) {
-		a->queues[a->n_queues].c = a;
-		a->queues[a->n_queues].name = strdup(*n);
-		if (!a->queues[a->n_queues++].name)
-			return err_nomem(e);
-	}
-	return 0;
-}
-
 static int open_in(struct amqp *a, const struct settings *s, const char *name, struct err *e)
 {
 	static const struct broker_consume control = { .queue = TOPOLOGY_CONTROL,
@@ -680,7 +541,11 @@ static int open_in(struct amqp *a, const struct settings *s, const char *name, s
 	int r;
 
 	broker_conf_init(&conf, s, BROKER_CONSUME, name);
-	r = broker_new(a->loop, &conf, &in_ops, a, &a->in, e);
+	r = topology_work_queues(s->pools, s->host, &a->queues, e);
+	if (r == 0)
+		r = broker_new(a->loop, &conf, &in_ops, a, &a->in, e);
+	if (r == 0)
+		r = feed_new(a->loop, a->in, a->queues, &feed_ops, a, &a->feed, e);
 	return r < 0 ? r : broker_consume(a->in, &control, &a->control, e);
 }
 
@@ -711,9 +576,7 @@ int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const stru
 	a->message_max = conf->settings->message_max;
 	TAILQ_INIT(&a->requests);
 	snprintf(name, sizeof(name), "zr-eval %s/%u", conf->settings->host, conf->worker);
-	r = name_queues(a, conf->settings, e);
-	if (r == 0)
-		r = open_out(a, conf, name, e);
+	r = open_out(a, conf, name, e);
 	if (r == 0)
 		r = open_in(a, conf->settings, name, e);
 	if (r < 0) {
