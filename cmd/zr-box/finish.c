@@ -39,19 +39,15 @@ static bool output_is_folder(const struct keeper *k)
 static int seal(struct keeper *k, bool output, struct seal_result *ret, struct err *e)
 {
 	/* The logs come first: what the job wrote into its output cannot push them out. */
-	const struct seal_part parts[] = {
+	struct seal_part parts[4] = {
 		{ k->dir, "out.log", ".zr/out.log", true },
 		{ k->dir, "err.log", ".zr/err.log", true },
-		{ k->tree, k->output, "", true },
-		/* What was judged, apart from what the judge wrote. */
-		{ k->tree, "output", "run", true },
 	};
-	bool apart = !str_eq(k->output, "output");
+	size_t n = 2;
 	auto_close int out = -1;
 	struct seal_spec spec = {
 		.name = "result",
 		.parts = parts,
-		.n_parts = ARRAY_LEN(parts) - !apart - !output,
 		.out_name = k->spec->attempt_id,
 		.replace = true,
 	};
@@ -61,6 +57,12 @@ static int seal(struct keeper *k, bool output, struct seal_result *ret, struct e
 
 	if (r < 0)
 		return r;
+	if (output)
+		parts[n++] = (struct seal_part){ k->tree, k->output, "", true };
+	/* What was judged, apart from what the judge wrote. */
+	if (!str_eq(k->output, "output"))
+		parts[n++] = (struct seal_part){ k->tree, "output", "run", true };
+	spec.n_parts = n;
 	spec.out_dirfd = out;
 	if (max) {
 		spec.limits.bytes = max + logs;

@@ -100,14 +100,18 @@ def test_setup_failures(box):
     assert r["reason"] == "setup" and r["detail"].endswith("Permission denied") and r["started_at"] is None
 
 
+def names_in_result(box):
+    pack = box.sealed + "/result.tar.zst"
+    return set(subprocess.run(["tar", "--zstd", "-tf", pack], capture_output=True, text=True, check=True).stdout.split())
+
+
 def test_phases(box):
     r = box.run(prepare="echo p >made; echo t >$TMPDIR/t; echo s >/dev/shm/s; echo $ZR_PHASE",
                 run="cat made; ls $TMPDIR /dev/shm; echo $ZR_PHASE >$ZR_OUTPUT/r; echo '{\"forged\":1}' >$ZR_OUTPUT/scores.json",
                 score="ls; cat $ZR_RUN_OUTPUT/r; echo x 2>/dev/null >>$ZR_RUN_OUTPUT/r || echo read-only; echo '{\"s\":1}' >$ZR_OUTPUT/scores.json")
     assert (r["reason"], r["phase"], r["scores"]) == ("ok", "score", {"s": 1})
     assert lines(box) == ["prepare", "p", "/dev/shm:", "", "/tmp:", "run", "read-only"]
-    names = subprocess.run(["tar", "--zstd", "-tf", box.sealed + "/result.tar.zst"], capture_output=True, text=True, check=True).stdout.split()
-    assert {"scores.json", "run/r", "run/scores.json", ".zr/out.log"} <= set(names)
+    assert {"scores.json", "run/r", "run/scores.json", ".zr/out.log"} <= names_in_result(box)
 
 
 def test_keeper_killed(box):
@@ -197,6 +201,11 @@ def test_mounts(box, elsewhere):
     assert lines(box) == ["shown", "/var:", "tmp", "", "/var/tmp:", os.path.basename(elsewhere)]
     r = Jailed(box.base).run("exit 0", isolation={"mounts": ["/no/such"]})
     assert (r["reason"], r["detail"]) == ("setup", "/no/such cannot be shown in the box: No such file or directory")
+
+
+def test_score_that_removes_its_output_loses_nothing_of_the_run(box):
+    r = box.run(run="echo kept >$ZR_OUTPUT/r", score="rm -rf $ZR_OUTPUT; mv $ZR_OUTPUT /tmp/x; exit 0")
+    assert "run/r" in names_in_result(box), r
 
 
 def test_reference_is_for_score_alone(box, elsewhere):
