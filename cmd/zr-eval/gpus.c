@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "gpus.h"
 
-#include <poll.h>
-
 #include "base/log.h"
 #include "base/str.h"
 
@@ -38,6 +36,8 @@ static void take_answer(struct gpus *g)
 		log_err("no GPU of this host can be used: %s", STR_ESC(l->error));
 	else if (first && l->n)
 		log_info("%zu GPUs%s", l->n, l->is_double ? " (fake)" : "");
+	if (first)
+		eval_update_intake(g->ev);
 }
 
 static void on_readable(void *user, unused_arg int fd, unused_arg uint32_t events)
@@ -102,24 +102,15 @@ void gpus_free(struct gpus *g)
 	free(g);
 }
 
-static void wait_for_first(struct gpus *g)
+bool gpus_are_known(const struct gpus *g)
 {
-	uint64_t until = g->asked_usec + GPU_PROBE_USEC;
-
-	while (!gpu_probe_read(g->probe) && time_mono_usec() < until) {
-		struct pollfd f = { .fd = gpu_probe_fd(g->probe), .events = POLLIN };
-
-		(void)poll(&f, 1, (int)((until - time_mono_usec()) / USEC_PER_MSEC) + 1);
-	}
-	take_answer(g);
+	return g->known;
 }
 
 int gpus_list(struct gpus *g, const struct gpu_list **ret, struct err *e)
 {
 	struct err why = { 0 };
 
-	if (!g->known && g->probe)
-		wait_for_first(g);
 	if (!g->probe && time_mono_usec() - g->asked_usec > FRESH_USEC && ask(g, &why) < 0)
 		log_warning("%s, keeping to the last answer", why.msg);
 	if (!g->list)

@@ -77,7 +77,7 @@ static void leave_if_done(struct eval *ev)
 
 void eval_update_intake(struct eval *ev)
 {
-	bool closed = ev->draining || ev->disk_low || !ev->adopted;
+	bool closed = ev->draining || ev->disk_low || !ev->adopted || !gpus_are_known(ev->gpus);
 	unsigned free_slots = ev->n_jobs < ev->slots ? ev->slots - ev->n_jobs : 0;
 
 	if (!ev->channel)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Jobs on GPUs: through the keeper alone, and through broker and worker. All GPUs are fake (test/fake/libcuda)."""
 import fcntl
+import glob
 import json
 import os
 import time
@@ -332,7 +333,7 @@ def test_end_to_end(site):
     listed = {e["name"]: e for e in site.zr_json("evaluators")}
     assert "error" not in listed["one"] and "of the 1 of this host 1 fit" in listed["many"]["error"]
     a, b = submit(site, "one"), submit(site, "one")
-    wait_for(lambda: len([n for n in os.listdir(os.path.join(site.dir, "locks/queue")) if n != "last"]) == 1, 30, "one to wait")
+    wait_for(lambda: len(glob.glob(os.path.join(site.dir, "locks/queue", "[0-9]*"))) == 1, 30, "one to wait")
     refused = site.wait_evaluation(submit(site, "ada"), "failed")
     assert refused["reason"] == "setup"
     assert "asks for 1 GPU of architecture ada, and of the 1 of this host 0 fit" in site.zr("evaluations:why", refused["id"]).stdout
@@ -356,3 +357,16 @@ def test_no_gpu_on_this_host(site):
     assert site.wait_evaluation(ident, "failed")["reason"] == "setup"
     why = site.zr("evaluations:why", ident).stdout
     assert "this host has none that can be used: libcuda.so.1 is the CUDA toolkit's stub" in why
+
+
+def test_a_driver_that_hangs_does_not_hang_the_worker(site):
+    site.fake.scenario([1], hang="init")
+    site.evaluator("one", "#!/bin/sh\n", 'run = "run.sh"\ngpus = 1\n')
+    ident = submit(site, "one")
+    site.update_worker()
+    wait_for(lambda: any(q["messages"] for q in site.zr_json("queues") if q["name"] == "zr.eval.default"), 20)
+    worker = site.eval_worker()
+    worker.stop(10)
+    site.eval_worker()
+    assert site.wait_evaluation(ident, "failed")["reason"] == "setup"
+    assert "the driver has not answered" in site.zr("evaluations:why", ident).stdout
