@@ -148,6 +148,7 @@ static void read_job(struct message_reader *rd, struct message_job *job)
 {
 	rd_str(rd, "evaluation", &rd_id, false, &job->evaluation);
 	read_attempt(rd, false, &job->attempt);
+	rd_str(rd, "attempt_id", &rd_uuid, true, &job->attempt_id);
 	rd_str(rd, "phase", &rd_id, true, &job->phase);
 	rd_time(rd, "since", &job->since_wall_usec);
 }
@@ -196,6 +197,8 @@ static void read_worker(struct message_reader *rd, struct message *m)
 	w->state = (enum message_worker_state)state;
 	read_jobs(rd, m);
 	rd_texts(rd, "evaluators", JOBS_MAX, &rd_id, true, &w->evaluators);
+	rd_int(rd, "lease_usec", 1, MESSAGE_LEASE_MAX_USEC, true, &w->lease_usec);
+	rd_str(rd, "role", &rd_id, true, &w->role);
 }
 
 static void read_control(struct message_reader *rd, struct message_control *c)
@@ -441,6 +444,7 @@ static void write_jobs(struct writer *w, const struct message_worker *worker)
 
 		put_text(&item, "evaluation", job->evaluation);
 		put_int(&item, "attempt", job->attempt);
+		put_text(&item, "attempt_id", job->attempt_id);
 		put_text(&item, "phase", job->phase);
 		put_time(&item, "since", job->since_wall_usec);
 		w->nomem |= item.nomem || json_array_append_new(list, item.o) < 0;
@@ -459,6 +463,9 @@ static void write_worker(struct writer *w, const struct message_worker *worker)
 	put_text(w, "state", worker_states[worker->state]);
 	write_jobs(w, worker);
 	put_json(w, "evaluators", worker->evaluators);
+	if (worker->lease_usec)
+		put_int(w, "lease_usec", worker->lease_usec);
+	put_text(w, "role", worker->role);
 }
 
 static void write_control(struct writer *w, const struct message_control *c)

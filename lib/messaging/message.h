@@ -21,6 +21,9 @@
 #define MESSAGE_DEPTH   32
 #define MESSAGE_KEY_MAX 256 /* a routing key and its NUL */
 
+#define MESSAGE_LEASE_MAX_USEC (INT64_C(7) * 24 * 3600 * 1000000)
+#define MESSAGE_ROLE_UPDATE    "update"
+
 enum message_type {
 	MESSAGE_REQUEST,
 	MESSAGE_EVENT,
@@ -77,6 +80,7 @@ struct message_event {
 struct message_job {
 	const char *evaluation;
 	int attempt;
+	const char *attempt_id; /* a UUID, or NULL */
 	const char *phase;
 	uint64_t since_wall_usec;
 };
@@ -90,6 +94,8 @@ struct message_worker {
 	const struct message_job *jobs;
 	size_t n_jobs;
 	json_t *evaluators; /* list of texts, or NULL */
+	int64_t lease_usec; /* how long after this its jobs are its own; 0: for ever */
+	const char *role;   /* NULL: it evaluates; "update", or a word of a later version */
 };
 
 struct message_control {

@@ -24,6 +24,12 @@
 	"\"pid\":12,\"boot_id\":\"" UUID "\",\"since\":\"2026-11-21T23:00:00.000000Z\"," AT        \
 	",\"state\":\"busy\",\"jobs\":[{\"evaluation\":\"42\",\"attempt\":1,\"phase\":\"run\","    \
 	"\"since\":\"2026-11-21T23:00:00.000000Z\"}],\"evaluators\":[\"hello\"]}"
+/* The same with what came later. */
+#define LEASED                                                                                     \
+	"{\"zr\":\"1.0\",\"type\":\"worker\",\"host\":\"oberon\",\"worker\":\"oberon/1\","         \
+	"\"pid\":12,\"boot_id\":\"" UUID "\",\"since\":\"2026-11-21T23:00:00.000000Z\"," AT        \
+	",\"state\":\"busy\",\"jobs\":[{\"evaluation\":\"42\",\"attempt\":1,\"attempt_id\":"       \
+	"\"" UUID "\",\"since\":\"2026-11-21T23:00:00.000000Z\"}],\"lease_usec\":60000000}"
 #define CONTROL                                                                                    \
 	"{\"zr\":\"1.0\",\"type\":\"control\",\"id\":\"" UUID "\",\"kind\":\"cancel\","            \
 	"\"evaluation\":\"42\",\"attempt_id\":\"" UUID "\",\"by\":\"anna\"," AT "}"
@@ -54,6 +60,7 @@ static const char *const good[] = {
 	WORKER,
 	CONTROL,
 	ECHO,
+	LEASED,
 };
 
 /* What is decoded and encoded again is the same value, unknown members included. */
@@ -192,6 +199,46 @@ START_TEST(wrong_members)
 }
 END_TEST
 
+/* A lease has bounds, a role may be one of tomorrow. */
+START_TEST(leases)
+{
+	static const char *const wrong[][2] = {
+		{ "lease_usec", "0" },
+		{ "lease_usec", "604800000001" },
+		{ "lease_usec", "\"60s\"" },
+		{ "role", "\"a b\"" },
+		{ "role", "1" },
+	};
+	auto_obj(message) plain = decode(WORKER);
+	auto_obj(message) m = decode(LEASED);
+	auto_obj(message) other = NULL;
+	auto_free char *tick = NULL;
+
+	ck_assert_int_eq(plain->worker.lease_usec, 0);
+	ck_assert_ptr_null(plain->worker.role);
+	ck_assert_ptr_null(plain->worker.jobs[0].attempt_id);
+	ck_assert_int_eq(m->worker.lease_usec, 60000000);
+	ck_assert_str_eq(m->worker.jobs[0].attempt_id, UUID);
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		auto_obj(message) broken = decode(LEASED);
+		auto_free char *text = NULL;
+		struct message *none = NULL;
+		struct err e = { 0 };
+
+		json_object_set_new(broken->json, wrong[i][0],
+				    json_loads(wrong[i][1], JSON_DECODE_ANY, NULL));
+		text = js_text(broken->json);
+		ck_assert_msg(message_decode(text, strlen(text), MESSAGE_MAX, &none, &e) ==
+				      MESSAGE_BAD_VALUE,
+			      "%s", text);
+	}
+	json_object_set_new(m->json, "role", json_string("gardener"));
+	tick = js_text(m->json);
+	other = decode(tick);
+	ck_assert_str_eq(other->worker.role, "gardener");
+}
+END_TEST
+
 START_TEST(limits_of_size)
 {
 	struct message *m = NULL;
@@ -231,6 +278,7 @@ int main(void)
 	tcase_add_test(t, fields);
 	tcase_add_loop_test(t, reasons, 0, (int)ARRAY_LEN(refused));
 	tcase_add_loop_test(t, wrong_members, 0, 18);
+	tcase_add_test(t, leases);
 	tcase_add_test(t, limits_of_size);
 	tcase_add_test(t, encoder_checks);
 	suite_add_tcase(s, t);
