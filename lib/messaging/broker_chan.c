@@ -342,6 +342,8 @@ static bool consumer_method(struct broker *b, struct chan *ch, const amqp_method
 		consumer_cancelled(b, ch);
 		return true;
 	case AMQP_BASIC_CONSUME_OK_METHOD:
+		consumer_started(ch);
+		return true;
 	case AMQP_BASIC_QOS_OK_METHOD:
 		return true;
 	default:

@@ -38,7 +38,7 @@ static void send_consume(struct broker *b, struct broker_consumer *c)
 	snprintf(c->tag, sizeof(c->tag), "zr-%u", ++b->tags);
 	consume.consumer_tag = amqp_cstring_bytes(c->tag);
 	consume.arguments = wire_table(args, n, entries);
-	c->state = CONSUMER_ACTIVE;
+	c->state = CONSUMER_STARTING;
 	broker_send(b, c->chan->id, AMQP_BASIC_CONSUME_METHOD, &consume);
 }
 
@@ -69,12 +69,18 @@ static void start(struct broker *b, struct broker_consumer *c)
 		send_consume(b, c);
 }
 
+static bool is_off(const struct broker_consumer *c)
+{
+	return c->state == CONSUMER_IDLE || c->state == CONSUMER_PAUSED ||
+	       c->state == CONSUMER_LOST;
+}
+
 void consumers_start(struct broker *b)
 {
 	for (struct broker_consumer *c = b->consumers; c; c = c->next) {
 		if (b->state != BROKER_READY)
 			return;
-		if (c->wanted && c->state != CONSUMER_ACTIVE && c->state != CONSUMER_PAUSING)
+		if (c->wanted && is_off(c))
 			start(b, c);
 		/* Losing the connection may have freed consumers. */
 		if (b->state != BROKER_READY)
@@ -115,6 +121,26 @@ void consumer_deliver(struct broker *b, struct chan *ch, const struct delivery *
 		snprintf(ch->consumer->offset, sizeof(ch->consumer->offset), "%" PRIu64,
 			 d->stream_offset + 1);
 	BROKER_CALL(b, on_delivery, d);
+}
+
+static void send_cancel(struct broker_consumer *c)
+{
+	amqp_basic_cancel_t cancel = { .consumer_tag = amqp_cstring_bytes(c->tag) };
+
+	c->state = CONSUMER_PAUSING;
+	broker_send(c->b, c->chan->id, AMQP_BASIC_CANCEL_METHOD, &cancel);
+}
+
+/* RabbitMQ 3.10 closes the connection if a consumer is cancelled before it has said this. */
+void consumer_started(struct chan *ch)
+{
+	struct broker_consumer *c = ch->consumer;
+
+	if (!c || c->state != CONSUMER_STARTING)
+		return;
+	c->state = CONSUMER_ACTIVE;
+	if (!c->wanted)
+		send_cancel(c);
 }
 
 void consumer_cancelled(struct broker *b, struct chan *ch)
@@ -178,19 +204,16 @@ int broker_consume(struct broker *b, const struct broker_consume *spec,
 
 void broker_pause(struct broker_consumer *c, void (*done)(void *user), void *user)
 {
-	amqp_basic_cancel_t cancel = { .consumer_tag = amqp_cstring_bytes(c->tag) };
 	struct broker *b = c->b;
 
 	c->wanted = false;
 	c->done = done;
 	c->done_user = user;
 	broker_enter(b);
-	if (c->state == CONSUMER_ACTIVE) {
-		c->state = CONSUMER_PAUSING;
-		broker_send(b, c->chan->id, AMQP_BASIC_CANCEL_METHOD, &cancel);
-	} else if (c->state != CONSUMER_PAUSING) {
+	if (c->state == CONSUMER_ACTIVE)
+		send_cancel(c);
+	else if (is_off(c))
 		say_paused(c);
-	}
 	broker_leave(b);
 }
 
@@ -202,8 +225,7 @@ void broker_resume(struct broker_consumer *c, uint16_t prefetch)
 		c->spec.prefetch = prefetch;
 	c->wanted = true;
 	broker_enter(b);
-	if (b->state == BROKER_READY && c->state != CONSUMER_ACTIVE &&
-	    c->state != CONSUMER_PAUSING && c->state != CONSUMER_LOST)
+	if (b->state == BROKER_READY && is_off(c) && c->state != CONSUMER_LOST)
 		start(b, c);
 	broker_leave(b);
 }

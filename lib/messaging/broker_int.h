@@ -73,8 +73,9 @@ struct broker_consumer {
 	char offset[24]; /* where a stream goes on; "" at its start */
 	struct chan *chan;
 	enum {
-		CONSUMER_IDLE,    /* not set up */
-		CONSUMER_ACTIVE,  /* basic.consume was sent */
+		CONSUMER_IDLE,     /* not set up */
+		CONSUMER_STARTING, /* basic.consume was sent */
+		CONSUMER_ACTIVE,
 		CONSUMER_PAUSING, /* basic.cancel was sent */
 		CONSUMER_PAUSED,
 		CONSUMER_LOST, /* to be tried again */
@@ -166,6 +167,7 @@ struct chan *chan_of(struct broker *b, struct delivery_ref ref);
 void consumers_start(struct broker *b); /* those that are wanted and not active */
 void consumers_drop_all(struct broker *b);
 void consumer_deliver(struct broker *b, struct chan *ch, const struct delivery *d);
+void consumer_started(struct chan *ch);                     /* consume-ok */
 void consumer_cancelled(struct broker *b, struct chan *ch); /* cancel-ok */
 /* Its channel is gone; tried again later. */
 void consumer_lost(struct broker_consumer *c, const char *why);

@@ -11,8 +11,7 @@
  *	         ago is not asked again: under load it would be asked once per message of the others
  *	BATCH    from a queue that gives one message after the other a consumer takes as many as
  *	         there are places: of a quorum queue a get costs the broker four times a delivery.
- *	         Acknowledgements wait until the consumer's end has been asked for, or else each would
- *	         bring one more
+ *	         The first acknowledgement ends it, or else each would bring one more
  *	ENDING   until the broker has said that the consumer brings no more
  *	WAITING  all queues were empty: consumers
  *
@@ -70,8 +69,6 @@ struct feed {
 
 	unsigned batch;         /* messages still to come */
 	struct loop_src *timer; /* of the batch, or of the gathering */
-	struct delivery_ref *acks;
-	size_t n_acks;
 };
 
 static void open_feed(struct feed *f);
@@ -190,13 +187,6 @@ static void on_got(void *user, const struct broker_reply *r)
 		ask(f, r->empty ? f->asked + 1 : 0);
 }
 
-static void send_acks(struct feed *f)
-{
-	for (size_t i = 0; i < f->n_acks; i++)
-		(void)broker_ack(f->broker, f->acks[i], false);
-	f->n_acks = 0;
-}
-
 static void on_batch_over(void *user)
 {
 	struct feed *f = user;
@@ -220,7 +210,6 @@ static void end_batch(struct feed *f)
 	loop_timer_set(f->timer, USEC_INFINITY);
 	if (c)
 		broker_pause(c, on_batch_over, f);
-	send_acks(f);
 	if (!c)
 		on_batch_over(f);
 }
@@ -307,16 +296,9 @@ void feed_delivery(struct feed *f, const struct delivery *d)
 
 int feed_ack(struct feed *f, struct delivery_ref ref)
 {
-	struct delivery_ref *acks;
-
-	if (f->state != BATCH)
-		return broker_ack(f->broker, ref, false);
-	acks = reallocarray(f->acks, f->n_acks + 1, sizeof(*acks));
-	if (!acks)
-		return broker_ack(f->broker, ref, false);
-	f->acks = acks;
-	f->acks[f->n_acks++] = ref;
-	return 0;
+	if (f->state == BATCH)
+		end_batch(f);
+	return broker_ack(f->broker, ref, false);
 }
 
 void feed_want(struct feed *f, unsigned n)
@@ -353,7 +335,6 @@ void feed_free(struct feed *f)
 	for (size_t i = 0; i < f->n_queues; i++)
 		free(f->queues[i].name);
 	free(f->queues);
-	free(f->acks);
 	free(f);
 }
 
