@@ -49,6 +49,7 @@ static const struct field fields[] = {
 	FIELD("log_cap", K_UINT, false, log_cap),
 	FIELD("log_stop", K_BOOL, false, log_stop),
 	FIELD("term_grace_usec", K_UINT, false, term_grace_usec),
+	FIELD("lease_usec", K_UINT, false, lease_usec),
 	FIELD("scores_file", K_NAME, false, scores_file),
 	FIELD("scores_required", K_BOOL, false, scores_required),
 	FIELD("progress_pattern", K_REGEX, false, progress_pattern),
@@ -292,6 +293,8 @@ static int read_all(const json_t *o, struct box_spec *s, struct err *e)
 		r = only_known(o, fields, ARRAY_LEN(fields), others, e);
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(fields); i++)
 		r = read_field(o, &fields[i], s, e);
+	if (r == 0 && s->lease_usec > LEASE_USEC_MAX)
+		r = err_input(e, "'lease_usec' is more than 7 days");
 	if (r == 0)
 		r = read_phases(o, s, e);
 	if (r == 0)

@@ -12,6 +12,7 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/time.h"
 #include "exec/cgroup.h"
 #include "exec/gpu.h"
 #include "exec/limits.h"
@@ -19,6 +20,9 @@
 
 #define SPEC_FILE     "spec.json"
 #define SPEC_FILE_MAX (4u << 20)
+
+/* The longest lease, and the longest that one renewal can give. */
+#define LEASE_USEC_MAX (7 * 86400 * USEC_PER_SEC)
 
 struct box_spec {
 	char *evaluation; /* id_valid() */
@@ -38,6 +42,9 @@ struct box_spec {
 	uint64_t log_cap;         /* bytes kept of each of out.log and err.log */
 	bool log_stop;            /* more output than log_cap ends the job with `output-limit` */
 	uint64_t term_grace_usec; /* from SIGTERM to SIGKILL */
+	/* The first term of the lease: unless box_renew() comes before it is over, the keeper ends
+	 * the job as `lost`. 0: it runs on without anybody. */
+	uint64_t lease_usec;
 	char *scores_file;      /* name in the output folder; NULL: the evaluator gives no scores */
 	bool scores_required;   /* exit 0 without the file is a failure */
 	char *progress_pattern; /* POSIX extended expression; NULL: the built-in one */

@@ -18,6 +18,7 @@ START_TEST(round_trip)
 {
 	static const char text[] =
 		HEAD ",\"log_cap\":1000,\"log_stop\":true,\"term_grace_usec\":2000000,"
+		     "\"lease_usec\":604800000000,"
 		     "\"scores_file\":\"scores.json\",\"scores_required\":true,"
 		     "\"progress_pattern\":\"([0-9]+)%\",\"phases\":["
 		     "{\"name\":\"prepare\",\"argv\":[\"/e/p\"]},"
@@ -37,6 +38,7 @@ START_TEST(round_trip)
 	ck_assert_str_eq(s->argv[PHASE_RUN][2], "");
 	ck_assert_uint_eq(s->limits.pids, 3);
 	ck_assert_str_eq(s->cgroup.v1_memory, "/m");
+	ck_assert_uint_eq(s->lease_usec, LEASE_USEC_MAX);
 	ck_assert(s->log_stop && s->scores_required);
 	ck_assert_int_eq(s->sandbox.level, ISOLATION_SANDBOX);
 	ck_assert(s->sandbox.network && s->sandbox.data && !s->sandbox.bare);
@@ -68,6 +70,9 @@ static const struct {
 	{ HEAD RUN ",\"scores_file\":\"a/b\"}", "bad value for 'scores_file'" },
 	{ HEAD RUN ",\"scores_file\":\"..\"}", "bad value for 'scores_file'" },
 	{ HEAD RUN ",\"log_cap\":-1}", "'log_cap' is -1" },
+	{ HEAD RUN ",\"lease_usec\":604800000001}", "'lease_usec' is more than 7 days" },
+	{ HEAD RUN ",\"lease_usec\":-1}", "'lease_usec' is -1" },
+	{ HEAD RUN ",\"lease_usec\":\"1m\"}", "'lease_usec'" },
 	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[\"run.sh\"]}]}", "not an absolute path" },
 	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[]}]}", "not an absolute path" },
 	{ HEAD ",\"phases\":[{\"name\":\"run\",\"argv\":[1]}]}", "not a list of texts" },
