@@ -10,7 +10,8 @@
  *	{"t":"end","spare":true}                      the journal has the result; so does a hang-up.
  *	                                              spare: the folder is fit for another box
  *
- * A client says {"t":"cancel"}. A new client is first told all that is still true. Adopters and people
+ * A client says {"t":"cancel"}, or {"t":"lease","usec":N,"at":USEC}: the lease lasts N microseconds from
+ * `at` on, a time of CLOCK_BOOTTIME, or from now on without it (lease.c). A new client is first told all that is still true. Adopters and people
  * come through the listener; the worker that is served has a socket of its own, which keeps messages
  * apart, and stays from one job to the next (serve.c).
  */
@@ -34,6 +35,7 @@
 
 #define LOG_PAUSE      (100 * USEC_PER_MSEC)
 #define PROGRESS_PAUSE (250 * USEC_PER_MSEC)
+#define READS_MAX      256
 
 void control_init(struct control *c, int serve)
 {
@@ -191,20 +193,6 @@ void control_progress(struct keeper *k, const struct progress *p)
 	control_tell(k, TELL_PROGRESS);
 }
 
-static void add_client(struct keeper *k, int fd)
-{
-	for (size_t i = 1; i < CLIENTS_MAX; i++) {
-		struct client *c = &k->control.client[i];
-
-		if (c->fd >= 0)
-			continue;
-		*c = (struct client){ .fd = fd, .dirty = k->control.known };
-		send_to(k, c);
-		return;
-	}
-	close(fd);
-}
-
 /* --- from job to job -------------------------------------------------------------------------- */
 
 #define BESIDE "../../" KEEPERS_DIR
@@ -315,7 +303,17 @@ size_t control_poll(const struct keeper *k, struct pollfd *p)
 			.events = (short)(POLLIN | (more ? POLLOUT : 0)),
 		};
 	}
+	p[POLL_LEASE] = (struct pollfd){ .fd = k->lease_timer, .events = POLLIN };
 	return POLL_CONTROL;
+}
+
+static void obey_lease(struct keeper *k, const json_t *o)
+{
+	int64_t usec, at = 0;
+
+	if (js_int(o, "usec", 1, LEASE_USEC_MAX, &usec, NULL) == 0 &&
+	    js_opt_int(o, "at", 0, INT64_MAX, &at, NULL) >= 0)
+		lease_renew(k, (uint64_t)at, (uint64_t)usec);
 }
 
 static void obey(struct keeper *k, const char *line, size_t n)
@@ -325,21 +323,26 @@ static void obey(struct keeper *k, const char *line, size_t n)
 
 	if (js_parse(line, n, 4, &o, NULL) < 0)
 		return;
-	if (js_str(o, "t", 32, &type, NULL) == 0 && str_eq(type, "cancel"))
+	if (js_str(o, "t", 32, &type, NULL) < 0)
+		type = "";
+	if (str_eq(type, "cancel"))
 		verdict(k, BOX_CANCELED, "canceled on request");
+	else if (str_eq(type, "lease"))
+		obey_lease(k, o);
 	json_decref(o);
 }
 
-static void read_from(struct keeper *k, struct client *c)
+/* True: there may be more. */
+static bool read_from(struct keeper *k, struct client *c)
 {
 	ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
 	char *nl;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return false;
 	if (n <= 0) {
 		drop(c);
-		return;
+		return false;
 	}
 	c->in_len += (size_t)n;
 	while ((nl = memchr(c->in, '\n', c->in_len))) {
@@ -349,8 +352,42 @@ static void read_from(struct keeper *k, struct client *c)
 		c->in_len -= len + 1;
 		memmove(c->in, nl + 1, c->in_len);
 	}
-	if (c->in_len == sizeof(c->in))
-		drop(c); /* no command is that long */
+	if (c->in_len < sizeof(c->in))
+		return true;
+	drop(c); /* no command is that long */
+	return false;
+}
+
+static void read_all(struct keeper *k, struct client *c)
+{
+	for (int i = 0; i < READS_MAX && read_from(k, c); i++)
+		;
+}
+
+/* What he says comes first: he may have gone already, or have come to renew the lease. */
+static void add_client(struct keeper *k, int fd)
+{
+	for (size_t i = 1; i < CLIENTS_MAX; i++) {
+		struct client *c = &k->control.client[i];
+
+		if (c->fd >= 0)
+			continue;
+		*c = (struct client){ .fd = fd, .dirty = k->control.known };
+		read_all(k, c);
+		send_to(k, c);
+		return;
+	}
+	close(fd);
+}
+
+static bool accept_client(struct keeper *k)
+{
+	/* cppcheck-suppress nullPointer; nobody asks who calls */
+	int fd = accept4(k->control.listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd >= 0)
+		add_client(k, fd);
+	return fd >= 0;
 }
 
 void control_events(struct keeper *k, const struct pollfd *p)
@@ -363,13 +400,19 @@ void control_events(struct keeper *k, const struct pollfd *p)
 		if (p[1 + i].revents & POLLOUT)
 			send_to(k, c);
 		if (c->fd >= 0 && p[1 + i].revents & (POLLIN | POLLHUP | POLLERR))
-			read_from(k, c);
+			(void)read_from(k, c);
 	}
-	if (p[0].revents & POLLIN) {
-		/* cppcheck-suppress nullPointer; nobody asks who calls */
-		int fd = accept4(k->control.listener, NULL, NULL, SOCK_CLOEXEC);
+	if (p[POLL_LEASE].revents)
+		lease_fired(k);
+	if (p[0].revents & POLLIN)
+		(void)accept_client(k);
+}
 
-		if (fd >= 0)
-			add_client(k, fd);
-	}
+void control_hear(struct keeper *k)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (k->control.client[i].fd >= 0)
+			read_all(k, &k->control.client[i]);
+	for (int i = 0; i < CLIENTS_MAX && accept_client(k); i++)
+		;
 }

@@ -150,6 +150,7 @@ static int wait_until_held(struct keeper *k, uint64_t until, struct err *e)
 		control_events(k, p);
 		if (signals_take_stop())
 			verdict(k, BOX_INFRASTRUCTURE, "the keeper was told to end");
+		lease_check(k);
 		if (k->decided || is_late(k, until))
 			return 0;
 	}

@@ -125,6 +125,7 @@ static void run_phases(struct keeper *k)
 			continue;
 		if (p == PHASE_RUN)
 			gpus_take(k);
+		lease_check(k);
 		if (!k->decided)
 			phase_run(k, p);
 		if (p == PHASE_RUN && !k->stuck)
@@ -149,7 +150,7 @@ static void run_box(struct keeper *k)
 	finish_cleaning(k);
 }
 
-int job_keep(struct keeper *k, int dir, int journal)
+int job_keep(struct keeper *k, int dir, int journal, uint64_t since)
 {
 	struct err e = { 0 };
 	int r;
@@ -158,6 +159,8 @@ int job_keep(struct keeper *k, int dir, int journal)
 	k->dir = dir;
 	k->journal = journal;
 	r = open_box(k, &e);
+	if (r == 0)
+		lease_begin(k, since);
 	if (r == 0)
 		r = begin_journal(k, &e);
 	if (r < 0)

@@ -75,6 +75,8 @@ struct keeper {
 	uint64_t own_signals; /* see spawn.h */
 	bool entered;         /* we have a mount namespace of our own, since the first sandbox */
 	bool changed;         /* and a user namespace with it: that job was our last one */
+	int lease_timer;      /* readable: lease_fired() */
+	uint64_t lease_armed_usec;
 
 	/* The box; from here on everything is new with each job. */
 	struct box_spec *spec;
@@ -93,6 +95,11 @@ struct keeper {
 	bool stuck;     /* something of the job will not die */
 	bool untouched; /* its folders are as we made them */
 	bool clean;     /* there is something in them that nobody needs */
+
+	/* Until when it may go on, by CLOCK_BOOTTIME; 0: there is no lease. */
+	uint64_t lease_due_usec;  /* then it has to end, */
+	uint64_t lease_kill_usec; /* and then be killed */
+	uint64_t lease_usec;      /* the lease as people know it */
 
 	/* The phase that runs. Times are monotonic, 0: not yet. */
 	enum phase phase;
@@ -149,9 +156,21 @@ bool end_reap(struct keeper *k, unsigned *ret_reaped);
 /* A stuck box: kills again and again until it is empty. */
 void end_wait_forever(struct keeper *k);
 
-/* control.c */
+/* lease.c; `since` is a time of CLOCK_BOOTTIME at which a term began, 0: now. */
+int lease_init(struct keeper *k, struct err *e) must_check;
+void lease_begin(struct keeper *k, uint64_t since);
+/* `usec` from `since` on, unless the lease was over by then. */
+void lease_renew(struct keeper *k, uint64_t since, uint64_t usec);
+void lease_fired(struct keeper *k);
+/* Sets the verdict `lost` when it is time. For whoever waits, each time. */
+void lease_check(struct keeper *k);
+/* What is left of the job is killed now, whatever grace it was given. */
+bool lease_is_over(const struct keeper *k);
+
+/* control.c: the control socket, and the timer of the lease. */
 enum {
-	POLL_CONTROL = 1 + CLIENTS_MAX,
+	POLL_LEASE = 1 + CLIENTS_MAX,
+	POLL_CONTROL,
 };
 /* `serve`: the worker's socket, or -1. */
 void control_init(struct control *c, int serve);
@@ -159,6 +178,8 @@ void control_init(struct control *c, int serve);
 int control_enter(struct keeper *k, struct err *e) must_check;
 size_t control_poll(const struct keeper *k, struct pollfd *p);
 void control_events(struct keeper *k, const struct pollfd *p);
+/* All that has been said until now. */
+void control_hear(struct keeper *k);
 /* Something is worth telling; log and progress go out at their rate. */
 void control_tell(struct keeper *k, unsigned bits);
 /* Sends what its rate allows now; returns when the rest is due. */
@@ -198,7 +219,8 @@ enum scores_state scores_read(struct keeper *k);
 
 /* job.c: one job, in a folder; returns the program's status if that was the only one. */
 void job_init(struct keeper *k);
-int job_keep(struct keeper *k, int dir, int journal);
+/* `since`: when it was handed to us, by CLOCK_BOOTTIME; 0: now. */
+int job_keep(struct keeper *k, int dir, int journal, uint64_t since);
 /* serve.c: jobs one after another, from the worker at descriptor 0. */
 int serve(struct keeper *k, int sock);
 

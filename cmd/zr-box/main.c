@@ -21,10 +21,11 @@
  *	gpus.c		the GPUs of `run`: waited for, shown, let go of
  *	output.c	pipes -> out.log, err.log, progress
  *	watch.c		limits that somebody has to look after, counters
+ *	lease.c		how long it may go on without a worker
  *	end.c		killing, and seeing that all is dead
  *	verdict.c	which of several causes is the reason
  *	finish.c, scores.c	scores, the sealed result, `done`
- *	control.c	the socket: adopters come, cancel requests come
+ *	control.c	the socket: adopters come, cancel requests and renewals of the lease come
  *
  * What the rest leans on:
  *
@@ -118,7 +119,9 @@ static int settle(struct keeper *k, struct err *e)
 	umask(022);
 	k->landlock = landlock_has_scope();
 	/* From here on every descendant whose parent ends becomes our child. */
-	return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? err_sys(e, "become a subreaper") : 0;
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return err_sys(e, "become a subreaper");
+	return lease_init(k, e);
 }
 
 /* So that no descriptor of ours ever is 0, 1 or 2. */
@@ -153,7 +156,7 @@ static int keep_folder(struct keeper *k, const char *path)
 		return e.kind == ERR_INPUT ? 2 : 1;
 	}
 	control_init(&k->control, -1);
-	r = job_keep(k, take_fd(dir), take_fd(journal));
+	r = job_keep(k, take_fd(dir), take_fd(journal), 0);
 	control_close(k);
 	return r;
 }

@@ -30,13 +30,13 @@ void phase_stop(struct keeper *k, bool gently)
 	end_signal(k, SIGCONT);
 }
 
-/* A limit of time and a request to cancel let the job say good-bye; after the others there is
- * nothing that it may still do. */
+/* A limit of time, the end of its lease and a request to cancel let the job say good-bye; after the
+ * others there is nothing that it may still do. */
 static void act_on_verdict(struct keeper *k)
 {
 	if (k->decided)
 		phase_stop(k, k->reason == BOX_CANCELED || k->reason == BOX_WALL_LIMIT ||
-				      k->reason == BOX_INFRASTRUCTURE);
+				      k->reason == BOX_INFRASTRUCTURE || k->reason == BOX_LOST);
 }
 
 static uint64_t wall_deadline(const struct keeper *k)
@@ -112,8 +112,12 @@ static bool turn(struct keeper *k)
 	check_wall(k, now);
 	if (signals_take_stop())
 		verdict(k, BOX_INFRASTRUCTURE, "the keeper was told to end");
+	/* First: a phase that has ended was not stopped by what comes now. */
+	if (!end_reap(k, NULL) || k->leader_ended)
+		return false;
+	lease_check(k);
 	act_on_verdict(k);
-	if (!end_reap(k, NULL) || k->leader_ended || (k->stop_usec && now >= k->kill_usec))
+	if (k->stop_usec && (now >= k->kill_usec || lease_is_over(k)))
 		return false;
 	until = earliest(until, k->stop_usec ? k->kill_usec : wall_deadline(k));
 	n = poll_inputs(k, p);

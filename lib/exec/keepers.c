@@ -12,6 +12,7 @@
 #include "base/id.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "base/time.h"
 
 /* An idle keeper costs a megabyte, a new one some milliseconds. */
 #define IDLE_USEC (10 * USEC_PER_SEC)
@@ -202,13 +203,16 @@ void keepers_warm(struct keepers *p)
 
 static int send_job(int sock, int box_dirfd, int journal)
 {
-	static char text[] = "{\"t\":\"job\"}\n";
+	char text[64];
+	/* The time, because a lease does not wait for a keeper that is stopped. */
+	int n = snprintf(text, sizeof(text), "{\"t\":\"job\",\"at\":%llu}\n",
+			 (unsigned long long)time_boot_usec());
 	const int fds[] = { box_dirfd, journal };
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(fds))];
 	} control = { .room = { 0 } };
-	struct iovec iov = { .iov_base = text, .iov_len = sizeof(text) - 1 };
+	struct iovec iov = { .iov_base = text, .iov_len = (size_t)n };
 	struct msghdr m = { .msg_iov = &iov,
 			    .msg_iovlen = 1,
 			    .msg_control = control.room,

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lib import boxes, sealed
-from lib.boxes import Box, alive
+from lib.boxes import Box, alive, not_renewed, now
 
 GROUPS = boxes.groups()
 V2 = pytest.param(GROUPS, id="cgroup", marks=pytest.mark.skipif(not GROUPS, reason="no writable cgroup v2"))
@@ -554,6 +554,146 @@ def test_too_many_listeners(box):
     assert box.wait()["reason"] == "ok"
     for s in socks:
         s.close()
+
+
+# --- the lease: what is not renewed is over before others begin ---
+
+LOOP = "while :; do sleep 0.05; done"
+
+
+def wait_dead(*pids):
+    while any(alive(p) for p in pids):
+        time.sleep(0.002)
+    return now()
+
+
+def lost(r, span):
+    return (r["reason"], r["detail"]) == ("lost", not_renewed(span))
+
+
+def test_lease_ends(box):
+    end = now() + 2000000
+    box.start(f"trap 'echo bye; exit 7' TERM; echo $$ >{box.base}/pid; {LOOP}", lease_usec=2000000, term_grace_usec=60000000)
+    assert wait_dead(box.pid("pid")) < end
+    r = box.wait()
+    assert lost(r, "2s") and r["exit_code"] == 7 and 1000000 < r["usage"]["wall_usec"] < 1800000
+    assert box.read("out.log") == b"bye\n" and r["root_hash"] and not box.cgroup_dirs()
+
+
+def test_lease_ends_for_what_ignores_it(box):
+    """Also the grace that a job has is over before the lease."""
+    end = now() + 3000000
+    box.start(f"trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >{box.base}/child; {LOOP}' & echo $$ >{box.base}/pid; {LOOP}",
+              lease_usec=3000000, term_grace_usec=60000000)
+    assert wait_dead(box.pid("pid"), box.pid("child")) < end
+    r = box.wait()
+    assert lost(r, "3s") and r["signal"] == 9
+
+
+def test_lease_ends_while_it_is_canceled(box):
+    """The reason is the first one; the grace is not longer for it."""
+    end = now() + 2000000
+    box.start(f"trap '' TERM; echo $$ >{box.base}/pid; {LOOP}", lease_usec=2000000, term_grace_usec=60000000)
+    pid = box.pid("pid")
+    box.say(t="cancel")
+    assert wait_dead(pid) < end
+    assert box.wait()["reason"] == "canceled"
+
+
+def test_lease_is_renewed(box):
+    box.start("sleep 2", lease_usec=1000000)
+    for bad in (0, -1, 604800000001, "5", None):
+        box.say(t="lease", usec=bad)
+    box.say(t="lease", usec=60000000)
+    r = box.wait()
+    assert r["reason"] == "ok" and r["usage"]["wall_usec"] > 1900000
+
+
+def test_lease_is_moved(box):
+    """To now + N, be that later or sooner; also where there was none."""
+    box.start(f"echo $$ >{box.base}/pid; exec sleep 1000")
+    pid = box.pid("pid")
+    for usec in (604800000000, 1500000):
+        box.say(t="lease", usec=usec)
+    assert wait_dead(pid) < now() + 1500000
+    assert lost(box.wait(), "7d")
+
+
+def test_lease_of_bad_renewals(box):
+    box.start(f"echo $$ >{box.base}/pid; exec sleep 1000", lease_usec=1500000)
+    box.pid("pid")
+    for bad in (0, -1, 604800000001, "5", None, 1.5):
+        box.say(t="lease", usec=bad)
+    box.say(t="lease")
+    box.say(t="lease", usec=60000000, at="soon")
+    assert lost(box.wait(), "1500ms")
+
+
+def test_lease_ends_between_phases(box):
+    """`prepare` has ended by itself: `run` is not begun."""
+    os.mkfifo(box.submission + "/go")
+    box.start(prepare=f"(sleep 1.5; echo >{box.base}/later) & echo $$ >{box.base}/pid; read -r <$ZR_SUBMISSION/go", run="echo never",
+              lease_usec=1000000)
+    pid = box.pid("pid")
+    box.stop_keeper()
+    with open(box.submission + "/go", "w") as f:
+        f.write("\n")
+    wait_dead(pid)
+    box.file("later")
+    box.process.send_signal(signal.SIGCONT)
+    r = box.wait()
+    assert lost(r, "1s") and (r["phase"], r["exit_code"]) == ("prepare", 0) and not box.has("out.log")
+
+
+LATER = "echo $$ >{0}/pid; sleep 1.5; echo >{0}/later; {1}"
+
+
+def test_stopped_keeper_finds_its_lease_over(box):
+    """As after a suspend: no renewal that comes now counts, whoever sends it."""
+    box.start(LATER.format(box.base, "exec sleep 1000"), lease_usec=1000000)
+    pid = box.pid("pid")
+    box.stop_keeper()
+    box.file("later")
+    box.say(t="lease", usec=60000000)
+    box.say(t="lease", usec=60000000, at=now())
+    box.process.send_signal(signal.SIGCONT)
+    t = time.monotonic()
+    r = box.wait()
+    assert lost(r, "1s") and not alive(pid) and time.monotonic() - t < 1
+
+
+def test_stopped_keeper_finds_renewals_that_were_in_time(box):
+    os.mkfifo(box.submission + "/go")
+    box.start(LATER.format(box.base, "read -r <$ZR_SUBMISSION/go"), lease_usec=1000000)
+    with box.connect() as s:
+        messages(s, "started")
+        box.stop_keeper()
+        for usec in (*[1000000] * 9, 60000000):  # more than is read at once
+            s.sendall(b'{"t":"lease","usec":%d,"at":%d}\n' % (usec, now()))
+        box.file("later")
+        box.process.send_signal(signal.SIGCONT)
+        with open(box.submission + "/go", "r+b", buffering=0) as f:
+            f.write(b"\n")
+            assert box.wait()["reason"] == "ok"
+
+
+def test_old_renewal_is_worth_what_is_left_of_it(box):
+    box.start(LATER.format(box.base, "exec sleep 1000"), lease_usec=10000000)
+    pid, at = box.pid("pid"), now()
+    box.file("later")
+    box.say(t="lease", usec=1600000, at=at)
+    assert wait_dead(pid) < now() + 1000000 and lost(box.wait(), "10s")
+
+
+def test_stopped_keeper_finds_the_job_at_its_end(box):
+    """What has ended keeps its outcome, however late somebody looks."""
+    box.start(LATER.format(box.base, "exit 3"), lease_usec=1000000)
+    pid = box.pid("pid")
+    box.stop_keeper()
+    wait_dead(pid)
+    box.process.send_signal(signal.SIGCONT)
+    r = box.wait()
+    assert (r["reason"], r["exit_code"]) == ("exit", 3)
 
 
 FREEZER = boxes._group("cgroup", "freezer")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lib import boxes
-from lib.boxes import Box, alive
+from lib.boxes import Box, alive, not_renewed
 from lib.fakegpu import FakeGpus, uuid
 from lib.wait import wait_for
 
@@ -146,6 +146,21 @@ def test_signal_while_waiting(make):
     second = waits(make().start("echo never"))
     second.process.terminate()
     assert second.wait(10)["reason"] == "infrastructure"
+
+
+def test_lease_while_waiting(make):
+    """It ends without having begun; one that is renewed waits on. `prepare` counts for it too."""
+    first = hold(make)
+    second = waits(make().start(prepare="sleep 0.5", run="echo never", lease_usec=2000000))
+    third = make().start("echo went on", lease_usec=1000000)
+    wait_for(lambda: len(third.tickets()) == 2, 10, "two tickets")
+    third.say(t="lease", usec=60000000)
+    r = second.wait(10)
+    assert (r["reason"], r["detail"], r["phase"]) == ("lost", not_renewed("2s"), "prepare") and not second.has("out.log")
+    assert 500000 < r["usage"]["gpu_wait_usec"] < 1500000 and "gpu_hold_usec" not in r["usage"]
+    assert len(third.tickets()) == 1 and third.process.poll() is None and is_locked(first.lock())
+    first.say(t="cancel")
+    assert third.wait(10)["reason"] == "ok" and third.read("out.log") == b"went on\n"
 
 
 def test_limit_of_the_wait(make):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lib import boxes
-from lib.boxes import Box, alive
+from lib.boxes import Box, alive, not_renewed, now
 
 GROUPS = boxes.groups()
 LIMITS = {"memory_bytes": 256 << 20, "pids": 64, "disk_bytes": 32 << 20}
@@ -129,6 +129,30 @@ def test_keeper_killed(box):
     assert not any(alive(p) for p in pids)
     for d in box.cgroup_dirs():
         os.rmdir(d)
+
+
+@pytest.mark.parametrize("trap", ["echo bye; exit 7", ""])
+def test_lease(box, trap):
+    end = now() + 3000000
+    box.start(f"trap '{trap}' TERM; (trap '' TERM; sleep 1000) & echo said; while :; do sleep 0.05; done", lease_usec=3000000,
+              term_grace_usec=60000000)
+    with box.connect() as s:
+        s.recv(4096)
+        with open(os.path.join(GROUPS["v2"], "zr-" + box.id, "cgroup.procs")) as f:
+            pids = [int(p) for p in f.read().split()]
+        assert len(pids) >= 2
+        while any(alive(p) for p in pids):
+            time.sleep(0.002)
+        assert now() < end
+    r = box.wait()
+    assert (r["reason"], r["detail"], r["exit_code"]) == ("lost", not_renewed("3s"), 7 if trap else None)
+    assert lines(box) == (["said", "bye"] if trap else ["said"])
+
+
+def test_lease_is_renewed(box):
+    box.start("sleep 2", lease_usec=1000000)
+    box.say(t="lease", usec=60000000)
+    assert box.wait()["reason"] == "ok"
 
 
 FREEZER = boxes._group("cgroup", "freezer")

@@ -2,6 +2,7 @@
 """Boxes without a worker: a box folder, its spec.json, and zr-box run on it."""
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -59,6 +60,15 @@ def groups():
         elif (path := _group("cgroup", name)):
             found["v1_" + name] = path
     return found
+
+
+def now():
+    """Microseconds on the clock of leases."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+def not_renewed(span):
+    return f"the lease of {span} was not renewed: stopped, so that it does not run twice"
 
 
 def alive(pid):
@@ -175,6 +185,16 @@ class Box:
                 time.sleep(0.005)
             finally:
                 os.close(here)
+
+    def say(self, **message):
+        """On the control socket, as an adopter would."""
+        with self.connect() as s:
+            s.sendall(json.dumps(message).encode() + b"\n")
+
+    def stop_keeper(self):
+        """It is stopped when this returns."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def cgroup_dirs(self):
         return [p for key, p in ((k, os.path.join(v, "zr-" + self.id)) for k, v in self.groups.items() if isinstance(v, str))
