@@ -207,6 +207,14 @@ const char *box_claim_text(const struct box *b)
 	return b->text;
 }
 
+/* 1: yes; 0: it was another boot; -1: nobody knows. */
+static int is_this_boot(const struct box_spec *spec)
+{
+	char boot[UUID_LEN + 1];
+
+	return !spec->boot_id || id_boot(boot, NULL) < 0 ? -1 : str_eq(boot, spec->boot_id);
+}
+
 /* A whole spec.json in the folder: the box is there. */
 static bool is_whole(int boxes, const char *id)
 {
@@ -229,7 +237,6 @@ static int make_again(struct box *b, const char *text, size_t n, struct err *e)
 int box_restore(const char *state_dir, const char *text, size_t n, struct err *e)
 {
 	auto_obj(box) b = new_box();
-	char boot[UUID_LEN + 1];
 	int r;
 
 	if (!b)
@@ -241,7 +248,7 @@ int box_restore(const char *state_dir, const char *text, size_t n, struct err *e
 		return r;
 	if (is_whole(b->boxes, b->spec->attempt_id))
 		return 1;
-	if (id_boot(boot, NULL) == 0 && b->spec->boot_id && str_eq(boot, b->spec->boot_id))
+	if (is_this_boot(b->spec) == 1)
 		return 0;
 	r = make_again(b, text, n, e);
 	return r < 0 ? r : 1;
@@ -302,7 +309,6 @@ static int find_state(struct box *b, struct err *e)
 {
 	bool busy = !journal_is_free(b->dir);
 	auto_done(journal) j = { .phase = PHASE_RUN };
-	char boot[UUID_LEN + 1];
 	int r = journal_read(b->dir, &j, e);
 
 	if (r < 0)
@@ -311,8 +317,7 @@ static int find_state(struct box *b, struct err *e)
 		b->state = BOX_ENDED;
 	else if (busy)
 		b->state = BOX_RUNNING;
-	else if (!journal_is_empty(b->dir) ||
-		 (id_boot(boot, NULL) == 0 && b->spec->boot_id && !str_eq(boot, b->spec->boot_id)))
+	else if (!journal_is_empty(b->dir) || is_this_boot(b->spec) == 0)
 		b->state = BOX_DEAD;
 	else
 		b->state = BOX_NEW;
@@ -446,6 +451,8 @@ static int conclude_lost(struct box *b, bool all_killed, struct err *e)
 	r.detail = strdup(all_killed ? "the keeper of the job was killed, and the job with it"
 				     : "the keeper of the job was killed, and a process of the job "
 				       "cannot be killed");
+	/* Of a host that went down nobody knows whose fault it was. */
+	r.keeper_died = j.begun && is_this_boot(b->spec) == 1;
 	r.phase = j.phase;
 	r.started_wall_usec = j.started_wall_usec;
 	r.finished_wall_usec = time_wall_usec();

@@ -109,7 +109,7 @@ static json_t *log_json(const struct box_result *r)
 			 (json_int_t)r->err_bytes, "truncated", r->log_truncated);
 }
 
-json_t *box_result_json(const struct box_result *r)
+static json_t *result_json(const struct box_result *r)
 {
 	return json_pack(
 		"{s:s, s:o, s:o, s:o, s:s, s:O?, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O?}",
@@ -123,6 +123,16 @@ json_t *box_result_json(const struct box_result *r)
 		time_or_null(r->started_wall_usec), "finished_at",
 		time_or_null(r->finished_wall_usec), "usage", usage_json(r), "log", log_json(r),
 		"isolation", r->isolation);
+}
+
+json_t *box_result_json(const struct box_result *r)
+{
+	json_t *o = result_json(r);
+
+	if (!o || !r->keeper_died || json_object_set_new(o, "keeper_died", json_true()) == 0)
+		return o;
+	json_decref(o);
+	return NULL;
 }
 
 /* --- and back --------------------------------------------------------------------------------- */
@@ -144,6 +154,13 @@ static int get_int(const json_t *o, const char *key, int64_t max, int *ret, stru
 
 	if (r > 0)
 		*ret = (int)v;
+	return r < 0 ? r : 0;
+}
+
+static int get_bool(const json_t *o, const char *key, bool *ret, struct err *e)
+{
+	int r = js_opt_bool(o, key, ret, e);
+
 	return r < 0 ? r : 0;
 }
 
@@ -225,6 +242,8 @@ static int get_all(const json_t *o, struct box_result *ret, struct err *e)
 
 	if (r == 0)
 		r = get_text(o, "detail", &ret->detail, e);
+	if (r == 0)
+		r = get_bool(o, "keeper_died", &ret->keeper_died, e);
 	if (r == 0)
 		r = get_int(o, "exit_code", 255, &ret->exit_code, e);
 	if (r == 0)

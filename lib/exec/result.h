@@ -36,6 +36,7 @@ int box_reason_parse(const char *name, enum box_reason *ret) must_check;
 struct box_result {
 	enum box_reason reason;
 	char *detail;     /* one sentence, or NULL */
+	bool keeper_died; /* `lost` since the keeper was killed, and not with its host */
 	int exit_code;    /* -1: none */
 	int signal;       /* 0: none */
 	enum phase phase; /* the last one that ran */

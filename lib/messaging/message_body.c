@@ -122,7 +122,17 @@ void message_end(const json_t *body, struct message_end *ret)
 		.log = object(body, "log"),
 		.isolation = object(body, "isolation"),
 		.retries = (int)number(body, "retries", 0),
+		.keeper_died = json_is_true(json_object_get(body, "keeper_died")),
 	};
+}
+
+static void check_bool(struct message_reader *rd, const char *key)
+{
+	struct err e = { 0 };
+	bool v;
+
+	if (!rd->bad && js_opt_bool(rd->o, key, &v, &e) < 0)
+		rd_fail(rd, MESSAGE_BAD_VALUE, "%s", e.msg);
 }
 
 static bool is_time(const char *s)
@@ -163,6 +173,7 @@ static void check_end(struct message_reader *rd, enum message_kind kind)
 	rd_int(rd, "exit_code", 0, 255, true, &n);
 	rd_int(rd, "signal", 1, 64, true, &n);
 	rd_int(rd, "retries", 0, 1000, true, &n);
+	check_bool(rd, "keeper_died");
 	rd_str(rd, "phase", &rd_id, true, &s);
 	rd_str(rd, "scores_error", &rd_long_text, true, &s);
 	rd_str(rd, "root_hash", &rd_digest, true, &s);

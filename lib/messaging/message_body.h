@@ -62,7 +62,8 @@ struct message_end {
 	json_t *usage;            /* object, or NULL */
 	json_t *log;              /* object, or NULL */
 	json_t *isolation;        /* object, or NULL */
-	int retries; /* further attempts that the evaluator allows after such a failure */
+	int retries;      /* further attempts that the evaluator allows after such a failure */
+	bool keeper_died; /* lost: the keeper was killed, and not with its host */
 };
 void message_end(const json_t *body, struct message_end *ret);
 

@@ -404,6 +404,7 @@ static void kill_keeper(void)
 static void check_lost(struct seen *s)
 {
 	ck_assert_int_eq(s->result.reason, BOX_LOST);
+	ck_assert(s->result.keeper_died);
 	ck_assert_ptr_null(s->result.root_hash);
 	ck_assert_uint_gt(s->result.started_wall_usec, 0);
 	ck_assert(!alive(read_pid("leader")));
@@ -469,6 +470,34 @@ START_TEST(another_boot)
 	box_free(take_ptr(b));
 	ck_ok(box_open(dir, s->attempt_id, &b, &e), e);
 	ck_assert_int_eq(box_state(b), BOX_DEAD);
+}
+END_TEST
+
+/* Before anything was begun (0), and after (1). */
+START_TEST(lost_with_its_host)
+{
+	auto_spec spec = make_spec(long_job);
+	struct err e = { 0 };
+	struct box *b;
+	struct seen s;
+
+	seen_init(&s);
+	spec->boot_id = strdup("00000000-0000-4000-8000-000000000000");
+	ck_ok(box_prepare(dir, spec, &b, &e), e);
+	if (_i) {
+		ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
+		(void)read_pid("leader");
+		kill_keeper();
+	} else {
+		box_free(b);
+		ck_ok(box_open(dir, spec->attempt_id, &b, &e), e);
+		ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	}
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_LOST);
+	ck_assert(!s.result.keeper_died);
+	ck_ok(box_release(b, true, &e), e);
+	seen_done(&s);
 }
 END_TEST
 
@@ -763,6 +792,7 @@ static void tests(TCase *t)
 	tcase_add_loop_test(t, keeper_killed_under_us, 0, 2);
 	tcase_add_test(t, keeper_killed_before_adoption);
 	tcase_add_test(t, another_boot);
+	tcase_add_loop_test(t, lost_with_its_host, 0, 2);
 	tcase_add_test(t, cancel_running);
 	tcase_add_test(t, cancel_before_the_start);
 	tcase_add_test(t, keeper_goes_on);

@@ -135,7 +135,28 @@ START_TEST(result_round_trip)
 	out = box_result_json(&r);
 	back = json_dumps(out, JSON_COMPACT);
 	ck_assert_str_eq(back, text);
+	ck_assert(!r.keeper_died);
 	json_decref(in);
+	json_decref(out);
+}
+END_TEST
+
+START_TEST(result_keeper_died)
+{
+	static const char text[] = "{\"reason\":\"lost\",\"phase\":\"run\",\"keeper_died\":true}";
+	static const char bad[] = "{\"reason\":\"lost\",\"phase\":\"run\",\"keeper_died\":1}";
+	auto_done(box_result) r;
+	json_t *in = json_loads(text, 0, NULL), *wrong = json_loads(bad, 0, NULL), *out;
+	struct err e = { 0 };
+
+	box_result_init(&r);
+	ck_fails(box_result_from_json(wrong, &r, &e), EINVAL);
+	ck_ok(box_result_from_json(in, &r, &e), e);
+	ck_assert(r.keeper_died);
+	out = box_result_json(&r);
+	ck_assert(json_is_true(json_object_get(out, "keeper_died")));
+	json_decref(in);
+	json_decref(wrong);
 	json_decref(out);
 }
 END_TEST
@@ -162,6 +183,7 @@ static void tests(TCase *t)
 	tcase_add_loop_test(t, refused, 0, ARRAY_LEN(refused_texts));
 	tcase_add_test(t, lowering);
 	tcase_add_test(t, result_round_trip);
+	tcase_add_test(t, result_keeper_died);
 	tcase_add_test(t, result_empty);
 }
 

@@ -57,6 +57,8 @@ static const char *const good[] = {
 	EVENT("failed", "{\"reason\":\"signal\",\"signal\":9,\"exit_code\":null,\"detail\":\"x\"}"),
 	EVENT("failed", "{\"reason\":\"exit\",\"exit_code\":1,\"retries\":2}"),
 	EVENT("canceled", "{\"reason\":\"canceled\"}"),
+	EVENT("failed", "{\"reason\":\"lost\",\"keeper_died\":true}"),
+	EVENT("failed", "{\"reason\":\"lost\",\"keeper_died\":null}"),
 	WORKER,
 	CONTROL,
 	ECHO,
@@ -87,6 +89,7 @@ START_TEST(fields)
 {
 	auto_obj(message) q = decode(REQUEST);
 	auto_obj(message) end = decode(good[5]);
+	auto_obj(message) lost = decode(good[9]);
 	auto_obj(message) w = decode(WORKER);
 	struct message_end done;
 	char key[MESSAGE_KEY_MAX];
@@ -101,6 +104,9 @@ START_TEST(fields)
 	ck_assert_int_eq(done.exit_code, 0);
 	ck_assert_int_eq(done.signal, 0);
 	ck_assert_int_eq(done.result_bytes, 12);
+	ck_assert(!done.keeper_died);
+	message_end(lost->event.body, &done);
+	ck_assert(done.keeper_died);
 	ck_assert_str_eq(message_key(key, end), "event.completed.42");
 	ck_assert_uint_eq(w->worker.n_jobs, 1);
 	ck_assert_str_eq(w->worker.jobs[0].phase, "run");
@@ -138,6 +144,7 @@ static const struct {
 	{ EVENT("completed", "{\"reason\":\"exit\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"canceled\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"boredom\"}"), MESSAGE_BAD_VALUE },
+	{ EVENT("failed", "{\"reason\":\"lost\",\"keeper_died\":1}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"exit\",\"retries\":-1}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"exit\",\"retries\":\"2\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("log", "{\"stream\":\"out\",\"offset\":-1,\"text\":\"\"}"), MESSAGE_BAD_VALUE },
