@@ -52,7 +52,8 @@ struct box {
 	int sock;                  /* to the keeper, or -1; the keeper_ref's if there is one */
 	struct loop_src *sock_src;
 	struct buf in;
-	bool cancel; /* asked for, not yet sent */
+	bool cancel;                       /* asked for, not yet sent */
+	uint64_t renewed_usec, lease_usec; /* the same; when, by CLOCK_BOOTTIME, and for how long */
 
 	struct loop_src *timer; /* the next look at journal and lock */
 	uint64_t retry_usec;
@@ -482,15 +483,26 @@ static bool called(struct box *b)
 	return true;
 }
 
-static void send_cancel(struct box *b)
+static bool say(const struct box *b, const char *text)
 {
-	static const char text[] = "{\"t\":\"cancel\"}\n";
+	return send(b->sock, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+}
 
-	if (!b->cancel || b->sock < 0)
+/* What was asked for and the keeper has not been told yet. The little that we say fits any socket
+ * buffer; if it does not go, the keeper is gone, or stopped for long, and hears it with what is next. */
+static void send_asked(struct box *b)
+{
+	char text[96];
+
+	if (b->sock < 0)
 		return;
-	/* The only thing we ever say fits any socket buffer; if it does not go, the keeper is gone. */
-	if (send(b->sock, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+	if (b->cancel && say(b, "{\"t\":\"cancel\"}\n"))
 		b->cancel = false;
+	/* With the time: it may be stopped, and then reads it when others have taken over. */
+	snprintf(text, sizeof(text), "{\"t\":\"lease\",\"usec\":%llu,\"at\":%llu}\n",
+		 (unsigned long long)b->lease_usec, (unsigned long long)b->renewed_usec);
+	if (b->lease_usec && say(b, text))
+		b->lease_usec = 0;
 }
 
 /* True: the box is gone. */
@@ -608,7 +620,7 @@ static int watch_socket(struct box *b, int sock, struct err *e)
 		return r;
 	b->sock = sock;
 	b->retry_usec = RETRY_USEC;
-	send_cancel(b);
+	send_asked(b);
 	return 0;
 }
 
@@ -772,7 +784,18 @@ int box_cancel(struct box *b, struct err *e)
 	if (b->state != BOX_RUNNING)
 		return 0;
 	b->cancel = true;
-	send_cancel(b);
+	send_asked(b);
+	return 0;
+}
+
+int box_renew(struct box *b, uint64_t usec, struct err *e)
+{
+	if (!usec || usec > LEASE_USEC_MAX)
+		return err_input(e, "a lease of %llu microseconds", (unsigned long long)usec);
+	b->renewed_usec = time_boot_usec();
+	b->lease_usec = usec;
+	if (b->state == BOX_RUNNING)
+		send_asked(b);
 	return 0;
 }
 

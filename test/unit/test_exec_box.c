@@ -19,12 +19,14 @@
 static char dir[32];
 static char *keeper;
 static struct cgroup_host groups;
+static uint64_t lease; /* of the boxes that are made */
 
 static void setup(void)
 {
 	const char *obj = getenv("ZR_TEST_OBJ");
 	struct err e = { 0 };
 
+	lease = 0;
 	unit_mkdir(dir);
 	ck_assert_ptr_nonnull(obj);
 	ck_assert_int_ge(str_fmt(&keeper, "%s/bin/zr-box", obj), 0);
@@ -66,6 +68,7 @@ static struct box_spec *make_spec(const char *command)
 	s->sealed_dir = path("sealed");
 	s->log_cap = 4096;
 	s->term_grace_usec = 100000;
+	s->lease_usec = lease;
 	s->limits.wall_usec[PHASE_RUN] = 20 * USEC_PER_SEC;
 	ck_assert_int_ge(strv_add(&s->argv[PHASE_RUN], "/bin/sh"), 0);
 	ck_assert_int_ge(strv_add(&s->argv[PHASE_RUN], "-c"), 0);
@@ -551,6 +554,108 @@ static pid_t run_one(struct seen *s, const char *command)
 	return (pid_t)atol(pid.data);
 }
 
+/* Before the start (0) and after it (1). */
+START_TEST(renewed)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b;
+
+	lease = USEC_PER_SEC;
+	seen_init(&s);
+	b = prepare("sleep 1.5");
+	ck_fails(box_renew(b, 0, &e), EINVAL);
+	ck_fails(box_renew(b, LEASE_USEC_MAX + 1, &e), EINVAL);
+	if (!_i)
+		ck_ok(box_renew(b, LEASE_USEC_MAX, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
+	if (_i)
+		ck_ok(box_renew(b, LEASE_USEC_MAX, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	ck_ok(box_renew(b, 1, &e), e);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+/* It is asked for when there is no way to the keeper yet. */
+START_TEST(renewed_after_adoption)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b;
+
+	lease = USEC_PER_SEC;
+	b = start_and_abandon("sleep 1.5");
+	seen_init(&s);
+	ck_ok(box_renew(b, 60 * USEC_PER_SEC, &e), e);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+/* The keeper has not died of it, and its next job has no lease. */
+START_TEST(not_renewed)
+{
+	struct err e = { 0 };
+	struct seen s;
+	pid_t first;
+
+	seen_init(&s);
+	lease = 400000;
+	first = run_one(&s, "exec sleep 1000");
+	ck_assert_int_eq(s.result.reason, BOX_LOST);
+	ck_assert_str_eq(s.result.detail,
+			 "the lease of 400ms was not renewed: stopped, so that it does "
+			 "not run twice");
+	ck_assert(!s.result.keeper_died);
+	ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	(void)run_one(&s, "exit 0");
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	lease = 0;
+	ck_assert_int_eq(run_one(&s, "sleep 0.6"), first);
+	ck_assert_int_eq(s.result.reason, BOX_OK);
+	keepers_gone(&s);
+	seen_done(&s);
+}
+END_TEST
+
+/* A keeper that is stopped when it is given a job begins nothing when it finds it later. */
+START_TEST(handed_to_a_stopped_keeper)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b;
+	uint64_t end;
+	pid_t pid;
+
+	seen_init(&s);
+	pid = run_one(&s, "exit 0");
+	ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)pid, &(siginfo_t){ 0 }, WSTOPPED | WNOWAIT), 0);
+	lease = 200000;
+	b = prepare("exit 0");
+	s.stay = s.release = false;
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
+	for (end = time_boot_usec() + lease; time_boot_usec() < end;)
+		ck_ok(loop_turn(s.loop, 10000, &e), e);
+	ck_assert_int_eq(kill(pid, SIGCONT), 0);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_LOST);
+	ck_assert_uint_eq(s.result.started_wall_usec, 0);
+	ck_assert(!s.result.keeper_died);
+	box_free(b);
+	keepers_gone(&s);
+	seen_done(&s);
+}
+END_TEST
+
 static unsigned fds_of(pid_t pid)
 {
 	char name[40];
@@ -793,6 +898,10 @@ static void tests(TCase *t)
 	tcase_add_test(t, keeper_killed_before_adoption);
 	tcase_add_test(t, another_boot);
 	tcase_add_loop_test(t, lost_with_its_host, 0, 2);
+	tcase_add_loop_test(t, renewed, 0, 2);
+	tcase_add_test(t, renewed_after_adoption);
+	tcase_add_test(t, not_renewed);
+	tcase_add_test(t, handed_to_a_stopped_keeper);
 	tcase_add_test(t, cancel_running);
 	tcase_add_test(t, cancel_before_the_start);
 	tcase_add_test(t, keeper_goes_on);
