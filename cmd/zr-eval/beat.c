@@ -9,20 +9,34 @@
 #include "base/log.h"
 #include "exec/evaluator.h"
 #include "job.h"
+#include "report.h"
 
-#define BEAT_USEC      (10 * USEC_PER_SEC)
+#define BEAT_MAX_USEC  (10 * USEC_PER_SEC)
 #define BEAT_SOON_USEC (300 * USEC_PER_MSEC)
+/* Keepers are told of a longer lease no more often than this part of it. */
+#define RENEW_PART 6
 /* The bin folder is looked at again this often. */
 #define INDEX_USEC (60 * USEC_PER_SEC)
-#define JOBS_SHOWN 256
+#define JOBS_MAX   4096 /* as in a message */
 
 struct beat {
 	struct eval *ev;
 	struct loop_src *timer;
 	bool soon;
+	uint64_t sent;                 /* beats so far */
+	uint64_t until_usec;           /* end of the lease, CLOCK_BOOTTIME; 0: there was none yet */
+	uint64_t renewed_usec;         /* keepers were told then */
+	struct loop_src *tell, *lapse; /* a beat that somebody waits for; the end of the lease */
+	TAILQ_HEAD(, told) told;       /* on their way */
 	char boot_id[UUID_LEN + 1];
 	json_t *evaluators;
 	uint64_t indexed_usec;
+};
+
+struct told {
+	TAILQ_ENTRY(told) entry;
+	struct beat *beat; /* NULL: gone */
+	uint64_t number, sent_usec;
 };
 
 static void read_evaluators(struct beat *b)
@@ -50,59 +64,165 @@ static void read_evaluators(struct beat *b)
 	evaluator_list_free(list, n);
 }
 
-static size_t fill_jobs(const struct eval *ev, struct message_job *jobs)
+/* All of them, to be freed; NULL: none, or no memory. */
+static struct message_job *list_jobs(const struct eval *ev, size_t *ret_n)
 {
+	struct message_job *jobs = calloc(JOBS_MAX, sizeof(*jobs));
+	const struct ended *d;
 	const struct job *j;
 	size_t n = 0;
 
+	if (!jobs)
+		return NULL;
 	TAILQ_FOREACH (j, &ev->jobs, entry) {
-		if (n == JOBS_SHOWN)
+		if (n == JOBS_MAX)
 			break;
 		jobs[n++] = (struct message_job){
 			.evaluation = j->spec->evaluation,
 			.attempt = (int)j->spec->attempt,
+			.attempt_id = j->spec->attempt_id,
 			.phase = j->state == JOB_RUNNING ? phase_name(j->phase)
 							 : job_state_name(j->state),
 			.since_wall_usec = j->since_wall_usec,
 		};
 	}
-	return n;
+	TAILQ_FOREACH (d, &ev->ended, entry) {
+		if (n == JOBS_MAX)
+			break;
+		jobs[n++] = (struct message_job){
+			.evaluation = d->evaluation,
+			.attempt = d->attempt,
+			.attempt_id = d->attempt_id,
+			.phase = job_state_name(JOB_REPORTING),
+			.since_wall_usec = d->since_wall_usec,
+		};
+	}
+	*ret_n = n;
+	return jobs;
 }
+
+static void on_told(void *user, bool arrived);
 
 static void send_state(struct beat *b, enum message_worker_state state)
 {
-	struct message_job jobs[JOBS_SHOWN];
+	struct told *t = calloc(1, sizeof(*t));
 	const struct eval *ev = b->ev;
+	size_t n = 0;
+	auto_free struct message_job *jobs = list_jobs(ev, &n);
 	struct err e = { 0 };
 
+	if (!t || !jobs) {
+		free(t);
+		return;
+	}
 	read_evaluators(b);
+	*t = (struct told){ .beat = b, .number = ++b->sent, .sent_usec = time_boot_usec() };
+	TAILQ_INSERT_TAIL(&b->told, t, entry);
 	if (channel_worker(ev->channel,
-			   &(struct message_worker){ .host = ev->settings->host,
-						     .worker = ev->name,
-						     .pid = getpid(),
-						     .boot_id = b->boot_id,
-						     .since_wall_usec = ev->since_usec,
-						     .at_wall_usec = time_wall_usec(),
-						     .state = state,
-						     .jobs = jobs,
-						     .n_jobs = fill_jobs(ev, jobs),
-						     .evaluators = b->evaluators },
-			   &e) < 0)
-		log_debug("worker state was dropped: %s", e.msg);
+			   &(struct message_worker){
+				   .host = ev->settings->host,
+				   .worker = ev->name,
+				   .pid = getpid(),
+				   .boot_id = b->boot_id,
+				   .since_wall_usec = ev->since_usec,
+				   .at_wall_usec = time_wall_usec(),
+				   .state = state,
+				   .jobs = jobs,
+				   .n_jobs = n,
+				   .evaluators = b->evaluators,
+				   .lease_usec = (int64_t)ev->settings->lease_usec,
+			   },
+			   on_told, t, &e) == 0)
+		return;
+	log_debug("worker state was dropped: %s", e.msg);
+	TAILQ_REMOVE(&b->told, t, entry);
+	free(t);
+}
+
+static enum message_worker_state state_now(const struct eval *ev)
+{
+	return ev->draining             ? MESSAGE_DRAINING
+	       : TAILQ_EMPTY(&ev->jobs) ? MESSAGE_IDLE
+					: MESSAGE_BUSY;
+}
+
+static uint64_t pause_usec(const struct beat *b)
+{
+	uint64_t third = b->ev->settings->lease_usec / 3;
+
+	return third < BEAT_MAX_USEC ? third : BEAT_MAX_USEC;
 }
 
 static void on_timer(void *user)
 {
 	struct beat *b = user;
-	const struct eval *ev = b->ev;
 
 	b->soon = false;
-	loop_timer_set(b->timer, BEAT_USEC);
-	if (ev->channel)
-		send_state(b, ev->draining             ? MESSAGE_DRAINING
-			      : TAILQ_EMPTY(&ev->jobs) ? MESSAGE_IDLE
-						       : MESSAGE_BUSY);
+	loop_timer_set(b->timer, pause_usec(b));
+	if (b->ev->channel)
+		send_state(b, state_now(b->ev));
 }
+
+static void on_tell(void *user)
+{
+	struct beat *b = user;
+
+	if (b->ev->channel)
+		send_state(b, state_now(b->ev));
+}
+
+/* --- the lease -------------------------------------------------------------------------------- */
+
+uint64_t beat_left_usec(const struct beat *b)
+{
+	uint64_t now = time_boot_usec();
+
+	return b->until_usec > now ? b->until_usec - now : 0;
+}
+
+static void on_lapse(void *user)
+{
+	struct beat *b = user;
+	uint64_t left = beat_left_usec(b);
+
+	/* The timer's clock stands still while the host sleeps; it is late then, not early. */
+	if (left)
+		loop_timer_set(b->lapse, left);
+	else
+		job_lease_lost(b->ev);
+}
+
+static void renew(struct beat *b, uint64_t sent_usec)
+{
+	uint64_t lease = b->ev->settings->lease_usec, now = time_boot_usec();
+	bool lapsed = b->until_usec && b->until_usec <= now;
+
+	if (sent_usec + lease <= b->until_usec)
+		return;
+	b->until_usec = sent_usec + lease;
+	loop_timer_set(b->lapse, beat_left_usec(b));
+	if (!lapsed && now - b->renewed_usec < lease / RENEW_PART)
+		return;
+	b->renewed_usec = now;
+	job_renew_all(b->ev);
+}
+
+static void on_told(void *user, bool arrived)
+{
+	struct told *t = user;
+	struct beat *b = t->beat;
+
+	if (b) {
+		TAILQ_REMOVE(&b->told, t, entry);
+		if (arrived) {
+			renew(b, t->sent_usec);
+			job_told(b->ev, t->number);
+		}
+	}
+	free(t);
+}
+
+/* --- for the others --------------------------------------------------------------------------- */
 
 int beat_new(struct eval *ev, struct beat **ret, struct err *e)
 {
@@ -112,10 +232,15 @@ int beat_new(struct eval *ev, struct beat **ret, struct err *e)
 	if (!b)
 		return err_nomem(e);
 	b->ev = ev;
+	TAILQ_INIT(&b->told);
 	(void)!id_boot(b->boot_id, NULL);
-	r = loop_timer(ev->loop, BEAT_USEC, on_timer, b, &b->timer, e);
+	r = loop_timer(ev->loop, pause_usec(b), on_timer, b, &b->timer, e);
+	if (r == 0)
+		r = loop_timer(ev->loop, USEC_INFINITY, on_tell, b, &b->tell, e);
+	if (r == 0)
+		r = loop_timer(ev->loop, USEC_INFINITY, on_lapse, b, &b->lapse, e);
 	if (r < 0) {
-		free(b);
+		beat_free(b);
 		return r;
 	}
 	*ret = b;
@@ -124,11 +249,24 @@ int beat_new(struct eval *ev, struct beat **ret, struct err *e)
 
 void beat_free(struct beat *b)
 {
+	struct told *t;
+
 	if (!b)
 		return;
+	/* They are the channel's until it calls. */
+	TAILQ_FOREACH (t, &b->told, entry)
+		t->beat = NULL;
 	loop_src_free(b->timer);
+	loop_src_free(b->tell);
+	loop_src_free(b->lapse);
 	json_decref(b->evaluators);
 	free(b);
+}
+
+uint64_t beat_tell(struct beat *b)
+{
+	loop_timer_set(b->tell, 0);
+	return b->sent + 1;
 }
 
 void beat_changed(struct beat *b)

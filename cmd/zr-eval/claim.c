@@ -138,6 +138,7 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 				      .state_dir = ev->settings->state_dir,
 				      .log_cap = ev->settings->log_cap,
 				      .term_grace_usec = ev->settings->term_grace_usec,
+				      .lease_usec = ev->settings->lease_usec,
 				      .cgroup = &ev->cgroup,
 				      .gpus = gpus,
 				      .gpu_lock_dir = ev->settings->gpu_lock_dir,
@@ -149,31 +150,15 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 			      ret, e);
 }
 
-/* The box is gone if this fails. */
-static int keep_claim(struct eval *ev, struct box *box, struct channel_request *token,
-		      uint64_t *ret_note, struct err *e)
+static void drop_box(struct box *box)
 {
-	struct settling *s = settling_new(ev, token);
-	const char *text = box_claim_text(box);
-	struct err why;
-	int r = s ? channel_keep(ev->channel, box_spec(box)->attempt_id, text, strlen(text),
-				 ret_note, e)
-		  : err_nomem(e);
+	struct err e = { 0 };
 
-	if (r == 0) {
-		r = report_wait(ev, *ret_note, on_settled, s, e);
-		if (r < 0)
-			channel_forget(ev->channel, *ret_note);
-	}
-	if (r == 0)
-		return 0;
-	free(s);
+	if (box_release(box, false, &e) == 0)
+		return;
 	/* A folder that cannot be removed would be run by the next worker. */
-	if (box_release(box, false, &why) < 0) {
-		log_err("a box without a claim stays: %s", why.msg);
-		box_free(box);
-	}
-	return r;
+	log_err("a box without a claim stays: %s", e.msg);
+	box_free(box);
 }
 
 void claim_request(struct eval *ev, struct channel_request *token, const struct message *m,
@@ -212,18 +197,57 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 		refuse(ev, token, rq, BOX_INFRASTRUCTURE, e.msg);
 		return;
 	}
-	if (r == 0)
-		r = keep_claim(ev, box, token, &note, &e);
-	if (r < 0) {
-		give_back(ev, token, rq, e.msg);
-		return;
+	if (r == 0) {
+		const char *text = box_claim_text(box);
+
+		r = channel_keep(ev->channel, box_spec(box)->attempt_id, text, strlen(text), &note,
+				 &e);
+		if (r < 0)
+			drop_box(box);
 	}
-	/* Without it a lost acknowledgement could run it twice, with it nothing else changes. */
-	if (ledger_add(ev->ledger, rq->id, &e) < 0)
+	if (r == 0) {
+		r = job_take(ev, box, note, token, &e);
+		if (r < 0)
+			channel_forget(ev->channel, note);
+	}
+	if (r < 0)
+		give_back(ev, token, rq, e.msg);
+}
+
+static const char *request_id(const struct box_spec *spec)
+{
+	const char *id = NULL;
+
+	return js_opt_str(spec->claim, "request", UUID_LEN + 1, &id, NULL) == 1 ? id : NULL;
+}
+
+/* The ledger first: with it a lost acknowledgement is harmless, and without it a box that is found at
+ * the next start was never acknowledged. */
+bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_request *token)
+{
+	struct log_ctx ctx = { .evaluation = spec->evaluation, .attempt_id = spec->attempt_id };
+	const char *id = request_id(spec);
+	struct err e = { 0 };
+
+	if (id && ledger_add(ev->ledger, id, &e) < 0)
 		log_ctx(&ctx, LOG_WARNING, "%s, ignoring", e.msg);
-	if (job_take(ev, box, note, &e) < 0)
-		log_ctx(&ctx, LOG_ERR, "evaluation %s waits for the next start: %s", rq->evaluation,
-			e.msg);
+	if (channel_ack(ev->channel, token) == 0)
+		return true;
+	if (id)
+		ledger_remove(ev->ledger, id);
+	return false;
+}
+
+int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e)
+{
+	const char *id = request_id(box_spec(box));
+
+	if (box_state(box) != BOX_NEW || !id || ledger_has(ev->ledger, id))
+		return job_take(ev, box, note, NULL, e);
+	if (note)
+		channel_forget(ev->channel, note);
+	drop_box(box);
+	return 0;
 }
 
 /* --- after a restart ------------------------------------------------------------------------ */

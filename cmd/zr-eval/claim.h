@@ -4,13 +4,11 @@
  * settled only after what it led to is on disk: the claim, the `failed` or `canceled` event, or the
  * dead queue.
  *
- * A claim is a box folder, which outlives us but not the host's crash, and its text as a note beside
- * the events, which outlives both and is synced together with them. The job need not wait for the
- * note: if the host crashes before it is on disk, the request comes again, and nobody has heard of
- * the job before.
- *
- * A claim that lives in the broker as well, so that another host takes over when this one is lost
- * for good, belongs here between box_prepare() and channel_ack().
+ * A claim is a box folder, which outlives us but not the host's crash; its text as a note beside the
+ * events, which outlives both and is synced together with them; and a beat that lists the attempt
+ * (beat.h) and has arrived: should this host be lost for good, others know what it had. Only then is
+ * the request settled, and only what is settled is begun. If the request was taken back meanwhile,
+ * the claim never was.
  */
 #ifndef ZR_CMD_ZR_EVAL_CLAIM_H
 #define ZR_CMD_ZR_EVAL_CLAIM_H
@@ -19,6 +17,12 @@
 
 void claim_request(struct eval *ev, struct channel_request *token, const struct message *m,
 		   bool redelivered);
+
+/* The request of a job whose claim is safe. False: it was taken back, and comes again. */
+bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_request *token);
+
+/* Goes on with a box of a former worker, which may be one whose request was never settled. */
+int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e) must_check;
 
 /* A note of a former worker. False: its box was released. */
 bool claim_found(struct eval *ev, uint64_t note, const char *attempt_id, const void *text,

@@ -18,6 +18,7 @@
 TAILQ_HEAD(job_list, job);
 TAILQ_HEAD(wait_list, wait);
 TAILQ_HEAD(found_list, found);
+TAILQ_HEAD(ended_list, ended);
 
 struct eval {
 	struct loop *loop;
@@ -40,6 +41,7 @@ struct eval {
 	struct gpus *gpus;
 	struct beat *beat;
 	struct wait_list waits;  /* report.c: for events to be on disk */
+	struct ended_list ended; /* report.c: ends that the broker does not know yet */
 	struct found_list found; /* claim.c: notes of former workers */
 	uint64_t event_usec;     /* job.c: when the last durable event was made */
 

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "beat.h"
 #include "claim.h"
+#include "control.h"
 #include "report.h"
 
 /* A keeper that has not quite gone is asked for again after this. */
@@ -22,15 +23,15 @@ static void release_box(void *user);
 
 const char *job_state_name(enum job_state s)
 {
-	static const char *const names[JOB_STATE_N] = { "fetching", "running", "reporting",
-							"releasing" };
+	static const char *const names[JOB_STATE_N] = { "claiming", "fetching", "running",
+							"reporting", "releasing" };
 
 	return names[s];
 }
 
 static bool holds_slot(enum job_state s)
 {
-	return s == JOB_FETCHING || s == JOB_RUNNING;
+	return s <= JOB_RUNNING;
 }
 
 static struct log_ctx job_log(const struct job *j)
@@ -42,6 +43,7 @@ static struct log_ctx job_log(const struct job *j)
 static void job_set_state(struct job *j, enum job_state state)
 {
 	static const bool allowed[JOB_STATE_N][JOB_STATE_N] = {
+		[JOB_CLAIMING] = { [JOB_FETCHING] = true },
 		[JOB_FETCHING] = { [JOB_RUNNING] = true, [JOB_REPORTING] = true },
 		[JOB_RUNNING] = { [JOB_REPORTING] = true },
 		[JOB_REPORTING] = { [JOB_RELEASING] = true },
@@ -243,6 +245,17 @@ static void conclude(struct job *j, enum box_reason reason, const char *detail)
 	job_free(j);
 }
 
+/* The keeper counts the lease from when it takes the box, which may be long after the claim. */
+static void renew(struct job *j)
+{
+	struct log_ctx ctx = job_log(j);
+	uint64_t left = beat_left_usec(j->ev->beat);
+	struct err e = { 0 };
+
+	if (left && box_renew(j->box, left, &e) < 0)
+		log_ctx(&ctx, LOG_WARNING, "the lease cannot be renewed: %s", e.msg);
+}
+
 static void start_box(struct job *j)
 {
 	struct err e = { 0 };
@@ -252,6 +265,7 @@ static void start_box(struct job *j)
 		return;
 	}
 	job_set_state(j, JOB_RUNNING);
+	renew(j);
 }
 
 static void on_fetched(void *user, const char *why, bool ours)
@@ -288,11 +302,96 @@ static void begin(struct job *j)
 		conclude(j, BOX_SETUP, e.msg);
 }
 
+/* --- the claim ----------------------------------------------------------------------------- */
+
+static void claim_undone(struct job *j)
+{
+	struct log_ctx ctx = job_log(j);
+	struct err e = { 0 };
+
+	log_ctx(&ctx, LOG_NOTICE,
+		"the request of evaluation %s was taken back before the claim was known",
+		j->spec->evaluation);
+	if (box_release(j->box, false, &e) < 0) {
+		log_ctx(&ctx, LOG_ERR, "its box stays: %s", e.msg);
+		box_free(j->box);
+	}
+	j->box = NULL;
+	if (j->note)
+		channel_forget(j->ev->channel, j->note);
+	job_free(j);
+}
+
+/* Note and beat are safe: the request is ours, and can be settled. */
+static void claim_goes_on(struct job *j)
+{
+	const char *by =
+		control_canceled_by(j->ev->control, j->spec->evaluation, j->requested_wall_usec);
+
+	if (!j->arrived || !j->durable)
+		return;
+	if (j->token && !claim_settle(j->ev, j->spec, take_ptr(j->token))) {
+		claim_undone(j);
+		return;
+	}
+	job_set_state(j, JOB_FETCHING);
+	if (by)
+		job_cancel(j, by);
+	else
+		begin(j);
+}
+
+static void on_claim_durable(void *user)
+{
+	struct job *j = user;
+
+	j->durable = true;
+	loop_timer_set(j->next, 0);
+}
+
+void job_told(struct eval *ev, uint64_t beat)
+{
+	struct job *j;
+
+	TAILQ_FOREACH (j, &ev->jobs, entry) {
+		if (j->state != JOB_CLAIMING || j->arrived || j->told > beat)
+			continue;
+		j->arrived = true;
+		loop_timer_set(j->next, 0);
+	}
+}
+
+void job_renew_all(struct eval *ev)
+{
+	struct job *j;
+
+	TAILQ_FOREACH (j, &ev->jobs, entry)
+		if (j->state == JOB_RUNNING)
+			renew(j);
+}
+
+/* Others begin anew what nobody was heard of. A keeper ends its own; this is what has none yet. */
+void job_lease_lost(struct eval *ev)
+{
+	struct job *j, *next;
+
+	for (j = TAILQ_FIRST(&ev->jobs); j; j = next) {
+		next = TAILQ_NEXT(j, entry);
+		if (j->state != JOB_FETCHING)
+			continue;
+		fetch_wait_free(j->fetch);
+		j->fetch = NULL;
+		conclude(j, BOX_LOST, "the lease was not renewed before it was begun");
+	}
+}
+
 static void on_next(void *user)
 {
 	struct job *j = user;
 
-	if (j->state == JOB_RELEASING)
+	if (j->state == JOB_CLAIMING)
+		claim_goes_on(j);
+	else if (j->state == JOB_RELEASING)
 		release_box(j);
 	else if (j->state == JOB_REPORTING)
 		report_again(j);
@@ -312,7 +411,19 @@ static uint64_t requested_at(const struct box_spec *spec)
 	return usec;
 }
 
-int job_take(struct eval *ev, struct box *box, uint64_t note, struct err *e)
+/* What is new is made known first. */
+static int begin_claim(struct job *j, struct err *e)
+{
+	j->told = beat_tell(j->ev->beat);
+	if (!j->token) {
+		j->durable = true;
+		return 0;
+	}
+	return report_wait(j->ev, j->note, on_claim_durable, j, e);
+}
+
+int job_take(struct eval *ev, struct box *box, uint64_t note, struct channel_request *token,
+	     struct err *e)
 {
 	bool fresh = box_state(box) == BOX_NEW;
 	struct job *j = calloc(1, sizeof(*j));
@@ -323,14 +434,15 @@ int job_take(struct eval *ev, struct box *box, uint64_t note, struct err *e)
 		return err_nomem(e);
 	}
 	*j = (struct job){ .ev = ev, .box = box, .spec = box_spec(box), .note = note };
-	j->state = fresh ? JOB_FETCHING : JOB_RUNNING;
+	j->token = token;
+	j->state = fresh ? JOB_CLAIMING : JOB_RUNNING;
 	j->since_wall_usec = time_wall_usec();
 	j->requested_wall_usec = requested_at(j->spec);
 	ev->n_jobs++;
 	TAILQ_INSERT_TAIL(&ev->jobs, j, entry);
-	r = loop_timer(ev->loop, fresh ? 0 : USEC_INFINITY, on_next, j, &j->next, e);
-	if (r == 0 && !fresh)
-		r = box_attach(box, ev->loop, &calls, j, e);
+	r = loop_timer(ev->loop, USEC_INFINITY, on_next, j, &j->next, e);
+	if (r == 0)
+		r = fresh ? begin_claim(j, e) : box_attach(box, ev->loop, &calls, j, e);
 	if (r < 0) {
 		job_free(j);
 		return r;
@@ -356,7 +468,8 @@ void job_cancel(struct job *j, const char *by)
 	struct err e = { 0 };
 	auto_free char *detail = NULL;
 
-	if (!holds_slot(j->state))
+	/* A claim that goes on asks again. */
+	if (!holds_slot(j->state) || j->state == JOB_CLAIMING)
 		return;
 	log_ctx(&ctx, LOG_NOTICE, "evaluation %s is being canceled by %s", j->spec->evaluation,
 		STR_ESC(by));
@@ -384,7 +497,7 @@ static void adopt(struct eval *ev, const char *attempt_id)
 		return;
 	if (r == 0) {
 		log_ctx(&ctx, LOG_NOTICE, "adopting evaluation %s", box_spec(box)->evaluation);
-		r = job_take(ev, box, claim_note_of(ev, attempt_id), &e);
+		r = claim_adopt(ev, box, claim_note_of(ev, attempt_id), &e);
 	}
 	if (r < 0)
 		log_ctx(&ctx, LOG_ERR, "box cannot be adopted: %s", e.msg);

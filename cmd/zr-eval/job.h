@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The jobs of this worker. A job is a claimed box on its way:
+ * The jobs of this worker. A job is a box on its way:
  *
+ *	CLAIMING   it is being made known that the request is ours (claim.h)
  *	FETCHING   its submission is being brought here
  *	RUNNING    its keeper runs
  *	REPORTING  it has ended; the terminal event is on its way to disk
  *	RELEASING  the event is safe; the box folder is being removed
  *
- * A job holds a slot in FETCHING and RUNNING. job_set_state() is the one place where it changes.
+ * A job holds a slot up to RUNNING. job_set_state() is the one place where it changes.
  */
 #ifndef ZR_CMD_ZR_EVAL_JOB_H
 #define ZR_CMD_ZR_EVAL_JOB_H
@@ -15,6 +16,7 @@
 #include "eval.h"
 
 enum job_state {
+	JOB_CLAIMING,
 	JOB_FETCHING,
 	JOB_RUNNING,
 	JOB_REPORTING,
@@ -33,6 +35,11 @@ struct job {
 	uint64_t since_wall_usec;     /* of the state */
 	uint64_t requested_wall_usec; /* when the request was made; 0: not known */
 
+	/* CLAIMING: */
+	struct channel_request *token; /* NULL: an adopted box, whose request was settled */
+	uint64_t told;                 /* the beat that lists it */
+	bool arrived, durable;         /* that beat; the note */
+
 	struct fetch_wait *fetch;
 	struct loop_src *next; /* the deferred or delayed next step */
 	uint64_t note;         /* of the claim, 0: none */
@@ -46,9 +53,17 @@ struct job {
 	uint64_t log_sent[BOX_STREAM_N]; /* bytes of each log that went out as events */
 };
 
-/* Takes a box that this worker owns, freshly claimed or adopted, and goes on with it. Box and note
- * (0: none) are the job's from here on, also on failure. */
-int job_take(struct eval *ev, struct box *box, uint64_t note, struct err *e) must_check;
+/* Takes a box that this worker owns, freshly made or adopted, and goes on with it. Box and note (0:
+ * none) are the job's from here on, also on failure; so is `token`, the request of a fresh one, with
+ * success. */
+int job_take(struct eval *ev, struct box *box, uint64_t note, struct channel_request *token,
+	     struct err *e) must_check;
+
+/* From the beat: the one of this number, and so all before it, has arrived; the lease goes on; it has
+ * run out. */
+void job_told(struct eval *ev, uint64_t beat);
+void job_renew_all(struct eval *ev);
+void job_lease_lost(struct eval *ev);
 
 /* Ends the job as canceled, in whatever state it is. */
 void job_cancel(struct job *j, const char *by);

@@ -13,7 +13,10 @@
 #define PRUNE_USEC   (3600 * USEC_PER_SEC)
 #define USEC_PER_DAY (24 * 3600 * USEC_PER_SEC)
 #define LINE         (UUID_LEN + 1)
-#define NAME_LEN     (UUID_LEN + 24)
+/* What ends a record. */
+#define CLAIMED    '\n'
+#define TAKEN_BACK '-'
+#define NAME_LEN   (UUID_LEN + 24)
 
 struct ledger {
 	int dirfd;
@@ -119,21 +122,37 @@ static int open_today(struct ledger *g, struct err *e)
 	return g->fd < 0 ? err_sys(e, "open %s of the claimed requests", name) : 0;
 }
 
-/* All workers of the host write to the same file: one line is one write. */
-int ledger_add(struct ledger *g, const char *id, struct err *e)
+/* All workers of the host write to the same file: one record is one write. */
+static int add(struct ledger *g, const char *id, char mark, struct err *e)
 {
 	char line[LINE + 1];
 	int r = open_today(g, e);
 
 	if (r < 0)
 		return r;
-	snprintf(line, sizeof(line), "%s\n", id);
+	snprintf(line, sizeof(line), "%s%c", id, mark);
 	r = fd_write_all(g->fd, line, LINE);
 	return r < 0 ? err_errno(e, r, "note the claim of request %s", id) : 0;
 }
 
-static bool file_has(const struct ledger *g, const char *name, const char *id)
+int ledger_add(struct ledger *g, const char *id, struct err *e)
 {
+	return add(g, id, CLAIMED, e);
+}
+
+void ledger_remove(struct ledger *g, const char *id)
+{
+	struct err e = { 0 };
+
+	if (add(g, id, TAKEN_BACK, &e) < 0)
+		log_warning("%s, ignoring", e.msg);
+}
+
+/* How often it was claimed, less how often it was taken back. */
+static int balance(const struct ledger *g, const char *name, const char *id)
+{
+	int n = 0;
+
 	auto_close int fd = openat(g->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	auto_fclose FILE *f = fd < 0 ? NULL : fdopen(fd, "re");
 	char line[LINE];
@@ -142,19 +161,20 @@ static bool file_has(const struct ledger *g, const char *name, const char *id)
 		(void)take_fd(fd);
 	while (f && fread(line, LINE, 1, f) == 1)
 		if (memcmp(line, id, UUID_LEN) == 0)
-			return true;
-	return false;
+			n += line[UUID_LEN] == CLAIMED ? 1 : -1;
+	return n;
 }
 
 bool ledger_has(const struct ledger *g, const char *id)
 {
 	DIR *d = open_folder(g);
 	struct dirent *de;
-	bool has = false;
+	int n = 0;
 
-	while (d && !has && (de = readdir(d)))
-		has = day_of(g, de->d_name) && file_has(g, de->d_name, id);
+	while (d && (de = readdir(d)))
+		if (day_of(g, de->d_name))
+			n += balance(g, de->d_name, id);
 	if (d)
 		closedir(d);
-	return has;
+	return n > 0;
 }

@@ -26,7 +26,9 @@ void ledger_free(struct ledger *g);
 
 /* `id` is a UUID. With the box, before the request is acknowledged. */
 int ledger_add(struct ledger *g, const char *id, struct err *e) must_check;
-/* Reads files: for what was redelivered only. */
+/* It was not acknowledged after all. */
+void ledger_remove(struct ledger *g, const char *id);
+/* Reads files: for what was redelivered, and at the start. */
 bool ledger_has(const struct ledger *g, const char *id);
 
 #endif

@@ -141,10 +141,11 @@ static void on_durable(void *user, uint64_t id)
 	report_durable(&w->ev, id);
 }
 
-static void on_confirmed(void *user, unused_arg uint64_t id)
+static void on_confirmed(void *user, uint64_t id)
 {
 	struct worker *w = user;
 
+	report_confirmed(&w->ev, id);
 	leave_if_done(&w->ev);
 }
 
@@ -327,6 +328,7 @@ static int run_worker(const struct daemon_options *o, struct settings *s, struct
 
 	TAILQ_INIT(&w.ev.jobs);
 	TAILQ_INIT(&w.ev.waits);
+	TAILQ_INIT(&w.ev.ended);
 	TAILQ_INIT(&w.ev.found);
 	snprintf(w.ev.name, sizeof(w.ev.name), "%s/%u", s->host, o->worker);
 	r = worker_init(&w, e);

@@ -152,8 +152,8 @@ int report_wait(struct eval *ev, uint64_t id, void (*durable)(void *user), void 
 	return 0;
 }
 
-static int send_durable(struct eval *ev, const struct message_event *m, void (*durable)(void *user),
-			void *user, struct err *e)
+static int send_durable(struct eval *ev, const struct message_event *m, uint64_t *ret_id,
+			void (*durable)(void *user), void *user, struct err *e)
 {
 	struct wait *w = wait_new(durable, user);
 	int r = w ? channel_event(ev->channel, m, true, &w->id, e) : err_nomem(e);
@@ -163,11 +163,35 @@ static int send_durable(struct eval *ev, const struct message_event *m, void (*d
 		return r;
 	}
 	TAILQ_INSERT_TAIL(&ev->waits, w, entry);
+	*ret_id = w->id;
 	return 0;
 }
 
-int report_end(struct eval *ev, const struct box_spec *spec, const struct box_result *r,
-	       void (*durable)(void *user), void *user, struct err *e)
+static void ended_free(struct ended *d)
+{
+	if (d)
+		free(d->evaluation);
+	free(d);
+}
+
+static struct ended *ended_new(const struct box_spec *spec)
+{
+	struct ended *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	d->attempt = (int)spec->attempt;
+	d->since_wall_usec = time_wall_usec();
+	snprintf(d->attempt_id, sizeof(d->attempt_id), "%s", spec->attempt_id);
+	d->evaluation = strdup(spec->evaluation);
+	if (d->evaluation)
+		return d;
+	free(d);
+	return NULL;
+}
+
+static int send_end(struct eval *ev, const struct box_spec *spec, const struct box_result *r,
+		    struct ended *d, void (*durable)(void *user), void *user, struct err *e)
 {
 	json_auto_t *body = box_result_json(r);
 	struct message_event m = event_of(ev, spec, end_kind(r->reason), REPORT_SEQ_END, body);
@@ -177,15 +201,56 @@ int report_end(struct eval *ev, const struct box_spec *spec, const struct box_re
 	     json_object_set_new(body, "retries", json_integer((json_int_t)spec->retries)) < 0))
 		return err_nomem(e);
 	m.at_wall_usec = r->finished_wall_usec;
-	return send_durable(ev, &m, durable, user, e);
+	return durable ? send_durable(ev, &m, &d->id, durable, user, e)
+		       : channel_event(ev->channel, &m, true, &d->id, e);
+}
+
+/* `durable` or NULL; the one to be called on arrival is in what is returned. */
+static int end_attempt(struct eval *ev, const struct box_spec *spec, const struct box_result *r,
+		       void (*durable)(void *user), void *user, struct ended **ret, struct err *e)
+{
+	struct ended *d = ended_new(spec);
+	int n = d ? send_end(ev, spec, r, d, durable, user, e) : err_nomem(e);
+
+	if (n < 0) {
+		ended_free(d);
+		return n;
+	}
+	TAILQ_INSERT_TAIL(&ev->ended, d, entry);
+	*ret = d;
+	return 0;
+}
+
+int report_end(struct eval *ev, const struct box_spec *spec, const struct box_result *r,
+	       void (*durable)(void *user), void *user, struct err *e)
+{
+	struct ended *d = NULL;
+
+	return end_attempt(ev, spec, r, durable, user, &d, e);
+}
+
+void report_confirmed(struct eval *ev, uint64_t id)
+{
+	struct ended *d;
+
+	TAILQ_FOREACH (d, &ev->ended, entry)
+		if (d->id == id)
+			break;
+	if (!d)
+		return;
+	TAILQ_REMOVE(&ev->ended, d, entry);
+	if (d->arrived)
+		d->arrived(d->user);
+	ended_free(d);
 }
 
 int report_refused(struct eval *ev, const struct message_request *rq, enum box_reason reason,
-		   const char *detail, void (*durable)(void *user), void *user, struct err *e)
+		   const char *detail, void (*arrived)(void *user), void *user, struct err *e)
 {
 	char attempt_id[UUID_LEN + 1], detail_copy[512];
 	struct box_spec spec = { .attempt = rq->attempt, .attempt_id = id_uuid7(attempt_id) };
 	auto_done(box_result) r = { 0 };
+	struct ended *d = NULL;
 	int status;
 
 	box_result_init(&r);
@@ -194,8 +259,12 @@ int report_refused(struct eval *ev, const struct message_request *rq, enum box_r
 	r.detail = strdup(detail_copy);
 	r.finished_wall_usec = time_wall_usec();
 	spec.evaluation = strdup(rq->evaluation);
-	status = r.detail && spec.evaluation ? report_end(ev, &spec, &r, durable, user, e)
+	status = r.detail && spec.evaluation ? end_attempt(ev, &spec, &r, NULL, NULL, &d, e)
 					     : err_nomem(e);
+	if (status == 0) {
+		d->arrived = arrived;
+		d->user = user;
+	}
 	free(spec.evaluation);
 	return status;
 }
@@ -213,7 +282,13 @@ void report_durable(struct eval *ev, uint64_t id)
 
 void report_done(struct eval *ev)
 {
+	struct ended *d;
 	struct wait *w;
+
+	while ((d = TAILQ_FIRST(&ev->ended))) {
+		TAILQ_REMOVE(&ev->ended, d, entry);
+		ended_free(d);
+	}
 
 	while ((w = TAILQ_FIRST(&ev->waits))) {
 		TAILQ_REMOVE(&ev->waits, w, entry);

@@ -8,6 +8,7 @@
 #ifndef ZR_CMD_ZR_EVAL_REPORT_H
 #define ZR_CMD_ZR_EVAL_REPORT_H
 
+#include "base/id.h"
 #include "eval.h"
 
 #define REPORT_SEQ_START 1
@@ -26,10 +27,23 @@ void report_log(struct eval *ev, const struct box_spec *spec, const struct box *
 int report_end(struct eval *ev, const struct box_spec *spec, const struct box_result *r,
 	       void (*durable)(void *user), void *user, struct err *e) must_check;
 
-/* The end of a request for which there is no box: a `failed` event with its sentence. */
+/* The end of a request for which there is no box: a `failed` event with its sentence. `arrived` is
+ * called from the loop once the broker has it; never if this fails. */
 int report_refused(struct eval *ev, const struct message_request *rq, enum box_reason reason,
-		   const char *detail, void (*durable)(void *user), void *user,
+		   const char *detail, void (*arrived)(void *user), void *user,
 		   struct err *e) must_check;
+
+/* An end of which the broker does not know yet: this worker still answers for the attempt. */
+struct ended {
+	TAILQ_ENTRY(ended) entry;
+	uint64_t id; /* of the event */
+	char *evaluation;
+	int attempt;
+	char attempt_id[UUID_LEN + 1];
+	uint64_t since_wall_usec;
+	void (*arrived)(void *user); /* or NULL */
+	void *user;
+};
 
 /* The same for anything else that the channel keeps under such a number. */
 int report_wait(struct eval *ev, uint64_t id, void (*durable)(void *user), void *user,
@@ -37,6 +51,8 @@ int report_wait(struct eval *ev, uint64_t id, void (*durable)(void *user), void 
 
 /* From the channel: events up to `id` are on disk. */
 void report_durable(struct eval *ev, uint64_t id);
+/* From the channel: event `id` has arrived. */
+void report_confirmed(struct eval *ev, uint64_t id);
 /* Forgets who waits. */
 void report_done(struct eval *ev);
 

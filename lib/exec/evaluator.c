@@ -498,6 +498,7 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 	s->log_cap = ev->log_cap ? ev->log_cap : job->log_cap;
 	s->log_stop = ev->log_stop;
 	s->term_grace_usec = job->term_grace_usec;
+	s->lease_usec = job->lease_usec;
 	s->scores_required = ev->scores_required;
 	s->retries = ev->retries;
 	if (job->claim && !(s->claim = json_deep_copy(job->claim)))

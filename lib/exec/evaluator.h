@@ -108,6 +108,7 @@ struct evaluator_job {
 	uint64_t log_cap;         /* settings */
 	uint64_t gpu_settle_usec; /* settings */
 	uint64_t term_grace_usec; /* settings */
+	uint64_t lease_usec;      /* 0: none */
 	const struct cgroup_host *cgroup;
 	const struct gpu_list *gpus; /* of this host; may be NULL if the evaluator asks for none */
 	const char *gpu_lock_dir, *gpu_index_lock_dir, *cuda_library; /* settings */

@@ -40,36 +40,38 @@ int channel_return(struct channel *c, struct channel_request *t)
 	return c->type->give_back(c, t);
 }
 
-static int send_message(struct channel *c, const struct message *m, const char *id, bool durable,
-			uint64_t *ret_id, struct err *e)
-{
-	char key[MESSAGE_KEY_MAX];
-	auto_free char *body = NULL;
-	size_t n = 0;
-	int r = message_encode(m, &body, &n, e);
-
-	if (r < 0)
-		return r;
-	return c->type->event(c, message_key(key, m), id, body, n, durable, ret_id, e);
-}
-
 int channel_event(struct channel *c, const struct message_event *ev, bool durable, uint64_t *ret_id,
 		  struct err *e)
 {
 	struct message m = { .type = MESSAGE_EVENT, .event = *ev };
-	char id[UUID_LEN + 1];
+	char id[UUID_LEN + 1], key[MESSAGE_KEY_MAX];
+	auto_free char *body = NULL;
+	size_t n = 0;
+	int r;
 
 	if (!m.event.id)
 		m.event.id = id_uuid7(id);
-	return send_message(c, &m, m.event.id, durable, ret_id, e);
+	r = message_encode(&m, &body, &n, e);
+	if (r < 0)
+		return r;
+	return c->type->event(c, message_key(key, &m), m.event.id, body, n, durable, ret_id, e);
 }
 
-int channel_worker(struct channel *c, const struct message_worker *w, struct err *e)
+int channel_worker(struct channel *c, const struct message_worker *w, channel_told_fn told,
+		   void *user, struct err *e)
 {
 	const struct message m = { .type = MESSAGE_WORKER, .worker = *w };
-	char id[UUID_LEN + 1];
+	char id[UUID_LEN + 1], key[MESSAGE_KEY_MAX];
+	auto_free char *body = NULL;
+	size_t n = 0;
+	int r = message_encode(&m, &body, &n, e);
 
-	return send_message(c, &m, id_uuid7(id), false, NULL, e);
+	if (r < 0)
+		return r;
+	message_key(key, &m);
+	id_uuid7(id);
+	return told ? c->type->tell(c, key, id, body, n, told, user, e)
+		    : c->type->event(c, key, id, body, n, false, NULL, e);
 }
 
 int channel_keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,

@@ -44,6 +44,9 @@ struct channel_ops {
 	bool (*on_kept)(void *user, uint64_t id, const char *name, const void *data, size_t n);
 };
 
+/* See channel_worker(). */
+typedef void (*channel_told_fn)(void *user, bool arrived);
+
 /* What an implementation provides; programs use the functions below. */
 struct channel_type {
 	const char *name;
@@ -56,6 +59,8 @@ struct channel_type {
 	int (*give_back)(struct channel *c, struct channel_request *t);
 	int (*event)(struct channel *c, const char *key, const char *id, const void *body, size_t n,
 		     bool durable, uint64_t *ret_id, struct err *e);
+	int (*tell)(struct channel *c, const char *key, const char *id, const void *body, size_t n,
+		    channel_told_fn told, void *user, struct err *e);
 	int (*keep)(struct channel *c, const char *name, const void *data, size_t n,
 		    uint64_t *ret_id, struct err *e);
 	void (*forget)(struct channel *c, uint64_t id);
@@ -103,7 +108,11 @@ int channel_return(struct channel *c, struct channel_request *t);
  * states, progress) are sent now or never. -ENOSPC: the spool is full. */
 int channel_event(struct channel *c, const struct message_event *ev, bool durable, uint64_t *ret_id,
 		  struct err *e) must_check;
-int channel_worker(struct channel *c, const struct message_worker *w, struct err *e) must_check;
+/* A worker's state. `told` (may be NULL: now or never) is called once, from the loop: the other side
+ * has it, or it is not known to have it. Not called if this fails, as it does when there is no
+ * connection. */
+int channel_worker(struct channel *c, const struct message_worker *w, channel_told_fn told,
+		   void *user, struct err *e) must_check;
 /* Something of the worker's own that must survive a crash: kept where the events wait, and synced
  * together with them, so that it costs no sync of its own. on_durable tells of it as of an event. */
 int channel_keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,

@@ -460,6 +460,40 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	return publisher_event(a->out, key, id, body, n, durable, ret_id, e);
 }
 
+struct telling {
+	channel_told_fn told;
+	void *user;
+};
+
+static void on_told(void *user, enum broker_outcome o, unused_arg const char *why)
+{
+	struct telling *t = user;
+
+	t->told(t->user, o == BROKER_CONFIRMED);
+	free(t);
+}
+
+/* Mandatory: what no queue takes has told nobody anything. */
+static int tell(struct channel *c, const char *key, const char *id, const void *body, size_t n,
+		channel_told_fn told, void *user, struct err *e)
+{
+	const struct publication pub = { .exchange = TOPOLOGY_EXCHANGE,
+					 .routing_key = key,
+					 .message_id = id,
+					 .body = body,
+					 .n = n };
+	struct telling *t = malloc(sizeof(*t));
+	int r;
+
+	if (!t)
+		return err_nomem(e);
+	*t = (struct telling){ .told = told, .user = user };
+	r = publisher_send(((struct amqp *)c)->out, &pub, on_told, t, e);
+	if (r < 0)
+		free(t);
+	return r;
+}
+
 static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
 		struct err *e)
 {
@@ -525,6 +559,7 @@ static const struct channel_type amqp_type = {
 	.dead = settle_dead,
 	.give_back = settle_back,
 	.event = send_event,
+	.tell = tell,
 	.keep = keep,
 	.forget = forget,
 	.sync = sync_events,

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""The lease: who is not heard of for so long has lost its work, stops it, and others begin it anew."""
+import os
+
+import pytest
+
+from lib.wait import wait_for
+from test_job import go, hold, runs, submit
+
+LEASE = 4
+
+
+def short(site, *hosts):
+    for host in (None, *hosts):
+        site.setting("lease", f"{LEASE}s", host=host)
+        site.setting("retry_delay", "0s", host=host)
+    return site.prepare()
+
+
+@pytest.fixture
+def site(make_own_sandbox):
+    return short(make_own_sandbox())
+
+
+@pytest.fixture
+def two_hosts(make_sandbox):
+    return short(make_sandbox(hosts=("other",)), "other")
+
+
+def boxes(site, host=None):
+    folder = os.path.join(site.state, "spool", "boxes") if host is None else os.path.join(site.dir, "hosts", host, "zr/spool/boxes")
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def test_a_restarted_worker_keeps_its_work(two_hosts):
+    site = two_hosts
+    folder = hold(site)
+    worker = site.eval_worker("-w", 1, "--prefetch-count", 1)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    for _ in range(3):
+        worker.kill_group()
+        worker = site.eval_worker("-w", 1, "--prefetch-count", 1)
+    # Longer than a lease: what nobody had adopted would have ended.
+    seen = site.query("select now()")[0][0]
+    wait_for(lambda: site.query("select now() - %s > interval '1 second' * %s", seen, 2 * LEASE)[0][0], 30)
+    go(folder)
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
+
+
+def test_a_broker_that_is_away_for_longer_than_the_lease(site):
+    folder = hold(site)
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    site.services.dev("stop", "rabbitmq")
+    wait_for(lambda: not boxes(site), 30, "the job to be ended by its keeper")
+    site.services.dev("start", "rabbitmq")
+    wait_for(lambda: runs(folder) == ["1", "2"], 60, "the second attempt")
+    go(folder)
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 2
+
+
+def depth(site, what):
+    lines = site.services.rabbitmqctl("list_queues", "-q", "-p", "sb." + site.name, "name", what).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("zr.eval.default"))
+
+
+def test_nothing_begins_before_its_claim_is_known(site):
+    """During an alarm of the broker nothing can be published: the request stays where it is."""
+    folder = hold(site)
+    go(folder)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: depth(site, "messages_ready") == 1, 20)
+    site.services.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        site.eval_worker()
+        wait_for(lambda: depth(site, "messages_unacknowledged") == 1 and boxes(site), 30)
+        assert runs(folder) == []
+    finally:
+        site.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
