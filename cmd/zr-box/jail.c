@@ -88,18 +88,11 @@ static int map_ids(uid_t uid, gid_t gid)
 	return r < 0 ? r : write_text("/proc/self/gid_map", text);
 }
 
-int jail_reopen(struct keeper *k, char *path, struct err *e)
+static int open_there(struct keeper *k, const char *path, struct err *e)
 {
 	auto_close int fd = -1;
 	struct stat there, here;
-	char link[40];
-	ssize_t n;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", k->dir);
-	n = readlink(link, path, PATH_MAX - 1);
-	if (n < 0)
-		return err_sys(e, "read %s", link);
-	path[n] = '\0';
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(k->dir, &there) < 0 || fstat(fd, &here) < 0)
 		return err_sys(e, "open the box folder again");
@@ -109,6 +102,19 @@ int jail_reopen(struct keeper *k, char *path, struct err *e)
 	if (dup3(fd, k->dir, O_CLOEXEC) < 0 || fchdir(k->dir) < 0)
 		return err_sys(e, "go to the box folder");
 	return 0;
+}
+
+int jail_reopen(struct keeper *k, char *path, struct err *e)
+{
+	char link[40];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", k->dir);
+	n = readlink(link, path, PATH_MAX - 1);
+	if (n < 0)
+		return err_sys(e, "read %s", link);
+	path[n] = '\0';
+	return open_there(k, path, e);
 }
 
 /* Root of a container may have but a few ids. */
@@ -134,7 +140,6 @@ static int enter_namespaces(struct keeper *k, struct err *e)
 	bool root = k->jail->root;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
-	char path[PATH_MAX];
 	int r;
 
 	if (k->entered)
@@ -162,8 +167,10 @@ static int enter_namespaces(struct keeper *k, struct err *e)
 	r = root ? 0 : map_ids(uid, gid);
 	if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		r = -errno;
+	/* By the path that it had: if we were the last in the namespace that we left, its mounts are
+	 * gone, and so is the path of a descriptor. */
 	if (r == 0)
-		return jail_reopen(k, path, e);
+		return open_there(k, k->path, e);
 	refuse(k, "its namespaces cannot be set up: %s", strerror(-r));
 	return 0;
 }

@@ -105,6 +105,12 @@ def names_in_result(box):
     return set(subprocess.run(["tar", "--zstd", "-tf", pack], capture_output=True, text=True, check=True).stdout.split())
 
 
+def test_last_in_its_mount_namespace(box):
+    """What it leaves is gone at once, and its folder is on a mount of its own."""
+    r = box.run("echo out", wrapper=("/usr/bin/unshare", "-m", "/bin/sh", "-c", 'mount --bind "$0" "$0" && exec "$@"', box.base))
+    assert r["reason"] == "ok" and lines(box) == ["out"], r
+
+
 def test_phases(box):
     r = box.run(prepare="echo p >made; echo t >$TMPDIR/t; echo s >/dev/shm/s; echo $ZR_PHASE",
                 run="cat made; ls $TMPDIR /dev/shm; echo $ZR_PHASE >$ZR_OUTPUT/r; echo '{\"forged\":1}' >$ZR_OUTPUT/scores.json",
