@@ -155,7 +155,7 @@ COMP_LINE=$1 COMP_POINT=${{#1}}; _zr; printf '%s\\n' "${{COMPREPLY[@]}}" """
 def test_completion_knows_what_there_is(db):
     env = {k: v for k, v in db.env.items() if k != "PATH"}
     db.zr("challenges:add", "second", "--evaluator", "hello", "--inactive")
-    submission = db.zr_id("submissions:create", "demo", db.file("work/a", "x"))
+    submission = db.zr_id("submissions:create", "demo", db.file("answers/a", "x"))
     db.file("board.json", '{"label": "top", "challenge": "demo"}')
     db.zr("leaderboards:create", "-f", db.dir + "/files/board.json")
     for line, words in (("zr challenges:set ", ["demo", "second"]), ("zr submissions:create s", ["second"]),
