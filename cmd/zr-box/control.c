@@ -10,10 +10,11 @@
  *	{"t":"end","spare":true}                      the journal has the result; so does a hang-up.
  *	                                              spare: the folder is fit for another box
  *
- * A client says {"t":"cancel"}, or {"t":"lease","usec":N,"at":USEC}: the lease lasts N microseconds from
- * `at` on, a time of CLOCK_BOOTTIME, or from now on without it (lease.c). A new client is first told all that is still true. Adopters and people
- * come through the listener; the worker that is served has a socket of its own, which keeps messages
- * apart, and stays from one job to the next (serve.c).
+ * A client says {"t":"cancel"}, or {"t":"kill"}, which is the same without grace and may follow it, or
+ * {"t":"lease","usec":N,"at":USEC}: the lease lasts N microseconds from `at` on, a time of
+ * CLOCK_BOOTTIME, or from now on without it (lease.c). A new client is first told all that is still
+ * true. Adopters and people come through the listener; the worker that is served has a socket of its
+ * own, which keeps messages apart, and stays from one job to the next (serve.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +50,14 @@ static void drop(struct client *c)
 {
 	close(c->fd);
 	*c = (struct client){ .fd = -1 };
+}
+
+/* A client hung up while there is a job. */
+static void lost(struct keeper *k, struct client *c)
+{
+	drop(c);
+	if (c == &k->control.client[0] && k->spec->attended)
+		verdict(k, BOX_CANCELED, "canceled because the program that started it has gone");
 }
 
 /* --- telling ---------------------------------------------------------------------------------- */
@@ -99,7 +108,7 @@ static void compose(const struct keeper *k, struct client *c)
 	c->out_len = n + 1;
 }
 
-static void send_to(const struct keeper *k, struct client *c)
+static void send_to(struct keeper *k, struct client *c)
 {
 	while (c->fd >= 0) {
 		ssize_t n;
@@ -115,7 +124,7 @@ static void send_to(const struct keeper *k, struct client *c)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n < 0)
-			drop(c);
+			lost(k, c);
 		else
 			c->out_sent += (size_t)n;
 	}
@@ -319,16 +328,18 @@ static void obey_lease(struct keeper *k, const json_t *o)
 static void obey(struct keeper *k, const char *line, size_t n)
 {
 	json_t *o = NULL;
-	const char *type;
+	const char *type = NULL;
+	bool now;
 
 	if (js_parse(line, n, 4, &o, NULL) < 0)
 		return;
 	if (js_str(o, "t", 32, &type, NULL) < 0)
 		type = "";
-	if (str_eq(type, "cancel"))
+	if (str_eq(type, "cancel") || str_eq(type, "kill"))
 		verdict(k, BOX_CANCELED, "canceled on request");
 	else if (str_eq(type, "lease"))
 		obey_lease(k, o);
+	k->hurry |= str_eq(type, "kill");
 	json_decref(o);
 }
 
@@ -341,7 +352,7 @@ static bool read_from(struct keeper *k, struct client *c)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) {
-		drop(c);
+		lost(k, c);
 		return false;
 	}
 	c->in_len += (size_t)n;

@@ -95,6 +95,7 @@ struct keeper {
 	bool stuck;     /* something of the job will not die */
 	bool untouched; /* its folders are as we made them */
 	bool clean;     /* there is something in them that nobody needs */
+	bool hurry;     /* asked to end without grace */
 
 	/* Until when it may go on, by CLOCK_BOOTTIME; 0: there is no lease. */
 	uint64_t lease_due_usec;  /* then it has to end, */

@@ -37,6 +37,8 @@ static void act_on_verdict(struct keeper *k)
 	if (k->decided)
 		phase_stop(k, k->reason == BOX_CANCELED || k->reason == BOX_WALL_LIMIT ||
 				      k->reason == BOX_INFRASTRUCTURE || k->reason == BOX_LOST);
+	if (k->hurry)
+		k->kill_usec = k->stop_usec;
 }
 
 static uint64_t wall_deadline(const struct keeper *k)

@@ -114,6 +114,14 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 	json_auto_t *notes = claim_notes(rq);
 	const struct gpu_list *gpus = NULL;
 	struct limits asked = { 0 };
+	struct evaluator_job job = {
+		.evaluation = rq->evaluation,
+		.attempt = rq->attempt,
+		.attempt_id = id_uuid7(attempt_id),
+		.asked = rq->limits ? &asked : NULL,
+		.cgroup = &ev->cgroup,
+		.claim = notes,
+	};
 	int r = notes ? evaluator_load(ev->settings->bin_dir, rq->evaluator, &evaluator, e)
 		      : err_nomem(e);
 
@@ -127,27 +135,12 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 		r = fetch_cache_dir(ev->settings, rq->digest, &dir, e);
 	if (r < 0)
 		return r;
-	return evaluator_plan(evaluator,
-			      &(struct evaluator_job){
-				      .evaluation = rq->evaluation,
-				      .attempt = rq->attempt,
-				      .attempt_id = id_uuid7(attempt_id),
-				      .args = args,
-				      .asked = rq->limits ? &asked : NULL,
-				      .submission = dir,
-				      .state_dir = ev->settings->state_dir,
-				      .log_cap = ev->settings->log_cap,
-				      .term_grace_usec = ev->settings->term_grace_usec,
-				      .lease_usec = ev->settings->lease_usec,
-				      .cgroup = &ev->cgroup,
-				      .gpus = gpus,
-				      .gpu_lock_dir = ev->settings->gpu_lock_dir,
-				      .gpu_index_lock_dir = ev->settings->gpu_index_lock_dir,
-				      .cuda_library = ev->settings->cuda_library,
-				      .gpu_settle_usec = ev->settings->gpu_settle_usec,
-				      .claim = notes,
-			      },
-			      ret, e);
+	evaluator_job_settings(&job, ev->settings);
+	job.lease_usec = ev->settings->lease_usec;
+	job.args = args;
+	job.submission = dir;
+	job.gpus = gpus;
+	return evaluator_plan(evaluator, &job, ret, e);
 }
 
 static void drop_box(struct box *box)

@@ -52,7 +52,7 @@ struct box {
 	int sock;                  /* to the keeper, or -1; the keeper_ref's if there is one */
 	struct loop_src *sock_src;
 	struct buf in;
-	bool cancel;                       /* asked for, not yet sent */
+	bool cancel, kill;                 /* asked for, not yet sent */
 	uint64_t renewed_usec, lease_usec; /* the same; when, by CLOCK_BOOTTIME, and for how long */
 
 	struct loop_src *timer; /* the next look at journal and lock */
@@ -498,6 +498,8 @@ static void send_asked(struct box *b)
 		return;
 	if (b->cancel && say(b, "{\"t\":\"cancel\"}\n"))
 		b->cancel = false;
+	if (b->kill && say(b, "{\"t\":\"kill\"}\n"))
+		b->kill = false;
 	/* With the time: it may be stopped, and then reads it when others have taken over. */
 	snprintf(text, sizeof(text), "{\"t\":\"lease\",\"usec\":%llu,\"at\":%llu}\n",
 		 (unsigned long long)b->lease_usec, (unsigned long long)b->renewed_usec);
@@ -774,18 +776,25 @@ int box_start(struct box *b, struct loop *loop, struct keepers *keepers,
 	return r;
 }
 
-int box_cancel(struct box *b, struct err *e)
+static int ask_for_end(struct box *b, bool *how, struct err *e)
 {
-	if (b->state == BOX_NEW) {
-		int r = box_conclude(b, BOX_CANCELED, "canceled before it started", e);
-
-		return r;
-	}
+	if (b->state == BOX_NEW)
+		return box_conclude(b, BOX_CANCELED, "canceled before it started", e);
 	if (b->state != BOX_RUNNING)
 		return 0;
-	b->cancel = true;
+	*how = true;
 	send_asked(b);
 	return 0;
+}
+
+int box_cancel(struct box *b, struct err *e)
+{
+	return ask_for_end(b, &b->cancel, e);
+}
+
+int box_kill(struct box *b, struct err *e)
+{
+	return ask_for_end(b, &b->kill, e);
 }
 
 int box_renew(struct box *b, uint64_t usec, struct err *e)

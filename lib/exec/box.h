@@ -98,6 +98,9 @@ int box_attach(struct box *b, struct loop *loop, const struct box_calls *calls, 
  * gets that result at once; asking again, or after the end, does nothing. */
 int box_cancel(struct box *b, struct err *e) must_check;
 
+/* The same without the grace; also hurries an end that box_cancel() has asked for. */
+int box_kill(struct box *b, struct err *e) must_check;
+
 /* The box may go on for `usec` from now, at most LEASE_USEC_MAX; its keeper is told, as soon as there
  * is a way to it. Before the start this is kept, after the end it does nothing. What comes when the
  * lease was over already does not help: on_end() will say `lost`. -EINVAL: `usec` is out of range. */

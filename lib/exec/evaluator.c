@@ -471,6 +471,17 @@ static int plan_texts(const struct evaluator *ev, const struct evaluator_job *jo
 	return add_words(&s->env, ev->env);
 }
 
+void evaluator_job_settings(struct evaluator_job *job, const struct settings *s)
+{
+	job->state_dir = s->state_dir;
+	job->log_cap = s->log_cap;
+	job->term_grace_usec = s->term_grace_usec;
+	job->gpu_lock_dir = s->gpu_lock_dir;
+	job->gpu_index_lock_dir = s->gpu_index_lock_dir;
+	job->gpu_settle_usec = s->gpu_settle_usec;
+	job->cuda_library = s->cuda_library;
+}
+
 int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 		   struct box_spec **ret, struct err *e)
 {
@@ -501,6 +512,7 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 	s->lease_usec = job->lease_usec;
 	s->scores_required = ev->scores_required;
 	s->retries = ev->retries;
+	s->attended = job->attended;
 	if (job->claim && !(s->claim = json_deep_copy(job->claim)))
 		return err_nomem(e);
 	*ret = take_ptr(s);

@@ -15,6 +15,7 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/settings.h"
 #include "exec/limits.h"
 #include "exec/sandbox.h"
 #include "exec/spec.h"
@@ -113,7 +114,10 @@ struct evaluator_job {
 	const struct gpu_list *gpus; /* of this host; may be NULL if the evaluator asks for none */
 	const char *gpu_lock_dir, *gpu_index_lock_dir, *cuda_library; /* settings */
 	const json_t *claim;                                          /* or NULL */
+	bool attended;                                                /* as in spec.h */
 };
+/* Fills what comes from this host's settings, whose texts are only pointed to. */
+void evaluator_job_settings(struct evaluator_job *job, const struct settings *s);
 
 /*
  * Joins both to what box_prepare() takes: checks runnable and args, lowers limits, completes the

@@ -87,6 +87,21 @@ static unsigned count(const struct keepers *p, enum keeper_state state)
 	return n;
 }
 
+unsigned keepers_leave(struct keepers *p)
+{
+	struct keeper_ref *k, *next;
+	unsigned n = 0;
+
+	for (k = TAILQ_FIRST(&p->all); k; k = next) {
+		next = TAILQ_NEXT(k, entry);
+		if (k->state != KEEPER_BUSY)
+			hang_up(k);
+	}
+	TAILQ_FOREACH (k, &p->all, entry)
+		n++;
+	return n;
+}
+
 static struct keeper_ref *find_idle(struct keepers *p)
 {
 	struct keeper_ref *k;

@@ -33,6 +33,10 @@ void keepers_sweep(const char *state_dir);
 void keepers_free(struct keepers *p);
 DEFINE_AUTO(keepers);
 
+/* Lets the keepers go that have no job in hand, and says how many are still there, these until they
+ * have ended. For a program that must not leave one behind: call it between turns of the loop. */
+unsigned keepers_leave(struct keepers *p);
+
 /* Starts the spare keeper, so that the first job need not wait for it. */
 void keepers_warm(struct keepers *p);
 

@@ -50,6 +50,7 @@ static const struct field fields[] = {
 	FIELD("log_stop", K_BOOL, false, log_stop),
 	FIELD("term_grace_usec", K_UINT, false, term_grace_usec),
 	FIELD("lease_usec", K_UINT, false, lease_usec),
+	FIELD("attended", K_BOOL, false, attended),
 	FIELD("scores_file", K_NAME, false, scores_file),
 	FIELD("scores_required", K_BOOL, false, scores_required),
 	FIELD("progress_pattern", K_REGEX, false, progress_pattern),

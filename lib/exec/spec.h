@@ -45,6 +45,7 @@ struct box_spec {
 	/* The first term of the lease: unless box_renew() comes before it is over, the keeper ends
 	 * the job as `lost`. 0: it runs on without anybody. */
 	uint64_t lease_usec;
+	bool attended; /* canceled when the worker that started it has gone: nobody would adopt it */
 	char *scores_file;      /* name in the output folder; NULL: the evaluator gives no scores */
 	bool scores_required;   /* exit 0 without the file is a failure */
 	char *progress_pattern; /* POSIX extended expression; NULL: the built-in one */

@@ -100,7 +100,7 @@ struct seen {
 	bool release; /* in on_end */
 	bool stay;    /* the loop goes on after it */
 	bool ended;
-	struct box *cancel_at_start;
+	struct box *cancel_at_start, *kill_at_log;
 };
 
 static void note(struct seen *s, char c)
@@ -138,13 +138,18 @@ static void on_progress(void *user, unused_arg struct box *b, unused_arg enum ph
 	s->done = p->done;
 }
 
-static void on_log(void *user, unused_arg struct box *b, enum box_stream stream, uint64_t size)
+static void on_log(void *user, struct box *b, enum box_stream stream, uint64_t size)
 {
 	struct seen *s = user;
+	struct err e = { 0 };
 
 	note(s, 'l');
 	if (stream == BOX_OUT)
 		s->out = size;
+	if (s->kill_at_log == b) {
+		ck_ok(box_cancel(b, &e), e);
+		ck_ok(box_kill(b, &e), e);
+	}
 }
 
 static void on_end(void *user, struct box *b, const struct box_result *r)
@@ -517,6 +522,67 @@ START_TEST(cancel_running)
 	run(&s);
 	ck_assert_int_eq(s.result.reason, BOX_CANCELED);
 	ck_ok(box_cancel(b, &e), e);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
+/* A job that would take its grace to the full. */
+START_TEST(kill_after_cancel)
+{
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b = NULL;
+	auto_spec spec = make_spec("trap '' TERM; echo ready; while :; do sleep 1; done");
+
+	spec->term_grace_usec = 60 * USEC_PER_SEC;
+	seen_init(&s);
+	ck_ok(box_prepare(dir, spec, &b, &e), e);
+	s.kill_at_log = b;
+	s.stay = true;
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
+	while (!s.ended)
+		ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	ck_assert_int_eq(s.result.reason, BOX_CANCELED);
+	ck_ok(box_kill(b, &e), e);
+	box_free(b);
+	while (keepers_leave(s.keepers))
+		ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	seen_done(&s);
+}
+END_TEST
+
+static void leave_at_log(void *user, unused_arg struct box *b, unused_arg enum box_stream stream,
+			 unused_arg uint64_t size)
+{
+	struct seen *s = user;
+
+	loop_exit(s->loop, 0);
+}
+
+/* Nobody would adopt it: it ends with its worker, where any other box goes on. */
+START_TEST(attended)
+{
+	static const struct box_calls only_log = { .on_log = leave_at_log };
+	auto_spec spec = make_spec("echo ready; sleep 1000");
+	struct err e = { 0 };
+	struct seen s;
+	struct box *b = NULL;
+
+	spec->attended = true;
+	seen_init(&s);
+	ck_ok(box_prepare(dir, spec, &b, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &only_log, &s, &e), e);
+	run(&s);
+	box_free(b);
+	seen_done(&s);
+
+	seen_init(&s);
+	ck_ok(box_open(dir, spec->attempt_id, &b, &e), e);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_CANCELED);
+	ck_has(s.result.detail, "has gone");
 	box_free(b);
 	seen_done(&s);
 }
@@ -903,6 +969,8 @@ static void tests(TCase *t)
 	tcase_add_test(t, not_renewed);
 	tcase_add_test(t, handed_to_a_stopped_keeper);
 	tcase_add_test(t, cancel_running);
+	tcase_add_test(t, kill_after_cancel);
+	tcase_add_test(t, attended);
 	tcase_add_test(t, cancel_before_the_start);
 	tcase_add_test(t, keeper_goes_on);
 	tcase_add_test(t, idle_keeper_killed);

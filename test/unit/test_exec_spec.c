@@ -18,7 +18,7 @@ START_TEST(round_trip)
 {
 	static const char text[] =
 		HEAD ",\"log_cap\":1000,\"log_stop\":true,\"term_grace_usec\":2000000,"
-		     "\"lease_usec\":604800000000,"
+		     "\"lease_usec\":604800000000,\"attended\":true,"
 		     "\"scores_file\":\"scores.json\",\"scores_required\":true,"
 		     "\"progress_pattern\":\"([0-9]+)%\",\"phases\":["
 		     "{\"name\":\"prepare\",\"argv\":[\"/e/p\"]},"
@@ -39,7 +39,7 @@ START_TEST(round_trip)
 	ck_assert_uint_eq(s->limits.pids, 3);
 	ck_assert_str_eq(s->cgroup.v1_memory, "/m");
 	ck_assert_uint_eq(s->lease_usec, LEASE_USEC_MAX);
-	ck_assert(s->log_stop && s->scores_required);
+	ck_assert(s->log_stop && s->scores_required && s->attended);
 	ck_assert_int_eq(s->sandbox.level, ISOLATION_SANDBOX);
 	ck_assert(s->sandbox.network && s->sandbox.data && !s->sandbox.bare);
 	ck_assert_str_eq(s->sandbox.reference[1], "/r");
