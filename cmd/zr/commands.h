@@ -34,6 +34,9 @@ int cmd_workers(struct cli *c);
 int cmd_topology_apply(struct cli *c);
 int cmd_topology_check(struct cli *c);
 
+/* evaluators.c: a folder anywhere, or a bare executable. */
+int evaluators_load_path(const char *path, struct evaluator **ret, struct err *e) must_check;
+
 /* gpus.c: evaluator_runnable(), and the GPUs that it asks for. *list is asked for once and kept for the
  * next call; the caller frees it. `s` may be NULL. */
 int gpus_runnable(const struct settings *s, const struct evaluator *ev, struct gpu_list **list,

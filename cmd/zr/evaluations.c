@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "commands.h"
 #include "db.h"
-#include "follow.h"
+#include "line.h"
 #include "reach.h"
 #include "stderr_tail.h"
 #include "store/evaluations.h"
@@ -40,7 +40,7 @@ static int add_progress_texts(json_t *rows)
 		auto_buf struct buf b = { 0 };
 		bool running = str_eq(json_string_value(json_object_get(v, "status")), "running");
 
-		if ((running ? follow_progress(v, &b) : buf_str(&b, "")) < 0 ||
+		if ((running ? line_progress(v, &b) : buf_str(&b, "")) < 0 ||
 		    json_object_set_new(v, "progress_text", js_from_bytes(b.data, b.len)) < 0)
 			return -ENOMEM;
 	}

@@ -17,6 +17,7 @@
 #include "commands.h"
 #include "db.h"
 #include "follow.h"
+#include "logtext.h"
 #include "messaging/broker.h"
 #include "messaging/message.h"
 #include "messaging/topology.h"
@@ -58,35 +59,10 @@ static const char *text_of(const json_t *o, const char *key)
 
 /* --- printing ----------------------------------------------------------------------------------- */
 
-/* A log may hold anything; a terminal gets lines and tabs. */
-static void print_escaped(const char *data, size_t n)
-{
-	char out[1024];
-
-	while (n) {
-		size_t k = 0;
-
-		while (k < n && k < 200 && data[k] != '\n' && data[k] != '\t' && data[k] != '\r')
-			k++;
-		if (k)
-			fputs(str_escape(out, sizeof(out), data, k), stdout);
-		if (k < n && k < 200) {
-			/* A lone carriage return starts the line again, over what was there. */
-			bool crlf = data[k] == '\r' && k + 1 < n && data[k + 1] == '\n';
-
-			if (!crlf)
-				putchar(data[k] == '\r' ? '\n' : data[k]);
-			k++;
-		}
-		data += k;
-		n -= k;
-	}
-}
-
 static void print_bytes(const struct logs *l, const char *data, size_t n)
 {
 	if (l->tty)
-		print_escaped(data, n);
+		logtext_print(stdout, data, n);
 	else
 		fwrite(data, 1, n, stdout);
 }

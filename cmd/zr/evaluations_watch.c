@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "db.h"
 #include "follow.h"
+#include "line.h"
 #include "reach.h"
 
 #define BAR_COLUMNS 20
@@ -22,7 +23,7 @@ struct watch {
 	json_t *seen; /* id → the object last printed */
 	struct shown {
 		json_int_t id;
-		struct follow_shown shown;
+		struct line_shown shown;
 		struct buf text; /* the line last printed */
 	} * shown;
 	size_t n_shown;
@@ -31,7 +32,7 @@ struct watch {
 
 static void shown_done(struct shown *s)
 {
-	follow_shown_done(&s->shown);
+	line_shown_done(&s->shown);
 	buf_done(&s->text);
 }
 
@@ -116,9 +117,9 @@ static int print_line(struct watch *w, const json_t *v)
 	struct shown *shown = find_shown(w, id);
 	auto_buf struct buf b = { 0 };
 
-	if (!shown || follow_text(v, 0, &b) < 0)
+	if (!shown || line_text(v, 0, &b) < 0)
 		return -ENOMEM;
-	if (str_eq(shown->text.data, b.data) || !follow_worth_a_line(&shown->shown, v))
+	if (str_eq(shown->text.data, b.data) || !line_is_worth(&shown->shown, v))
 		return 0;
 	printf("%lld %s\n", (long long)id, b.data);
 	buf_done(&shown->text);
@@ -142,10 +143,10 @@ static int draw_row(const json_t *v, int columns)
 			STR_ESC(text_of(v, "challenge")), STR_ESC(text_of(v, "author")));
 
 	if (r == 0)
-		r = follow_text(v, BAR_COLUMNS, &b);
+		r = line_text(v, BAR_COLUMNS, &b);
 	if (r < 0)
 		return r;
-	follow_cut(&b, columns);
+	line_cut(&b, columns);
 	printf("%s\033[K\n", b.data);
 	return 0;
 }
@@ -155,7 +156,7 @@ static int draw(struct watch *w, const json_t *rows)
 {
 	struct winsize size = { 0 };
 	size_t n = json_array_size(rows), room = 20;
-	int columns = follow_columns(STDOUT_FILENO) - 1;
+	int columns = line_columns(STDOUT_FILENO) - 1;
 
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 4)
 		room = size.ws_row - 3u;

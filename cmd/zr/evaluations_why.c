@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "commands.h"
 #include "db.h"
-#include "follow.h"
+#include "line.h"
 #include "reach.h"
 #include "store/evaluations.h"
 #include "store/workers.h"
@@ -201,7 +201,7 @@ static void why_running(struct words *w, const json_t *v, const json_t *workers)
 	say(w, "Attempt %lld runs%s on %s", int_of(v, "attempt"),
 	    for_how_long(text_of(v, "started_at"), since, sizeof(since)),
 	    name ? STR_ESC(name) : "an unknown worker");
-	if (json_is_object(json_object_get(v, "progress")) && follow_progress(v, &progress) == 0)
+	if (json_is_object(json_object_get(v, "progress")) && line_progress(v, &progress) == 0)
 		say(w, ": %s", progress.data);
 	say(w, ".");
 	if (is_silent(worker, text_of(v, "started_at")))

@@ -144,8 +144,7 @@ static void say_hints(const struct evaluator *ev)
 		cli_say("%s: 'timing' has no effect yet: no processors are reserved", ev->file);
 }
 
-/* A folder, or a bare executable. */
-static int load(const char *path, struct evaluator **ret, struct err *e)
+int evaluators_load_path(const char *path, struct evaluator **ret, struct err *e)
 {
 	auto_free char *dir = NULL;
 	const char *slash = strrchr(path, '/');
@@ -168,7 +167,7 @@ static int run_check(struct cli *c)
 
 	if (!cli_parse(c, opts, 1, 1))
 		return c->status;
-	if (load(c->argv[0], &ev, &e) < 0) {
+	if (evaluators_load_path(c->argv[0], &ev, &e) < 0) {
 		fprintf(stderr, "%s\n", e.msg);
 		return CLI_FAILED;
 	}

@@ -3,15 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/json.h"
+#include "line.h"
 #include "reach.h"
-
-/* A progress line that is not on a terminal comes at these steps. */
-#define LINE_FRACTION 0.1
-#define LINE_USEC     (10 * USEC_PER_SEC)
 
 void follow_done(struct follow *f)
 {
@@ -79,143 +75,12 @@ bool follow_pause(uint64_t deadline)
 	return true;
 }
 
+/* --- waiting ------------------------------------------------------------------------------------ */
+
 static const char *text_of(const json_t *o, const char *key)
 {
 	return json_string_value(json_object_get(o, key));
 }
-
-double follow_fraction(const json_t *evaluation)
-{
-	const json_t *p = json_object_get(evaluation, "progress");
-	const json_t *fraction = json_object_get(p, "fraction");
-	double done = json_number_value(json_object_get(p, "done"));
-	double total = json_number_value(json_object_get(p, "total"));
-	double f = -1;
-
-	if (json_is_number(fraction))
-		f = json_number_value(fraction);
-	else if (total > 0)
-		f = done / total;
-	return f > 1 ? 1 : f;
-}
-
-int follow_progress(const json_t *evaluation, struct buf *b)
-{
-	const json_t *p = json_object_get(evaluation, "progress");
-	const json_t *done = json_object_get(p, "done"), *total = json_object_get(p, "total");
-	double f = follow_fraction(evaluation);
-
-	if (json_is_integer(done) && json_is_integer(total))
-		return buf_fmt(b, "%lld of %lld", (long long)json_integer_value(done),
-			       (long long)json_integer_value(total));
-	if (json_is_integer(done))
-		return buf_fmt(b, "%lld", (long long)json_integer_value(done));
-	if (f >= 0)
-		return buf_fmt(b, "%.0f %%", f * 100);
-	return buf_str(b, "-");
-}
-
-static int add_bar(struct buf *b, double fraction, int width)
-{
-	int full = (int)(fraction * width + 0.5), r = buf_str(b, " [");
-
-	for (int i = 0; i < width && r == 0; i++)
-		r = buf_str(b, i < full ? "#" : ".");
-	return r == 0 ? buf_str(b, "]") : r;
-}
-
-/* How an ended one ended. */
-static int add_outcome(const json_t *v, struct buf *b)
-{
-	const char *reason = text_of(v, "reason"), *detail = text_of(v, "detail");
-	int r = 0;
-
-	if (reason && !str_eq(reason, "ok") && !str_eq(reason, text_of(v, "status")))
-		r = buf_fmt(b, " (%s)", STR_ESC(reason));
-	return r == 0 && detail ? buf_fmt(b, ": %s", STR_ESC(detail)) : r;
-}
-
-/* A bar leaves no room for the place. */
-static int add_work(const json_t *v, int width, struct buf *b)
-{
-	const json_t *p = json_object_get(v, "progress");
-	const char *text = text_of(p, "text"), *phase = text_of(p, "phase");
-	const char *where = text_of(v, "worker");
-	double f = follow_fraction(v);
-	int r = 0;
-
-	if (!width && where)
-		r = buf_fmt(b, " on %s", STR_ESC(where));
-	if (r == 0 && !width && phase)
-		r = buf_fmt(b, ", %s", STR_ESC(phase));
-	if (r == 0 && width && f >= 0)
-		r = add_bar(b, f, width);
-	if (r == 0 && json_is_object(p))
-		r = buf_str(b, width ? " " : ": ");
-	if (r == 0 && json_is_object(p))
-		r = follow_progress(v, b);
-	return r == 0 && text && *text ? buf_fmt(b, ", %s", STR_ESC(text)) : r;
-}
-
-int follow_text(const json_t *evaluation, int width, struct buf *b)
-{
-	const char *status = text_of(evaluation, "status");
-	int r = buf_str(b, STR_ESC(status));
-
-	if (r < 0)
-		return r;
-	return str_eq(status, "running") ? add_work(evaluation, width, b)
-					 : add_outcome(evaluation, b);
-}
-
-void follow_shown_done(struct follow_shown *s)
-{
-	json_decref(s->head);
-	s->head = NULL;
-}
-
-bool follow_worth_a_line(struct follow_shown *s, const json_t *evaluation)
-{
-	json_t *head = json_pack("[O?, O?, O?]", json_object_get(evaluation, "status"),
-				 json_object_get(evaluation, "worker"),
-				 json_object_get(evaluation, "attempt"));
-	double f = follow_fraction(evaluation);
-	uint64_t now = time_mono_usec();
-	const char *status = json_string_value(json_object_get(evaluation, "status"));
-	bool running = status && strcmp(status, "running") == 0;
-	bool worth = !json_equal(head, s->head) || f - s->fraction >= LINE_FRACTION ||
-		     (running && now - s->at >= LINE_USEC);
-
-	follow_shown_done(s);
-	s->head = head;
-	if (worth) {
-		s->fraction = f;
-		s->at = now;
-	}
-	return worth;
-}
-
-int follow_columns(int fd)
-{
-	struct winsize w = { 0 };
-
-	return ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
-}
-
-void follow_cut(struct buf *b, int columns)
-{
-	for (size_t i = 0; i < b->len; i++) {
-		/* Continuation bytes of UTF-8 take no room. */
-		if (((unsigned char)b->data[i] & 0xc0) == 0x80)
-			continue;
-		if (columns-- > 0)
-			continue;
-		b->data[i] = '\0';
-		b->len = i;
-	}
-}
-
-/* --- waiting ------------------------------------------------------------------------------------ */
 
 enum reached {
 	REACHED_NOT_YET,
@@ -274,48 +139,11 @@ static enum reached judge(const json_t *v, const char *state)
 	return rank(status) >= rank(state) ? REACHED : REACHED_NOT_YET;
 }
 
-/* The one line on stderr that shows an evaluation. */
-struct line {
-	bool tty;
-	struct buf text;
-	struct follow_shown shown;
-};
-
-static void line_done(struct line *l)
-{
-	if (l->tty && l->text.len)
-		fputc('\n', stderr);
-	buf_done(&l->text);
-	follow_shown_done(&l->shown);
-}
-DEFINE_AUTO_DONE(line);
-
-static void show(struct line *l, int64_t id, const json_t *v)
-{
-	auto_buf struct buf b = { 0 };
-
-	if (follow_text(v, l->tty ? 24 : 0, &b) < 0 ||
-	    (l->text.data && str_eq(b.data, l->text.data)))
-		return;
-	if (l->tty) {
-		auto_buf struct buf line = { 0 };
-
-		if (buf_fmt(&line, "evaluation %lld: %s", (long long)id, b.data) < 0)
-			return;
-		follow_cut(&line, follow_columns(STDERR_FILENO) - 1);
-		fprintf(stderr, "\r\033[K%s", line.data);
-	} else if (follow_worth_a_line(&l->shown, v))
-		fprintf(stderr, "evaluation %lld: %s\n", (long long)id, b.data);
-	buf_done(&l->text);
-	l->text = b;
-	b = (struct buf){ 0 };
-}
-
 static int give_up(const struct cli *c, int64_t id, const char *state, const json_t *last)
 {
 	auto_buf struct buf b = { 0 };
 
-	if (last && follow_text(last, 0, &b) == 0)
+	if (last && line_text(last, 0, &b) == 0)
 		cli_say("zr %s: evaluation %lld will not be '%s': it is %s", c->command->name,
 			(long long)id, state, b.data);
 	return CLI_FAILED;
@@ -324,8 +152,10 @@ static int give_up(const struct cli *c, int64_t id, const char *state, const jso
 int follow_until(const struct cli *c, struct follow *f, int64_t id, const char *state,
 		 uint64_t deadline, bool show_it)
 {
-	auto_done(line) l = { .tty = isatty(STDERR_FILENO) == 1, .shown = { .fraction = -1 } };
+	auto_done(line) l = LINE_NEW;
+	char title[40];
 
+	snprintf(title, sizeof(title), "evaluation %lld", (long long)id);
 	for (;;) {
 		json_auto_t *v = NULL;
 		struct err e = { 0 };
@@ -336,7 +166,7 @@ int follow_until(const struct cli *c, struct follow *f, int64_t id, const char *
 			return cli_fail(c, &e);
 		if (r >= 0) {
 			if (show_it)
-				show(&l, id, v);
+				line_show(&l, title, v);
 			reached = judge(v, state);
 		}
 		if (reached == REACHED)

@@ -29,29 +29,6 @@ int follow_events(struct follow *f, int64_t id, int64_t after, json_t **ret,
 /* Sleeps FOLLOW_USEC, or until `deadline` on the monotonic clock. False: that has come. */
 bool follow_pause(uint64_t deadline);
 
-/* "running on oberon/1, run: 15 of 200 words"; foreign bytes are escaped. `width` > 0: a bar of so
- * many columns instead of the place. */
-int follow_text(const json_t *evaluation, int width, struct buf *b) must_check;
-/* The progress alone: "15/200", "40 %", or "-". */
-int follow_progress(const json_t *evaluation, struct buf *b) must_check;
-/* 0 to 1, or negative if it is not known. */
-double follow_fraction(const json_t *evaluation);
-
-/* What was last shown of an evaluation where lines stay for ever: the steps of the progress are
- * thinned out, a change of status, worker or attempt always counts. Starts as { .fraction = -1 }. */
-struct follow_shown {
-	json_t *head;
-	double fraction;
-	uint64_t at;
-};
-void follow_shown_done(struct follow_shown *s);
-bool follow_worth_a_line(struct follow_shown *s, const json_t *evaluation);
-
-/* Columns of the terminal at `fd`; 80 if it does not say. */
-int follow_columns(int fd);
-/* Cuts a line to so many columns. */
-void follow_cut(struct buf *b, int columns);
-
 /*
  * Waits until the evaluation is, or has been, in `state`: one of the statuses, "ended" (settled in
  * any of the last three), or "stored" (its result is here). Shows progress on stderr if `show`. The

@@ -34,20 +34,16 @@ static const char *last_lines(const char *data, size_t *n, bool cut)
 	return from;
 }
 
-static int read_tail(const char *result, json_t **ret, struct err *e)
+int stderr_tail_read(int fd, json_t **ret, struct err *e)
 {
-	auto_close int dir = -1, fd = -1;
 	char data[TAIL_BYTES];
 	const char *lines;
 	struct stat st;
 	ssize_t got;
 	size_t n;
-	int r = fd_open_dir(AT_FDCWD, result, &dir, e);
 
-	if (r < 0)
-		return r;
-	fd = openat(dir, ".zr/err.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	*ret = NULL;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return 0;
 	got = pread(fd, data, sizeof(data), st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0);
 	if (got <= 0)
@@ -57,6 +53,17 @@ static int read_tail(const char *result, json_t **ret, struct err *e)
 	if (n)
 		*ret = js_from_bytes(lines, n);
 	return !n || *ret ? 0 : err_nomem(e);
+}
+
+static int read_tail(const char *result, json_t **ret, struct err *e)
+{
+	auto_close int dir = -1, fd = -1;
+	int r = fd_open_dir(AT_FDCWD, result, &dir, e);
+
+	if (r < 0)
+		return r;
+	fd = openat(dir, ".zr/err.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	return fd < 0 ? 0 : stderr_tail_read(fd, ret, e);
 }
 
 int stderr_tail_add(json_t *evaluation, struct err *e)
