@@ -329,7 +329,6 @@ static void obey(struct keeper *k, const char *line, size_t n)
 {
 	json_t *o = NULL;
 	const char *type = NULL;
-	bool now;
 
 	if (js_parse(line, n, 4, &o, NULL) < 0)
 		return;

@@ -5,6 +5,7 @@
 
 /* clang-format off */
 const struct command_group *const command_groups[] = {
+	&evaluate_group,
 	&challenge_group,
 	&evaluator_group,
 	&submission_group,

@@ -7,7 +7,9 @@
 
 struct evaluator;
 struct gpu_list;
+struct pack;
 
+extern const struct command_group evaluate_group;
 extern const struct command_group challenge_group;
 extern const struct command_group evaluator_group;
 extern const struct command_group submission_group;
@@ -33,6 +35,9 @@ int cmd_gpus_run(struct cli *c);
 int cmd_workers(struct cli *c);
 int cmd_topology_apply(struct cli *c);
 int cmd_topology_check(struct cli *c);
+
+/* submissions.c: names what was left out; the pack's manifest has the whole list. */
+void submissions_tell_refused(const struct cli *c, const struct pack *p);
 
 /* evaluators.c: a folder anywhere, or a bare executable. */
 int evaluators_load_path(const char *path, struct evaluator **ret, struct err *e) must_check;

@@ -174,8 +174,7 @@ static int record(struct db *d, struct pack *p, const char *challenge, const cha
 	return db_commit(d, e);
 }
 
-/* Names what was left out; the submission's manifest has the whole list. */
-static void tell_refused(const struct cli *c, const struct pack *p)
+void submissions_tell_refused(const struct cli *c, const struct pack *p)
 {
 	auto_done(manifest) m = { 0 };
 	size_t n;
@@ -242,7 +241,7 @@ static int run_create(struct cli *c)
 		return cli_fail_setup(c, &e);
 	if (pack_make(s->submissions_dir, c->argv[1], &p, &e) < 0)
 		return cli_fail(c, &e);
-	tell_refused(c, &p);
+	submissions_tell_refused(c, &p);
 	return create(c, s, &p, author);
 }
 
