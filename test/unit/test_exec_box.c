@@ -548,6 +548,7 @@ START_TEST(kill_after_cancel)
 	box_free(b);
 	while (keepers_leave(s.keepers))
 		ck_ok(loop_turn(s.loop, USEC_PER_SEC, &e), e);
+	ck_assert(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 	seen_done(&s);
 }
 END_TEST
