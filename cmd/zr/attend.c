@@ -185,9 +185,25 @@ static void on_signal(void *user, int signo)
 		cli_say("zr evaluate: %s", e.msg);
 }
 
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+static volatile sig_atomic_t came;
+
+static void note_signal(int signo)
+{
+	came = signo;
+}
+
+const volatile sig_atomic_t *attend_signals(void)
+{
+	const struct sigaction sa = { .sa_handler = note_signal };
+
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		sigaction(signals[i], &sa, NULL);
+	return &came;
+}
+
 static int watch_signals(struct attend *a, struct err *e)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(signals) && r == 0; i++)
@@ -252,6 +268,8 @@ int attend(const char *state_dir, const struct box_spec *spec, const char *title
 		return r;
 	if (spec->gpus)
 		set_shown(&a, json_pack("{s:s}", "status", "waiting for GPUs"));
+	if (came)
+		on_signal(&a, came);
 	r = follow(&a, e);
 	make_room(&a);
 	return r < 0 || ret->left ? r : let_go(&a, e);

@@ -8,6 +8,7 @@
 #define ZR_CMD_ZR_ATTEND_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 
 #include "base/attr.h"
@@ -24,6 +25,9 @@ struct attended {
 };
 void attended_done(struct attended *a);
 DEFINE_AUTO_DONE(attended);
+
+/* From here on these signals only set what this points to, until attend() looks after them. */
+const volatile sig_atomic_t *attend_signals(void);
 
 /* `title` stands before the progress. An error is this host's: there was no box. */
 int attend(const char *state_dir, const struct box_spec *spec, const char *title,

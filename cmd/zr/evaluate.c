@@ -317,6 +317,7 @@ static int run(struct evaluate *v)
 static int run_evaluate(struct cli *c)
 {
 	auto_done(evaluate) v = { .c = c, .room = ROOM_NEW };
+	const volatile sig_atomic_t *stop;
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
 		{ "extra-arg", 'e', CLI_LIST, &v.args, "ARG", "an argument for the evaluator" },
@@ -330,11 +331,13 @@ static int run_evaluate(struct cli *c)
 
 	if (!cli_parse(c, opts, 2, 2))
 		return c->status;
-	if (load_settings(&v, &e) < 0 || load_evaluator(&v, c->argv[0], &e) < 0 ||
-	    plan(&v, &e) < 0 || find_target(&v, &e) < 0 ||
-	    room_take(c, &v.room, c->argv[1], v.digest, &e) < 0)
+	if (load_settings(&v, &e) < 0 || load_evaluator(&v, c->argv[0], &e) < 0)
 		return refuse(&v, &e);
-	return run(&v);
+	stop = attend_signals();
+	if (plan(&v, &e) == 0 && find_target(&v, &e) == 0 &&
+	    room_take(c, &v.room, c->argv[1], stop, v.digest, &e) == 0)
+		return run(&v);
+	return *stop ? 128 + *stop : refuse(&v, &e);
 }
 
 static const struct command commands[] = {

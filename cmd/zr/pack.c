@@ -78,7 +78,7 @@ static int judge(const char *path, const struct seal_result *s, struct err *e)
 	return 0;
 }
 
-static int seal(struct pack *p, const char *path, struct err *e)
+static int seal(struct pack *p, const char *path, const struct pack_how *how, struct err *e)
 {
 	auto_free char *real = NULL;
 	bool is_dir = false;
@@ -90,6 +90,8 @@ static int seal(struct pack *p, const char *path, struct err *e)
 		.n_parts = 1,
 		.out_dirfd = p->fd,
 		.out_name = SEALED,
+		.no_sync = how && how->no_sync,
+		.stop = how ? how->stop : NULL,
 	};
 
 	if (r < 0)
@@ -100,7 +102,8 @@ static int seal(struct pack *p, const char *path, struct err *e)
 	return r < 0 ? r : judge(path, &p->sealed, e);
 }
 
-int pack_make(const char *submissions_dir, const char *path, struct pack *ret, struct err *e)
+int pack_make(const char *submissions_dir, const char *path, const struct pack_how *how,
+	      struct pack *ret, struct err *e)
 {
 	auto_done(pack) p = PACK_EMPTY;
 	int r = fd_make_dir(submissions_dir, 0755, &p.parent_fd, e);
@@ -108,7 +111,7 @@ int pack_make(const char *submissions_dir, const char *path, struct pack *ret, s
 	if (r == 0)
 		r = make_folder(&p, e);
 	if (r == 0)
-		r = seal(&p, path, e);
+		r = seal(&p, path, how, e);
 	if (r < 0)
 		return r;
 	*ret = p;

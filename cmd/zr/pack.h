@@ -33,9 +33,14 @@ struct pack {
 		.parent_fd = -1, .fd = -1                                                          \
 	}
 
-/* ERR_INPUT: `path` is neither file nor folder, holds no file, or is over a limit. */
-int pack_make(const char *submissions_dir, const char *path, struct pack *ret,
-	      struct err *e) must_check;
+/* How a pack is made that only its maker will see. */
+struct pack_how {
+	bool no_sync;
+	const volatile sig_atomic_t *stop; /* as in seal.h */
+};
+/* ERR_INPUT: `path` is neither file nor folder, holds no file, or is over a limit. `how` may be NULL. */
+int pack_make(const char *submissions_dir, const char *path, const struct pack_how *how,
+	      struct pack *ret, struct err *e) must_check;
 /* Of a pack that is not published yet. */
 int pack_manifest(const struct pack *p, struct manifest *ret, struct err *e) must_check;
 int pack_publish(struct pack *p, int64_t id, struct err *e) must_check;

@@ -140,7 +140,7 @@ int room_submission_dir(const struct room *r, char **ret)
 }
 
 static int unpack(const char *sealed, const char *name, const uint8_t *root, const char *staging,
-		  const char *target, struct err *e)
+		  const char *target, const volatile sig_atomic_t *stop, struct err *e)
 {
 	auto_done(fetch_result) done = { 0 };
 	auto_close int fd = -1;
@@ -154,12 +154,13 @@ static int unpack(const char *sealed, const char *name, const uint8_t *root, con
 						  .staging_dirfd = fd,
 						  .target = target,
 						  .keep_manifest = str_eq(name, "result"),
-						  .abort_fd = -1 },
+						  .abort_fd = -1,
+						  .stop = stop },
 			    &done, e);
 }
 
 int room_take(const struct cli *c, const struct room *r, const char *path,
-	      char ret_digest[HASH_TEXT_MAX], struct err *e)
+	      const volatile sig_atomic_t *stop, char ret_digest[HASH_TEXT_MAX], struct err *e)
 {
 	auto_done(pack) p = PACK_EMPTY;
 	auto_free char *packs = NULL, *sealed = NULL, *staging = NULL, *target = NULL;
@@ -168,14 +169,14 @@ int room_take(const struct cli *c, const struct room *r, const char *path,
 	if (str_fmt(&packs, "%s/packs", r->path) < 0 ||
 	    str_fmt(&staging, "%s/staging", r->path) < 0 || room_submission_dir(r, &target) < 0)
 		return err_nomem(e);
-	n = pack_make(packs, path, &p, e);
+	n = pack_make(packs, path, &(struct pack_how){ .no_sync = true, .stop = stop }, &p, e);
 	if (n == 0 && str_fmt(&sealed, "%s/%s/sealed", packs, p.name) < 0)
 		n = err_nomem(e);
 	if (n < 0)
 		return n;
 	submissions_tell_refused(c, &p);
 	snprintf(ret_digest, HASH_TEXT_MAX, "%s", p.sealed.root_text);
-	return unpack(sealed, "submission", p.sealed.root, staging, target, e);
+	return unpack(sealed, "submission", p.sealed.root, staging, target, stop, e);
 }
 
 /* --- out of it ---------------------------------------------------------------------------------- */
@@ -265,7 +266,7 @@ int room_publish(const struct room *r, const char *attempt_id, const char *root_
 		return n;
 	/* An empty folder is what the result takes the place of. */
 	(void)!rmdir(target);
-	n = unpack(sealed, "result", root, staging, target, e);
+	n = unpack(sealed, "result", root, staging, target, NULL, e);
 	(void)!fd_rmtree(AT_FDCWD, staging, NULL);
 	return n < 0 ? err_wrap(e, "put the result into %s", STR_ESC(target)) : 0;
 }

@@ -7,6 +7,8 @@
 #ifndef ZR_CMD_ZR_ROOM_H
 #define ZR_CMD_ZR_ROOM_H
 
+#include <signal.h>
+
 #include "base/attr.h"
 #include "base/err.h"
 #include "base/hash.h"
@@ -31,9 +33,11 @@ DEFINE_AUTO_DONE(room);
 /* Where the submission will be. -ENOMEM. */
 int room_submission_dir(const struct room *r, char **ret) must_check;
 /* Takes a copy of a file or folder there, packed and unpacked as any submission, so that the job gets
- * what it would get elsewhere. What is left out is said. ERR_INPUT: it is no submission. */
+ * what it would get elsewhere. What is left out is said. ERR_INPUT: it is no submission; -ECANCELED:
+ * *stop is not 0. */
 int room_take(const struct cli *c, const struct room *r, const char *path,
-	      char ret_digest[HASH_TEXT_MAX], struct err *e) must_check;
+	      const volatile sig_atomic_t *stop, char ret_digest[HASH_TEXT_MAX],
+	      struct err *e) must_check;
 
 /* The absolute path of a folder for a result. ERR_INPUT: something is there already. */
 int room_target(const char *path, char **ret, struct err *e) must_check;

@@ -239,7 +239,7 @@ static int run_create(struct cli *c)
 		return c->status;
 	if (check_challenge(s, c->argv[0], &e) < 0)
 		return cli_fail_setup(c, &e);
-	if (pack_make(s->submissions_dir, c->argv[1], &p, &e) < 0)
+	if (pack_make(s->submissions_dir, c->argv[1], NULL, &p, &e) < 0)
 		return cli_fail(c, &e);
 	submissions_tell_refused(c, &p);
 	return create(c, s, &p, author);

@@ -446,6 +446,8 @@ static int next_piece(void *user, const void **ret_data, size_t *ret_n, struct e
 	int r;
 
 	f->e = e;
+	if (f->spec->stop && *f->spec->stop)
+		return err_set(e, ECANCELED, ERR_TRANSIENT, "given up by the caller");
 	if (f->chunk_left == 0) {
 		r = next_chunk(f, &f->chunk, &f->chunk_left);
 		if (r < 0)

@@ -12,6 +12,7 @@
 #ifndef ZR_TRANSFER_FETCH_H
 #define ZR_TRANSFER_FETCH_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -56,8 +57,9 @@ struct fetch_spec {
 	/* May be NULL. Called every half second at most. */
 	void (*progress)(void *user, uint64_t bytes, uint64_t total);
 	void *progress_user;
-	int abort_fd;             /* ends the pauses between tries when it hangs up; -1: none */
-	uint64_t keep_after_usec; /* when chunks are begun to be kept; 0: 30 s */
+	int abort_fd; /* ends the pauses between tries when it hangs up; -1: none */
+	const volatile sig_atomic_t *stop; /* not 0: give up, -ECANCELED; may be NULL */
+	uint64_t keep_after_usec;          /* when chunks are begun to be kept; 0: 30 s */
 	/* New connections in a row without a chunk gained, begun within 30 s; 0: 3. */
 	unsigned retries;
 	uint64_t pause_usec; /* before the second of them, growing; 0: 500 ms */

@@ -170,7 +170,11 @@ static int copy_content(struct seal *s, int fd, uint64_t size, uint8_t sum[HASH_
 
 	hash_init(&h);
 	while (left && r == 0) {
-		ssize_t n = read(fd, s->in, left < IN_SIZE ? (size_t)left : IN_SIZE);
+		ssize_t n;
+
+		if (s->spec->stop && *s->spec->stop)
+			return err_set(s->e, ECANCELED, ERR_TRANSIENT, "given up by the caller");
+		n = read(fd, s->in, left < IN_SIZE ? (size_t)left : IN_SIZE);
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -10,6 +10,7 @@
 #ifndef ZR_TRANSFER_SEAL_H
 #define ZR_TRANSFER_SEAL_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,6 +48,7 @@ struct seal_spec {
 	bool replace;         /* remove an `out_name` that is there: it was never announced */
 	bool no_sync;         /* the caller needs no durability (tests, benchmarks) */
 	struct seal_limits limits;
+	const volatile sig_atomic_t *stop; /* not 0: give up, -ECANCELED; may be NULL */
 };
 
 struct seal_result {
