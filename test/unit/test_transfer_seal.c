@@ -270,6 +270,26 @@ START_TEST(taken_name)
 }
 END_TEST
 
+START_TEST(given_up)
+{
+	static const volatile sig_atomic_t stop = 1;
+	struct seal_part part = { .dirfd = dir, .source = "in", .as = "" };
+	struct seal_spec spec = { .name = "submission",
+				  .parts = &part,
+				  .n_parts = 1,
+				  .out_dirfd = dir,
+				  .out_name = "a1",
+				  .stop = &stop };
+	struct seal_result res;
+	struct err e = { 0 };
+
+	put("in/file", "content");
+	ck_assert_int_eq(seal_tree(&spec, &res, &e), -ECANCELED);
+	ck_assert_int_ne(faccessat(dir, "a1", F_OK, 0), 0);
+	ck_assert_int_ne(faccessat(dir, ".a1.tmp", F_OK, 0), 0);
+}
+END_TEST
+
 START_TEST(pax_long)
 {
 	auto_buf struct buf b = { 0 };
@@ -361,6 +381,7 @@ int main(void)
 	tcase_add_test(t, same_bytes);
 	tcase_add_test(t, late_writer);
 	tcase_add_test(t, taken_name);
+	tcase_add_test(t, given_up);
 	suite_add_tcase(s, t);
 	tcase_add_test(p, pax_long);
 	tcase_add_loop_test(p, paths, 0, 16);
