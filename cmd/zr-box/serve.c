@@ -80,7 +80,7 @@ static bool next_job(struct keeper *k, int sock)
 {
 	__attribute__((cleanup(close_all))) int fds[FDS] = { -1, -1 };
 	struct pollfd p = { .fd = sock, .events = POLLIN };
-	uint64_t at;
+	uint64_t at = 0;
 	int r;
 
 	if (signals_poll(&p, 1, UINT64_MAX) < 0 || !p.revents)
