@@ -173,9 +173,11 @@ static void on_signal(void *user, int signo)
 	struct err e = { 0 };
 	char grace[32];
 
-	make_room(a);
 	if (++a->told == 1)
 		a->to->signal = signo;
+	if (a->ended)
+		return;
+	make_room(a);
 	if (a->told == 1)
 		cli_say("zr evaluate: canceling; the job has %s to end, once more kills it",
 			str_span_text(grace, sizeof(grace), box_spec(a->box)->term_grace_usec));
@@ -193,12 +195,21 @@ static void note_signal(int signo)
 	came = signo;
 }
 
+/* By nohup(1), or a shell for what runs in the background: then it stays so. */
+static bool is_ignored(int signo)
+{
+	struct sigaction sa;
+
+	return sigaction(signo, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN;
+}
+
 const volatile sig_atomic_t *attend_signals(void)
 {
 	const struct sigaction sa = { .sa_handler = note_signal };
 
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		sigaction(signals[i], &sa, NULL);
+		if (!is_ignored(signals[i]))
+			sigaction(signals[i], &sa, NULL);
 	return &came;
 }
 
@@ -207,7 +218,8 @@ static int watch_signals(struct attend *a, struct err *e)
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(signals) && r == 0; i++)
-		r = loop_signal(a->loop, signals[i], on_signal, a, &a->signals[i], e);
+		if (!is_ignored(signals[i]))
+			r = loop_signal(a->loop, signals[i], on_signal, a, &a->signals[i], e);
 	return r;
 }
 

@@ -76,8 +76,8 @@ class Place:
         drop = ["/usr/bin/setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all"] if self.groups else []
         env = {"TMPDIR": self.tmp, "PATH": "/usr/bin:/bin", **({"ZR_CONF": self.conf} if conf else {}), **(env or {})}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*drop, ZR, "evaluate", *args], env=env, cwd=self.dir, preexec_fn=self._enter if self.groups else None,
-                                **{**pipes, **kw})
+        return subprocess.Popen([*drop, ZR, "evaluate", *args], env=env, cwd=self.dir,
+                                **{**pipes, "preexec_fn": self._enter if self.groups else None, **kw})
 
     def run(self, *args, status=0, **kw):
         """(stdout, stderr) of a call that ends with this status and leaves nothing."""
@@ -350,6 +350,16 @@ def test_cancel(anybody, signo):
     assert out.startswith(b"canceled: canceled on request\n") and b"bye\n" in err and b"the job has 5s to end" in err
     assert keepers and not any(alive(p) for p in [job, *keepers])
     anybody.check_empty()
+
+
+def test_nohup_is_respected(place):
+    job = place.bare("echo . >../../../../../../pid; until [ -e ../../../../../../go ]; do sleep 0.02; done")
+    process = place.start(job, SUBMISSION, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    place.wait_file("pid")
+    process.send_signal(signal.SIGHUP)
+    place.file("go", "")
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and out.startswith(b"completed\n") and b"canceling" not in err
 
 
 def test_cancel_twice_kills(place):
