@@ -402,8 +402,10 @@ def test_what_a_killed_keeper_left_is_found_by_the_next_call(place):
     process = place.start(place.bare(POLITE.replace("sleep 1000 &)", "sleep 1000 & echo $! >../../../../../../stray)")), SUBMISSION)
     stray = int(place.wait_file("stray"))
     place.wait_file("pid")
-    for pid in (process.pid, *children(process.pid)):
-        os.kill(pid, signal.SIGKILL)
+    keeper, = children(process.pid)
+    os.kill(keeper, signal.SIGSTOP)  # neither sees the end of the other
+    process.kill()
+    os.kill(keeper, signal.SIGKILL)
     process.communicate(timeout=30)
     assert alive(stray)
     assert len(make_old(place)) == 1
