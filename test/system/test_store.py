@@ -279,6 +279,15 @@ def test_a_result_that_becomes_pending_during_a_look_waits_for_the_next(own_db):
     assert own_db.query("select evaluation, path from results_due('[]', 9, '')") == [(early, f"{early}/1"), (late, f"{late}/1")]
 
 
+def test_two_attempts_of_one_ordinal_that_become_pending_together_have_a_place_each(own_db):
+    ident, = store.evaluations(own_db)
+    ids = [store.attempt_id(), store.attempt_id()]
+    for one in ids:
+        apply(own_db.db().cursor(), [store.end(ident, 2, ident=one, root_hash="sha256:" + "0" * 64)])
+    places = dict(own_db.query("select attempt_id::text, path from results_due('[]', 9, '')"))
+    assert places == {ids[0]: f"{ident}/1", ids[1]: f"{ident}/1.{ids[1]}"}
+
+
 # --- cancel and retry ---
 
 def cancel(sandbox, ident):

@@ -198,7 +198,8 @@ language plpgsql as $$
 begin
 	update attempt a set results_path = a.evaluation || '/' || a.attempt || case when exists (
 			select from attempt b where b.evaluation = a.evaluation and b.attempt = a.attempt
-				and b.attempt_id <> a.attempt_id and b.results_path is not null)
+				and b.attempt_id <> a.attempt_id and (b.results_path is not null
+					or (b.results_state = 'pending' and b.attempt_id < a.attempt_id)))
 			then '.' || a.attempt_id else '' end
 	where a.results_state = 'pending' and a.results_path is null;
 	return query select a.evaluation, a.attempt, a.attempt_id, a.host, a.ending->>'root_hash',
