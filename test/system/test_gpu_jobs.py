@@ -285,7 +285,9 @@ def test_a_driver_that_hangs_does_not_hang_the_keeper(make, fake):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.skipif(not {"v1_memory", "v2_memory"} & set(GROUPS), reason="no memory controller")
 class TestSandbox:
-    FAKE_DEV = ("mount -t tmpfs dev /run && for n in null zero full random urandom; do touch /run/$n && mount --bind /dev/$n /run/$n; done && "
+    # The test's own folders may be in /dev/shm.
+    FAKE_DEV = ("mount -t tmpfs dev /run && mkdir -m 1777 /run/shm && mount --bind /dev/shm /run/shm && "
+                "for n in null zero full random urandom; do touch /run/$n && mount --bind /dev/$n /run/$n; done && "
                 "mknod -m 666 /run/nvidiactl c 195 255 && for n in 0 1 2; do mknod -m 666 /run/nvidia$n c 195 $n; done && "
                 "mount --rbind /run /dev && exec \"$@\"")
     LOOK = "cd /dev; echo $ZR_PHASE $(ls -d nvidia* 2>/dev/null)\n"
