@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "store/workers.h"
 
 void item_free(struct item *it)
 {

@@ -217,23 +217,3 @@ void events_pruned(const struct db_rows *r, struct events_pruned *ret)
 		.parked = db_int(r, 0, 2),
 	};
 }
-
-/* Clocks of workers may jump: what is an hour old is overwritten whatever its time says. */
-const struct db_stmt workers_beat_stmt = {
-	"workers_beat",
-	"insert into worker as w (worker, host, at, body) values ($1, $2, $3::timestamptz, "
-	"$4::jsonb)"
-	" on conflict (worker) do update set host = excluded.host, at = excluded.at, seen_at = "
-	"now(),"
-	" body = excluded.body where w.at <= excluded.at or w.seen_at < now() - interval '1 "
-	"minute'",
-};
-
-void workers_beat_args(struct db_args *a, const char *worker, const char *host, const char *at,
-		       const char *body)
-{
-	db_arg_text(a, worker);
-	db_arg_text(a, host);
-	db_arg_text(a, at);
-	db_arg_text(a, body);
-}

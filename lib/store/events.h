@@ -8,6 +8,7 @@
  *  - `lost` and `infrastructure` end an attempt; the evaluation only when it was begun anew so often
  *    as event_policy says. A failure of the evaluation's own is final, unless the end says that its
  *    evaluator allows `retries`. Neither counts for the other;
+ *  - the second attempt of a request that is `lost` because its keeper died ends the evaluation: `poison`;
  *  - what does not end the evaluation asks for the next attempt: an outbox row with the evaluation's
  *    request, in the same transaction, due after a pause;
  *  - a cancel accepted by the database beats every outcome that was not recorded before it.
@@ -94,10 +95,5 @@ struct events_pruned {
 	int64_t removed, parked;
 };
 void events_pruned(const struct db_rows *r, struct events_pruned *ret);
-
-/* A worker's heartbeat; an older one than what is known changes nothing. `body` is the message. */
-extern const struct db_stmt workers_beat_stmt;
-void workers_beat_args(struct db_args *a, const char *worker, const char *host, const char *at,
-		       const char *body);
 
 #endif

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: MIT
+"""Who is lost, and what becomes of what it held: the rules in the database, and zr-update with workers that are only messages."""
+import itertools
+import json
+import os
+import random
+import re
+
+import pytest
+
+from lib import store
+from lib.sandbox import Sandbox
+
+REQUEST = {"zr": "1.0", "type": "request", "id": "x", "attempt": 1, "created_at": "x", "evaluator": "hello", "priority": "normal"}
+BOOT = "018f0000-0000-7000-8000-0000000000b0"
+
+
+@pytest.fixture(scope="module")
+def shared(services):
+    box = Sandbox(services, f"leases-{os.getpid()}")
+    try:
+        box.zr("db:migrate")
+        store.challenge(box)
+        store.submission(box)
+        yield box
+    finally:
+        box.close()
+
+
+class Time:
+    """The database's clock, stepped by hand: the tables are made to look as they would have so many seconds ago."""
+
+    def __init__(self, sandbox):
+        self.db = sandbox
+        self.cursor = sandbox.db().cursor()
+        self.run("set synchronous_commit = off")
+        self.run("delete from worker")
+        self.run("delete from listener")
+        self.run("delete from listening")
+
+    def run(self, sql, *args):
+        self.cursor.execute(sql, args or None)
+        return self.cursor.fetchall() if self.cursor.description else []
+
+    def step(self, seconds):
+        """Nothing is heard for so long."""
+        ago = f"{seconds} * interval '1 second'"
+        self.run(f"update worker set heard_at = heard_at - {ago}, seen_at = seen_at - {ago}")
+        self.run(f"update listener set clear_at = clear_at - {ago}, seen_at = seen_at - {ago}")
+        self.run(f"update listening set since = since - {ago}, sent_at = sent_at - {ago}")
+
+    def tick(self, name="up/1"):
+        self.run("insert into listener (name, clear_at) values (%s, now()) on conflict (name) do update"
+                 " set clear_at = now(), seen_at = now()", name)
+        self.run("select heard_tick(now())")
+
+    def listen(self, seconds):
+        """So long, with ticks."""
+        while seconds > 0:
+            self.tick()
+            self.step(min(8, seconds))
+            seconds -= 8
+        self.tick()
+
+    def beat(self, worker, *jobs, lease=60, second=0, state=None, **more):
+        body = {"state": state or ("busy" if jobs else "idle"),
+                "jobs": [dict({"evaluation": str(e), "attempt": a, "attempt_id": i, "phase": "run"}) for e, a, i in jobs], **more}
+        if lease:
+            body["lease_usec"] = lease * 1000000
+        self.run("select heard_worker(%s, %s, %s, %s)", worker, worker.split("/")[0], store.at(second), json.dumps(body))
+
+    def audit(self, **kw):
+        rows = self.run("select evaluation, attempt, again, detail, ended from audit_leases(p_limit => %s)", kw.get("limit", 500))
+        return [r[:3] for r in rows]
+
+    def apply(self, *events):
+        return self.run("select answer, ended, again from apply_events(%s)", json.dumps(events))
+
+
+@pytest.fixture
+def time(shared):
+    return Time(shared)
+
+
+def fresh(time, n=1, **kw):
+    return store.evaluations(time.db, n, request=kw.pop("request", REQUEST), **kw)
+
+
+def own_end(evaluation, reason="ok", seq=10**12, **kw):
+    """As a worker tells it: with a number that is the same whoever tells it."""
+    return dict(store.end(evaluation, 2, reason, **kw), seq=seq)
+
+
+def state(time, ident):
+    return store.outcome(time.db, ident)[:3]
+
+
+def test_a_silent_worker_loses_what_it_holds(time):
+    begun, claimed, done, other = fresh(time, 4)
+    a, b, c, d = (store.attempt_id() for _ in range(4))
+    time.apply(store.started(begun, ident=a), *store.history(done, ident=c), store.started(other, ident=d, host="titania"))
+    time.tick()
+    time.beat("oberon/1", (begun, 1, a), (claimed, 1, b), (done, 1, c))
+    time.beat("titania/1", (other, 1, d))
+    time.listen(44)
+    assert time.audit() == [] and state(time, begun) == ("running", None, 1)
+    time.beat("titania/1", (other, 1, d), second=44)
+    time.listen(20)
+    assert time.audit() == [(begun, 1, 2), (claimed, 1, 2)]
+    assert state(time, begun) == ("queued", None, 1) and state(time, claimed) == ("queued", None, 1)
+    assert state(time, done)[:2] == ("completed", "ok") and state(time, other)[:2] == ("running", None)
+    assert time.audit() == [], "once"
+    row, = time.db.evaluation(claimed)["attempts"]
+    assert (row["attempt_id"], row["status"], row["reason"], row["worker"]) == (b, "failed", "lost", "oberon/1")
+    assert re.fullmatch(r"worker oberon/1 was not heard of for 6\d s \(since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ\)", row["detail"])
+    assert time.db.query("select count(*) from outbox where evaluation = any(%s)", [begun, claimed]) == [(2,)]
+
+
+def test_without_a_lease_nobody_is_lost(time):
+    """A worker of before; one that left with nothing; one that is no eval worker; one whose words nobody checked."""
+    idents = fresh(time, 5)
+    jobs = [(i, 1, store.attempt_id()) for i in idents]
+    time.apply(*(store.started(i, ident=a, host=f"h{n}") for n, (i, _, a) in enumerate(jobs)))
+    time.tick()
+    time.beat("h0/1", jobs[0], lease=0)
+    time.beat("h1/1", lease=60, state="gone")
+    time.beat("h2/1", jobs[2], role="gardener")
+    time.beat("h3/1", jobs[3], lease=0, lease_usec="60s")
+    time.beat("h4/1", jobs[4], lease=0, lease_usec=-5)
+    time.listen(300)
+    assert time.audit() == []
+    assert {state(time, i)[0] for i in idents} == {"running"}
+    # One that left while its boxes ran has its lease too.
+    time.beat("h1/1", jobs[1], state="gone", second=300)
+    time.listen(62)
+    assert time.audit() == [(idents[1], 1, 2)]
+
+
+def test_odd_lists_stop_nothing(time):
+    good, = fresh(time)
+    a = store.attempt_id()
+    time.tick()
+    time.run("select heard_worker('odd/1', 'odd', %s, %s)", store.at(0), json.dumps({"state": "busy", "lease_usec": 5000000, "jobs": [
+        7, "x", {}, {"evaluation": "e-4", "attempt": 1, "attempt_id": a}, {"evaluation": "999999", "attempt": 1, "attempt_id": a},
+        {"evaluation": str(good), "attempt": "y", "attempt_id": a}, {"evaluation": str(good), "attempt": 1, "attempt_id": "zz"},
+        {"evaluation": str(good), "attempt": 0, "attempt_id": a}, {"evaluation": str(good), "attempt": 1, "attempt_id": a}]}))
+    time.run("select heard_worker('odd/2', 'odd', %s, %s)", store.at(0), json.dumps({"state": "busy", "lease_usec": 5000000, "jobs": 5}))
+    time.listen(8)
+    assert time.audit() == [(good, 1, 2)]
+
+
+def test_a_gap_in_the_ticks_is_nobodys_fault(time):
+    """No broker, or no update worker: who was silent then has a whole lease from the first tick on."""
+    ident, = fresh(time)
+    a = store.attempt_id()
+    time.tick()
+    time.beat("oberon/1", (ident, 1, a))
+    time.listen(40)
+    time.step(300)
+    assert time.audit() == []
+    time.tick()
+    assert time.audit() == []
+    time.listen(40)
+    assert time.audit() == []
+    time.listen(24)
+    assert time.audit() == [(ident, 1, 2)]
+
+
+def test_ticks_that_say_nothing(time):
+    """Repeated, overtaken, from the future: the newest that is true counts."""
+    time.tick()
+    time.listen(20)
+    before = time.run("select since, sent_at from listening")
+    for when in ("now() - interval '10 seconds'", "now() + interval '1 hour'"):
+        time.run(f"select heard_tick({when})")
+        assert time.run("select since, sent_at from listening") == before
+    # The clock was set back: begun anew.
+    time.run("update listening set since = since + interval '1 hour', sent_at = sent_at + interval '1 hour'")
+    time.run("select heard_tick(now())")
+    assert time.run("select since = sent_at, sent_at <= now() from listening") == [(True, True)]
+    # It was set forward.
+    time.step(3600)
+    time.run("select heard_tick(now())")
+    assert time.run("select since = sent_at from listening") == [(True,)]
+
+
+def test_a_stuck_update_worker_may_hold_the_message_that_counts(time):
+    ident, = fresh(time)
+    time.tick("stuck/1")
+    time.beat("oberon/1", (ident, 1, store.attempt_id()))
+    for _ in range(10):
+        time.listen(8)
+        time.run("update listener set seen_at = now() where name = 'stuck/1'")
+    assert time.audit() == [], "it is there and cannot say that it is done"
+    time.listen(40)
+    assert time.audit() == [] and len(time.run("select name from listener")) == 2
+    time.listen(24)
+    assert time.audit() == [] and time.run("select name from listener") == [("up/1",)]
+    time.listen(40)
+    assert time.audit() == [], "what it gave back has a lease more to come"
+    time.listen(24)
+    assert time.audit() == [(ident, 1, 2)]
+
+
+def test_who_is_heard_of_again_lives(time):
+    one, two = fresh(time, 2)
+    a, b = store.attempt_id(), store.attempt_id()
+    time.tick()
+    time.beat("oberon/1", (one, 1, a))
+    time.listen(62)
+    assert time.audit() == [(one, 1, 2)]
+    time.beat("oberon/1", (one, 1, a), (two, 1, b), second=62)
+    time.listen(10)
+    assert time.audit() == []
+    # What it comes to after all counts, though another attempt was asked for.
+    time.apply(*store.history(one, ident=a, scores={"x": 1}))
+    assert state(time, one) == ("completed", "ok", 1)
+    time.listen(62)
+    assert time.audit() == [(two, 1, 2)]
+
+
+def test_a_clock_that_was_set_back_silences_nobody(time):
+    ident, = fresh(time)
+    a = store.attempt_id()
+    time.tick()
+    time.beat("oberon/1", (ident, 1, a), second=3600, lease=30)
+    for n in range(8):
+        time.listen(8)
+        time.beat("oberon/1", (ident, 1, a), second=n * 8, lease=30)
+    assert time.audit() == []
+    assert time.run("select at < now() from worker")
+
+
+def test_what_another_worker_took_over_is_its_own(time):
+    ident, = fresh(time)
+    a = store.attempt_id()
+    time.apply(store.started(ident, ident=a, worker="oberon/2"))
+    time.tick()
+    time.beat("oberon/2", (ident, 1, a))
+    time.listen(40)
+    time.beat("oberon/1", (ident, 1, a), second=40)
+    time.listen(40)
+    assert time.audit() == []
+    time.listen(30)
+    assert time.audit() == [(ident, 1, 2)]
+    assert time.db.evaluation(ident)["attempts"][0]["worker"] == "oberon/1", "who had it last"
+
+
+def test_what_is_over_stays_as_it_is(time):
+    """Canceled; asked for again by hand; ended by a later attempt."""
+    canceled, by_hand, later = fresh(time, 3)
+    a, b, c, d = (store.attempt_id() for _ in range(4))
+    time.apply(store.started(canceled, ident=a), store.end(by_hand, 2, "exit"), store.started(later, ident=c),
+               *store.history(later, ident=d, attempt=2))
+    time.run("select was from cancel_evaluation(%s, 'me', 'zr', 'control.cancel', gen_random_uuid(), '{}')", canceled)
+    body = json.dumps(dict(REQUEST, attempt=2))
+    assert time.run("select accepted from retry_evaluation(%s, 2, 'zr', 'k', gen_random_uuid(), %s)", by_hand, body) == [(True,)]
+    time.apply(store.started(by_hand, ident=b, attempt=2))
+    time.tick()
+    time.beat("oberon/1")
+    time.listen(62)
+    assert time.audit() == [(by_hand, 2, 3)]
+    assert state(time, canceled)[:2] == ("canceled", "canceled") and state(time, by_hand) == ("failed", "exit", 1)
+    time.beat("oberon/1", (canceled, 1, a), (later, 1, c), second=62)
+    time.listen(62)
+    assert time.audit() == [(canceled, 1, None), (later, 1, None)]
+    assert state(time, canceled)[:2] == ("canceled", "canceled") and state(time, later)[:2] == ("completed", "ok")
+
+
+def test_retries_of_lost_hosts_have_their_count(time):
+    ident, = fresh(time)
+    for n in range(1, 5):
+        time.tick()
+        time.beat("oberon/1", (ident, n, store.attempt_id()), second=n * 100)
+        time.listen(62)
+        assert time.audit() == [(ident, n, n + 1 if n < 4 else None)]
+    assert state(time, ident) == ("failed", "lost", 4)
+
+
+def test_many_are_ended_in_parts(time):
+    idents = fresh(time, 25)
+    time.tick()
+    time.beat("oberon/1", *((i, 1, store.attempt_id()) for i in idents))
+    time.listen(62)
+    parts = [time.audit(limit=10) for _ in range(4)]
+    assert [len(p) for p in parts] == [10, 10, 5, 0]
+    assert [r[0] for p in parts for r in p] == idents
+
+
+def test_every_order_of_words_and_judgement(time):
+    """The end by the audit, the worker's own `lost`, its start and its real end, repeated, in every order: one outcome."""
+    a = store.attempt_id()
+    words = ["audit", "start", "lost", "end"]
+    for kinds in (words, words[:3], words[:2] + ["end"]):
+        for order in itertools.permutations(kinds):
+            ident, = fresh(time)
+            said = {"start": store.started(ident, 1, ident=a), "end": own_end(ident, seq=10**12 - 5, ident=a),
+                    "lost": own_end(ident, "lost", ident=a)}
+            said["lost"]["body"]["keeper_died"] = True
+            time.run("delete from worker")
+            time.tick()
+            time.beat("oberon/1", (ident, 1, a), lease=3)
+            time.listen(8)
+            before = []
+            for word in order:
+                if word == "audit":
+                    time.audit()
+                else:
+                    before.append(said[word])
+                    time.apply(*before)
+            time.audit()
+            real = "end" in kinds
+            assert state(time, ident) == (("completed", "ok", 1) if real else ("queued", None, 1)), order
+            detail, = time.run("select ending->>'detail' from attempt where evaluation = %s", ident)[0]
+            assert detail == f"it ended: {'ok' if real else 'lost'}", "the worker's own word stands before the audit's"
+            # Something asked for the next attempt, once, unless the real end was the first.
+            asked = time.run("select count(*) from outbox where evaluation = %s", ident)[0][0]
+            assert asked == 0 if order[0] == "end" else asked <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_audits_among_events(time, seed):
+    """Whatever happens before, between and after: what is real at last is what counts, and an ordinal is asked for once."""
+    rng = random.Random(seed)
+    for ident in fresh(time, 15):
+        runs = [store.attempt_id() for _ in range(rng.randint(1, 3))]
+        events = []
+        for n, run in enumerate(runs, 1):
+            kw = {"attempt": n, "ident": run, "worker": f"oberon/{n}"}
+            events.append(store.started(ident, 1, **kw))
+            if rng.random() < 0.5:
+                events.append(own_end(ident, rng.choice(["lost", "ok", "exit"]), **kw))
+        time.run("delete from worker")
+        time.tick()
+        for n, run in enumerate(runs, 1):
+            time.beat(f"oberon/{n}", (ident, n, run), lease=3)
+        time.listen(8)
+        steps = events * 2 + [None] * 3
+        rng.shuffle(steps)
+        for e in steps:
+            if e:
+                time.apply(e)
+            else:
+                time.audit()
+        time.apply(*events)
+        time.audit()
+        ends = [e for e in events if e["body"].get("reason") in ("ok", "exit")]
+        if ends:
+            last = max(ends, key=lambda e: e["attempt"])
+            assert state(time, ident) == (last["kind"], last["body"]["reason"], last["attempt"])
+        else:
+            assert state(time, ident) == ("queued", None, len(runs))
+        assert time.run("select count(*) from attempt where evaluation = %s and end_rank is null", ident) == [(0,)] or ends
+        asked = [json.loads(r[0])["attempt"] for r in time.run("select body from outbox where evaluation = %s", ident)]
+        assert len(asked) == len(set(asked))
+
+
+# --- evaluations that take their keepers down ---
+
+def killed(ident, attempt, died=True, reason="lost"):
+    e = own_end(ident, reason, attempt=attempt, ident=store.attempt_id())
+    e["body"]["keeper_died"] = died
+    return e
+
+
+def test_the_second_dead_keeper_is_the_last(time):
+    ident, calm, mixed = fresh(time, 3)
+    assert time.apply(killed(ident, 1)) == [(3, False, 2)]
+    second = killed(ident, 2)
+    assert time.apply(second, second) == [(3, True, None), (1, False, None)]
+    assert state(time, ident) == ("failed", "poison", 2) and time.db.evaluation(ident)["settled"]
+    assert time.apply(store.progress(ident, 5, 1, attempt=2, ident=second["attempt_id"]))[0][:2] == (2, False)
+    assert state(time, ident) == ("failed", "poison", 2)
+    # Of the same attempt something real comes after all.
+    time.apply(store.end(ident, 7, "exit", attempt=2, ident=second["attempt_id"]))
+    assert state(time, ident) == ("failed", "exit", 2)
+    # Hosts that were lost, keepers that only say so, and other faults do not count.
+    for n, e in enumerate([killed(calm, 1, False), killed(calm, 2, None), killed(calm, 3, "true")], 1):
+        assert time.apply(e) == [(3, False, n + 1)]
+    assert [time.apply(e)[0][2] for e in (killed(mixed, 1), killed(mixed, 2, reason="infrastructure"), killed(mixed, 3))] == [2, 3, None]
+    assert state(time, mixed) == ("failed", "poison", 3)
+
+
+def test_a_retry_by_hand_counts_dead_keepers_anew(time):
+    ident, = fresh(time)
+    time.apply(killed(ident, 1))
+    time.apply(killed(ident, 2))
+    body = json.dumps(dict(REQUEST, attempt=3))
+    assert time.run("select accepted from retry_evaluation(%s, 3, 'zr', 'k', gen_random_uuid(), %s)", ident, body) == [(True,)]
+    assert time.apply(killed(ident, 3)) == [(2, False, 4)]
+    assert state(time, ident) == ("failed", "poison", 2), "until there is another end"
+    assert time.apply(killed(ident, 4)) == [(3, True, None)]
+    assert state(time, ident) == ("failed", "poison", 4)
+
+
+def test_losses_by_the_audit_poison_nothing(time):
+    ident, = fresh(time)
+    time.apply(killed(ident, 1))
+    time.tick()
+    time.beat("oberon/1", (ident, 2, store.attempt_id()))
+    time.listen(62)
+    assert time.audit() == [(ident, 2, 3)]
+    assert time.apply(killed(ident, 3)) == [(3, True, None)]
+    assert state(time, ident) == ("failed", "poison", 3)
