@@ -113,6 +113,7 @@ static void print_worker(const struct message_worker *w)
 	printf("worker %s %s", w->worker, message_worker_state_name(w->state));
 	for (size_t i = 0; i < w->n_jobs; i++)
 		printf("%s%s", i ? "," : " evaluations=", w->jobs[i].evaluation);
+	print_member("role", w->role);
 }
 
 static void print_control(const struct message *m)

@@ -35,6 +35,7 @@ struct intake {
 	struct loop_src *pump;   /* after what has arrived in this turn of the loop */
 	struct loop_src *resume; /* end of held_until */
 	struct loop_src *patience;
+	uint64_t limbo_until; /* the broker may still count a lost connection as alive */
 	bool broker_seen, broker_down_said, db_down_said;
 };
 
@@ -398,11 +399,12 @@ static void on_delivery(void *user, const struct delivery *d)
 	}
 	it->intake = in;
 	it->state = ITEM_DONE;
+	it->arrived_usec = time_mono_usec();
 	TAILQ_INSERT_TAIL(&in->arrivals, it, arrival);
 	if (bad != MESSAGE_GOOD)
 		bury(in, it, bad, &why);
-	else if (it->message->type == MESSAGE_EVENT && it->message->event.kind == MESSAGE_LOG)
-		acknowledge(in); /* pieces of logs are for listeners, not for the database */
+	else if (item_is_moot(it))
+		acknowledge(in);
 	else
 		wait_turn(in, it);
 	loop_defer_arm(in->pump);
@@ -418,6 +420,18 @@ bool intake_is_up(const struct intake *in)
 bool intake_has_schema(const struct intake *in)
 {
 	return in->schema_ok;
+}
+
+bool intake_is_clear(const struct intake *in, uint64_t usec)
+{
+	const struct item *it;
+
+	if (!in->schema_ok || time_mono_usec() < in->limbo_until)
+		return false;
+	TAILQ_FOREACH (it, &in->arrivals, arrival)
+		if (it->state == ITEM_WAITING || it->state == ITEM_SENT)
+			return it->arrived_usec > usec;
+	return true;
 }
 
 /* What waits while draining has failed meanwhile: the broker gets it back with the connection. */
@@ -545,6 +559,10 @@ static void on_broker_down(void *user, const struct err *why)
 	}
 	if (!in->broker_down_said)
 		log_warning("%s; trying again", why->msg);
+	/* A broker that cannot be reached notices after two heartbeats, and only then gives what was
+	 * delivered here to others. */
+	if (!in->broker_down_said && in->broker_seen)
+		in->limbo_until = time_mono_usec() + 3 * in->update->settings->amqp_heartbeat_usec;
 	in->broker_down_said = true;
 	forget_waiting(in);
 }

@@ -21,5 +21,7 @@ bool intake_is_idle(const struct intake *in);
 /* The database is there and has our schema. */
 bool intake_has_schema(const struct intake *in);
 bool intake_is_up(const struct intake *in);
+/* Whether all that was delivered before this monotonic time is committed or certainly back in the queue. */
+bool intake_is_clear(const struct intake *in, uint64_t usec);
 
 #endif

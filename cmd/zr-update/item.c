@@ -113,6 +113,17 @@ bool item_is_event(const struct item *it)
 	return !it->park && it->message->type == MESSAGE_EVENT;
 }
 
+/* Pieces of logs are for listeners. Who is neither an eval nor an update worker is of a later version. */
+bool item_is_moot(const struct item *it)
+{
+	const struct message *m = it->message;
+
+	if (m->type == MESSAGE_EVENT)
+		return m->event.kind == MESSAGE_LOG;
+	return m->type == MESSAGE_WORKER && m->worker.role &&
+	       !str_eq(m->worker.role, MESSAGE_ROLE_UPDATE);
+}
+
 const struct db_stmt *item_statement(struct item *it, struct db_args *a)
 {
 	const struct message_worker *w;
@@ -123,6 +134,10 @@ const struct db_stmt *item_statement(struct item *it, struct db_args *a)
 		return &events_park_stmt;
 	}
 	w = &it->message->worker;
+	if (w->role) {
+		db_arg_text(a, it->at);
+		return &workers_tick_stmt;
+	}
 	workers_beat_args(a, w->worker, w->host, it->at, it->json);
 	return &workers_beat_stmt;
 }

@@ -22,6 +22,7 @@ struct item {
 	enum item_state state;
 	struct intake *intake;
 	struct delivery_ref ref;
+	uint64_t arrived_usec; /* monotonic */
 	char *routing_key, *message_id;
 	void *body;
 	size_t size;
@@ -44,10 +45,12 @@ struct item *item_new(const struct delivery *d, size_t max, enum message_bad *re
 		      struct err *why);
 void item_free(struct item *it);
 
-/* To be joined into its evaluation; others are heartbeats, or are parked. */
+/* Well-formed, and nothing that the database wants. */
+bool item_is_moot(const struct item *it);
+/* To be joined into its evaluation; others are heartbeats or ticks, or are parked. */
 bool item_is_event(const struct item *it);
 
-/* The statement of an item that is not applied as an event: a heartbeat, or it is parked. */
+/* The statement of an item that is not applied as an event: a heartbeat or tick, or it is parked. */
 const struct db_stmt *item_statement(struct item *it, struct db_args *a);
 
 #endif

@@ -46,6 +46,11 @@ bool leader_is_me(const struct leader *l)
 	return time_mono_usec() < l->until;
 }
 
+const char *leader_name(const struct leader *l)
+{
+	return l->holder;
+}
+
 static void judge(struct leader *l)
 {
 	bool me = leader_is_me(l);

@@ -15,6 +15,8 @@ void leader_free(struct leader *l);
 DEFINE_AUTO(leader);
 
 bool leader_is_me(const struct leader *l);
+/* The name of this process in the database: no other one has it. */
+const char *leader_name(const struct leader *l);
 /* The connection is new: listen again, ask again; or it is lost. */
 void leader_connected(struct leader *l, bool up);
 /* Wakes the leader, if that is another process. */

@@ -13,6 +13,7 @@
  *	boards    leaderboards that are older than the truth, bursts coalesced
  *	outlet    what is owed to the broker: the outbox, dead messages
  *	prune     events that are older than they need be kept
+ *	audit     workers that were not heard of for longer than their lease: what they hold ends
  *
  * Everything may be done twice and nothing is lost. An event is acknowledged after its transaction is
  * committed; the inbox (its natural key) makes a repeat a no-op. What follows from an event is
@@ -31,6 +32,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "audit.h"
 #include "base/daemon.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -271,6 +273,8 @@ static int open_parts(struct worker *w, struct err *e)
 		r = outlet_new(u, &u->outlet, e);
 	if (r == 0)
 		r = prune_new(u, &u->prune, e);
+	if (r == 0)
+		r = audit_new(u, &u->audit, e);
 	return r < 0 ? r : intake_new(u, &u->intake, e);
 }
 
@@ -300,6 +304,7 @@ static void worker_done(struct worker *w)
 	boards_free(u->boards);
 	outlet_free(u->outlet);
 	prune_free(u->prune);
+	audit_free(u->audit);
 	leader_free(u->leader);
 	loop_src_free(w->look);
 	loop_src_free(w->drained);

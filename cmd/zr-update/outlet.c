@@ -16,6 +16,7 @@
 #define SWEEP_ROWS     200
 #define LETTERS_MAX    4096 /* beyond that the database keeps them */
 #define PAUSE_USEC     USEC_PER_SEC
+#define TICK_COOKIE    UINT64_MAX
 
 struct letter {
 	TAILQ_ENTRY(letter) link;
@@ -36,7 +37,7 @@ struct outlet {
 	size_t n;
 	uint64_t cookies;
 	struct loop_src *again; /* after a refusal */
-	bool sweeping, down_said;
+	bool sweeping, down_said, ticking;
 };
 
 static void letter_free(struct letter *l)
@@ -188,6 +189,22 @@ int outlet_dead(struct outlet *o, const char *queue, const char *routing_key,
 	return 0;
 }
 
+/* One at a time: those that a broker in alarm lets wait would tell of a time in which nobody was heard. */
+bool outlet_tick(struct outlet *o, const char *routing_key, const char *body, size_t n)
+{
+	const struct publication p = {
+		.exchange = TOPOLOGY_EXCHANGE,
+		.routing_key = routing_key,
+		.body = body,
+		.n = n,
+	};
+
+	if (o->ticking)
+		return false;
+	o->ticking = broker_publish(o->broker, &p, TICK_COOKIE, NULL) == 0;
+	return o->ticking;
+}
+
 /* --- rows of the outbox ---------------------------------------------------------------------- */
 
 static bool has_row(const struct outlet *o, int64_t outbox_id)
@@ -293,6 +310,8 @@ static void on_outcome(void *user, uint64_t cookie, enum broker_outcome outcome,
 	struct outlet *o = user;
 	struct letter *l = find_letter(o, cookie);
 
+	if (cookie == TICK_COOKIE)
+		o->ticking = false;
 	if (!l)
 		return;
 	switch (outcome) {

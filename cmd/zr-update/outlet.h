@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What zr-update publishes: dead messages, and rows of the outbox. A letter is kept until the broker
- * has confirmed it, through every loss of the connection.
+ * has confirmed it, through every loss of the connection. And ticks, which are not.
  */
 #ifndef ZR_CMD_ZR_UPDATE_OUTLET_H
 #define ZR_CMD_ZR_UPDATE_OUTLET_H
@@ -29,6 +29,9 @@ void outlet_row(struct outlet *o, int64_t outbox_id, const char *exchange, const
 		const char *message_id, const char *body);
 /* Publishes rows that stay: their writers died before they could. */
 void outlet_sweep(struct outlet *o);
+
+/* Now or never. False: one is still on its way to the broker, or there is no connection. */
+bool outlet_tick(struct outlet *o, const char *routing_key, const char *body, size_t n);
 
 bool outlet_is_idle(const struct outlet *o);
 

@@ -10,6 +10,7 @@
 #include "base/settings.h"
 #include "store/db_pipe.h"
 
+struct audit;
 struct boards;
 struct collect;
 struct intake;
@@ -32,6 +33,7 @@ struct update {
 	 * one for all else. */
 	struct db_pipe *work;
 	struct leader *leader;
+	struct audit *audit;
 	struct boards *boards;
 	struct collect *collect;
 	struct prune *prune;

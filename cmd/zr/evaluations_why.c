@@ -129,6 +129,15 @@ static int count_alive(const json_t *workers, const char *host, int *ret_idle)
 	return n;
 }
 
+/* "Attempt 1 ended with 'lost': …". */
+static void say_ended(struct words *w, const json_t *attempt)
+{
+	const char *detail = text_of(attempt, "detail");
+
+	say(w, "Attempt %lld ended with '%s'%s%s.", int_of(attempt, "attempt"),
+	    STR_ESC(text_of(attempt, "reason")), detail ? ": " : "", detail ? STR_ESC(detail) : "");
+}
+
 static void why_created(struct words *w, const json_t *v)
 {
 	const json_t *debt = json_object_get(v, "outbox");
@@ -156,9 +165,7 @@ static void why_queued(struct words *w, const json_t *v, const json_t *workers)
 	int idle, alive = count_alive(workers, host, &idle);
 
 	if (before) {
-		say(w, "Attempt %lld ended with '%s'%s%s.", int_of(before, "attempt"),
-		    STR_ESC(text_of(before, "reason")), text_of(before, "detail") ? ": " : "",
-		    text_of(before, "detail") ? STR_ESC(text_of(before, "detail")) : "");
+		say_ended(w, before);
 		if (say_next(w, v))
 			return;
 		say(w, " Attempt %lld was asked for. ", int_of(v, "asked_attempt"));
@@ -191,12 +198,52 @@ static bool is_silent(const json_t *worker, const char *since)
 	return since && time_parse(since, &then) == 0 && then + SILENT_USEC < time_wall_usec();
 }
 
-static void why_running(struct words *w, const json_t *v, const json_t *workers)
+/* What is going to happen to an attempt whose worker is silent. */
+static void say_silent(struct words *w, const json_t *v, const json_t *worker, bool audited)
 {
+	uint64_t lease_usec = (uint64_t)int_of(worker, "lease_usec");
+	char heard[48], span[32];
+
+	say(w, " But that worker has been silent%s",
+	    for_how_long(worker ? text_of(worker, "seen_at") : NULL, heard, sizeof(heard)));
+	if (!lease_usec) {
+		say(w,
+		    ": if its host is gone for good, 'zr evaluations:cancel %lld' ends it, and "
+		    "'zr evaluations:retry %lld' then runs it elsewhere.",
+		    int_of(v, "id"), int_of(v, "id"));
+		return;
+	}
+	str_span_text(span, sizeof(span), lease_usec);
+	if (audited)
+		say(w, ": after %s of silence it counts as lost, and another attempt follows.",
+		    span);
+	else
+		say(w,
+		    ". It would count as lost after %s, but no update worker looks: start one with "
+		    "'zr worker:run:update'.",
+		    span);
+}
+
+static const json_t *last_ended(const json_t *v)
+{
+	const json_t *a, *found = NULL, *attempts = json_object_get(v, "attempts");
+	size_t i;
+
+	json_array_foreach(attempts, i, a)
+	{
+		if (text_of(a, "reason") && int_of(a, "attempt") < int_of(v, "attempt"))
+			found = a;
+	}
+	return found;
+}
+
+static void why_running(struct words *w, const json_t *v, const json_t *workers, bool audited)
+{
+	const json_t *before = last_ended(v);
 	const char *name = text_of(v, "worker");
 	const json_t *worker = find_worker(workers, name);
 	auto_buf struct buf progress = { 0 };
-	char since[48], heard[48];
+	char since[48];
 
 	say(w, "Attempt %lld runs%s on %s", int_of(v, "attempt"),
 	    for_how_long(text_of(v, "started_at"), since, sizeof(since)),
@@ -205,12 +252,11 @@ static void why_running(struct words *w, const json_t *v, const json_t *workers)
 		say(w, ": %s", progress.data);
 	say(w, ".");
 	if (is_silent(worker, text_of(v, "started_at")))
-		say(w,
-		    " But that worker has been silent%s: if its host is gone for good, 'zr "
-		    "evaluations:cancel %lld' ends it, and 'zr evaluations:retry %lld' then runs "
-		    "it elsewhere.",
-		    for_how_long(worker ? text_of(worker, "at") : NULL, heard, sizeof(heard)),
-		    int_of(v, "id"), int_of(v, "id"));
+		say_silent(w, v, worker, audited);
+	if (before) {
+		say(w, " ");
+		say_ended(w, before);
+	}
 }
 
 /* What each reason of a failed evaluation means; %s is the phase's command. */
@@ -247,7 +293,7 @@ static void say_reason(struct words *w, const json_t *v, const json_t *attempt)
 	else if (str_eq(reason, "lost"))
 		say(w, "The worker or host that ran it was lost");
 	else if (str_eq(reason, "poison"))
-		say(w, "Every attempt took its worker down, so it is not tried again");
+		say(w, "More than one attempt took its keeper down, so it is not tried again");
 	else if (w->b.len == 0)
 		say(w, "It ended with '%s'", reason ? STR_ESC(reason) : "no reason");
 }
@@ -322,7 +368,7 @@ static void why_results(struct words *w, const json_t *v)
 		    detail ? STR_ESC(detail) : "");
 }
 
-static void explain(struct words *w, const json_t *v, const json_t *workers)
+static void explain(struct words *w, const json_t *v, const json_t *workers, bool audited)
 {
 	const char *status = text_of(v, "status");
 	bool ended = false;
@@ -332,7 +378,7 @@ static void explain(struct words *w, const json_t *v, const json_t *workers)
 	else if (str_eq(status, "queued"))
 		why_queued(w, v, workers);
 	else if (str_eq(status, "running"))
-		why_running(w, v, workers);
+		why_running(w, v, workers, audited);
 	else
 		ended = true;
 	if (str_eq(status, "completed"))
@@ -355,7 +401,7 @@ int cmd_evaluations_why(struct cli *c)
 	auto_obj(db) d = NULL;
 	json_auto_t *v = NULL, *workers = NULL, *answer = NULL;
 	struct err e = { 0 };
-	bool json = false;
+	bool json = false, audited = false;
 	int64_t id;
 	const struct cli_opt opts[] = {
 		{ "json", 0, CLI_FLAG, &json, NULL, "print JSON" },
@@ -366,9 +412,9 @@ int cmd_evaluations_why(struct cli *c)
 	    !cli_db(c, &s, &d))
 		return c->status;
 	if (evaluations_show(d, id, s->results_dir, &v, &e) < 0 ||
-	    workers_list(d, &workers, &e) < 0)
+	    workers_list(d, &workers, &e) < 0 || workers_are_audited(d, &audited, &e) < 0)
 		return cli_fail(c, &e);
-	explain(&w, v, workers);
+	explain(&w, v, workers, audited);
 	if (!w.failed)
 		answer = json_pack("{s:I, s:O?, s:O?, s:s}", "id", (json_int_t)id, "status",
 				   json_object_get(v, "status"), "reason",

@@ -519,7 +519,7 @@ def test_why(db):
     ("setup", {"detail": "there is no evaluator 'x'"}, "could not be set up as its evaluator or request asks: there is no evaluator 'x'"),
     ("infrastructure", {"detail": "disk"}, "evaluations:retry"),
     ("lost", {}, "was lost"),
-    ("poison", {}, "took its worker down"),
+    ("poison", {}, "took its keeper down"),
     ("exit", {"exit_code": 1, "detail": "\x1b[31m"}, r"\x1b[31m"),
 ])
 def test_why_it_failed(db, reason, body, words):

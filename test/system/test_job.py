@@ -509,7 +509,7 @@ def test_lost_worker_is_answered_by_cancel_and_retry(site):
     worker.kill_group()
 
     def told():
-        site.query("update worker set seen_at = now() - interval '1 hour'")
+        site.query("update worker set seen_at = now() - interval '1 hour', heard_at = now() - interval '1 hour'")
         words = site.zr("evaluations:why", ident).stdout
         return f"evaluations:cancel {ident}" in words and f"evaluations:retry {ident}" in words
     wait_for(told, 20)

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Who is lost, and what becomes of what it held: the rules in the database, and zr-update with workers that are only messages."""
+import datetime
 import itertools
 import json
 import os
 import random
 import re
+import threading
+from time import monotonic
 
+import pika
 import pytest
 
 from lib import store
 from lib.sandbox import Sandbox
+from lib.wait import wait_for
 
 REQUEST = {"zr": "1.0", "type": "request", "id": "x", "attempt": 1, "created_at": "x", "evaluator": "hello", "priority": "normal"}
 BOOT = "018f0000-0000-7000-8000-0000000000b0"
@@ -402,3 +407,193 @@ def test_losses_by_the_audit_poison_nothing(time):
     assert time.audit() == [(ident, 2, 3)]
     assert time.apply(killed(ident, 3)) == [(3, True, None)]
     assert state(time, ident) == ("failed", "poison", 3)
+
+
+# --- with a broker and zr-update; the worker is only its messages ---
+
+class Fake(threading.Thread):
+    """Says every 0.3 s that it lives and what it holds, and comes back when its connection is lost."""
+
+    def __init__(self, site, name="oberon/1", lease=3, host="oberon"):
+        super().__init__(daemon=True)
+        self.site, self.name, self.lease, self.host = site, name, lease, host
+        self.jobs, self.last, self.quiet, self.since = [], None, threading.Event(), now()
+
+    def message(self):
+        jobs = [{"evaluation": str(e), "attempt": a, "attempt_id": i, "phase": "run", "since": self.since} for e, a, i in self.jobs]
+        return {"zr": "1.0", "type": "worker", "host": self.host, "worker": self.name, "pid": 4711, "boot_id": BOOT, "since": self.since,
+                "at": now(), "state": "busy" if jobs else "idle", "jobs": jobs, "lease_usec": self.lease * 1000000, "evaluators": ["hello"]}
+
+    def run(self):
+        while not self.quiet.is_set():
+            try:
+                connection = pika.BlockingConnection(pika.URLParameters(self.site.env["AMQP_URL"]))
+                channel = connection.channel()
+                channel.confirm_delivery()
+                while not self.quiet.wait(0.3):
+                    channel.basic_publish("zr", f"event.worker.{self.host}", json.dumps(self.message()),
+                                          pika.BasicProperties(delivery_mode=2), mandatory=True)
+                    self.last = monotonic()
+                connection.close()
+            except (pika.exceptions.AMQPError, OSError):
+                self.quiet.wait(0.3)
+
+    def fall_silent(self):
+        self.quiet.set()
+        self.join(10)
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@pytest.fixture
+def fakes():
+    made = []
+
+    def make(*args, **kw):
+        made.append(Fake(*args, **kw))
+        made[-1].start()
+        return made[-1]
+    yield make
+    for fake in made:
+        fake.fall_silent()
+
+
+def prepared(sandbox):
+    sandbox.prepare()
+    store.challenge(sandbox)
+    store.submission(sandbox)
+    sandbox.setting("retry_delay", "1s")
+    sandbox.setting("amqp_heartbeat", "5s")
+    return sandbox
+
+
+def held(site, fake):
+    """An evaluation that runs there, and is known to."""
+    ident, = store.evaluations(site, request=REQUEST)
+    site.query("update evaluation set pool = 'default' where id = %s", ident)
+    attempt = store.attempt_id()
+    fake.jobs = [*fake.jobs, (ident, 1, attempt)]
+    store.publish(site.channel(), store.started(ident, ident=attempt, worker=fake.name))
+    wait_for(lambda: store.outcome(site, ident)[0] == "running"
+             and site.query("select body::text like %s from worker where worker = %s", f"%{attempt}%", fake.name) == [(True,)])
+    return ident
+
+
+def asked(site, ident):
+    return site.query("select asked_attempt from evaluation where id = %s", ident)[0][0]
+
+
+def silent_for(site, seconds):
+    """By what the database has heard."""
+    return site.query("select now() - max(heard_at) > %s * interval '1 second' from worker", seconds) == [(True,)]
+
+
+def listened_for(site, seconds):
+    return site.query("select heard_until > since + %s * interval '1 second' from listening, worker_lease limit 1", seconds) == [(True,)]
+
+
+def test_a_worker_that_falls_silent_is_lost(sandbox, fakes):
+    site = prepared(sandbox)
+    daemon = site.update_worker()
+    fake = fakes(site)
+    ident = held(site, fake)
+    claimed, = store.evaluations(site, request=REQUEST)
+    fake.jobs = [*fake.jobs, (claimed, 1, store.attempt_id())]
+    wait_for(lambda: len((site.zr_json("workers") or [{"jobs": []}])[0]["jobs"]) == 2)
+    wait_for(lambda: listened_for(site, 3))
+    worker, = site.zr_json("workers")
+    assert (worker["worker"], worker["alive"], worker["lost"], worker["lease_usec"]) == ("oberon/1", True, False, 3000000)
+    assert asked(site, ident) == 1
+    fake.fall_silent()
+    wait_for(lambda: asked(site, ident) == 2 and asked(site, claimed) == 2, 8 - (monotonic() - fake.last), "lost within lease + 5 s")
+    said = site.zr("evaluations:why", ident).stdout
+    assert re.search(r"is queued\. Attempt 1 ended with 'lost': worker oberon/1 was not heard of for \d s \(since 20[-0-9T:]+Z\)\. "
+                     r"Attempt 2 ", said), said
+    for i in (ident, claimed):
+        daemon.wait_log(rf"evaluation {i}: attempt 1 is lost, worker oberon/1 was not heard of for \d s .*, attempt 2 will follow")
+    assert site.zr_json("workers")[0]["lost"]
+    wait_for(lambda: site.query("select count(*) from outbox") == [(0,)])
+    sent = [json.loads(site.channel().basic_get("zr.eval.default", auto_ack=True)[2]) for _ in range(2)]
+    assert [m["attempt"] for m in sent] == [2, 2]
+    # It runs elsewhere, and is told from what was.
+    store.publish(site.channel(), store.started(ident, ident=store.attempt_id(), attempt=2, host="titania"))
+    wait_for(lambda: store.outcome(site, ident)[:3] == ("running", None, 2))
+    said = site.zr("evaluations:why", ident).stdout
+    assert "Attempt 2 runs" in said and "Attempt 1 ended with 'lost': worker oberon/1 was not heard of" in said
+
+
+def test_a_broker_that_is_away_makes_nobody_lost(make_own_sandbox, own_services, fakes):
+    site = prepared(make_own_sandbox())
+    site.update_worker()
+    fake = fakes(site)
+    ident = held(site, fake)
+    wait_for(lambda: listened_for(site, 3))
+    own_services.stop("rabbitmq")
+    wait_for(lambda: silent_for(site, 8))
+    assert asked(site, ident) == 1
+    own_services.start("rabbitmq")
+
+    def never_lost():
+        assert asked(site, ident) == 1, site.evaluation(ident)
+        return listened_for(site, 6)
+    wait_for(never_lost, 60)
+    assert asked(site, ident) == 1
+    fake.fall_silent()
+    wait_for(lambda: asked(site, ident) == 2, 30)
+
+
+def test_an_update_worker_that_is_away_makes_nobody_lost(sandbox, fakes):
+    """Its queue is full of what the worker said meanwhile, and of what another one said that is gone since."""
+    site = prepared(sandbox)
+    daemon = site.update_worker()
+    fake, other = fakes(site), fakes(site, "titania/1", host="titania")
+    ident, gone = held(site, fake), held(site, other)
+    wait_for(lambda: listened_for(site, 3))
+    daemon.stop()
+    other.fall_silent()
+    wait_for(lambda: silent_for(site, 8))
+    site.update_worker()
+
+    def only_the_other():
+        assert asked(site, ident) == 1, site.evaluation(ident)
+        return asked(site, gone) == 2 and listened_for(site, 8)
+    wait_for(only_the_other, 60)
+    assert store.outcome(site, ident)[0] == "running"
+
+
+def test_silence_without_an_update_worker_says_so(sandbox):
+    site = prepared(sandbox)
+    ident, = store.evaluations(site, request=REQUEST)
+    beat = Fake(site, lease=60).message()
+    site.query("select heard_worker('oberon/1', 'oberon', now(), %s)", json.dumps(beat))
+    started = store.started(ident, ident=store.attempt_id())
+    site.query("select from apply_events(%s)", json.dumps([started]))
+    site.query("update worker set heard_at = now() - interval '40 seconds', seen_at = now() - interval '40 seconds'")
+    said = site.zr("evaluations:why", ident).stdout
+    assert re.search(r"But that worker has been silent for 4\ds\. It would count as lost after 1m, but no update worker looks", said), said
+    site.query("insert into listening (since, sent_at) values (now(), now())")
+    said = site.zr("evaluations:why", ident).stdout
+    assert re.search(r"silent for 4\ds: after 1m of silence it counts as lost, and another attempt follows\.", said), said
+
+
+def test_ticks_are_no_workers(sandbox):
+    site = prepared(sandbox)
+    daemon = site.update_worker("-w", 2)
+    wait_for(lambda: listened_for_anybody(site))
+    assert site.zr_json("workers") == []
+    names = site.query("select name from listener order by 1")
+    assert len(names) == 2, names
+    channel = site.channel()
+    message = dict(Fake(site).message(), role="gardener")
+    store.publish(channel, routing_key="event.worker.oberon", body=json.dumps(message))
+    ident, = store.evaluations(site)
+    store.publish(channel, *store.history(ident))
+    wait_for(lambda: store.outcome(site, ident)[0] == "completed")
+    assert site.zr_json("workers") == [], "of a later version: nothing is known of it"
+    daemon.stop()
+
+
+def listened_for_anybody(site):
+    return site.query("select sent_at > since + interval '3 seconds' from listening") == [(True,)]
