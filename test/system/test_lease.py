@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The lease: who is not heard of for so long has lost its work, stops it, and others begin it anew."""
+import contextlib
 import os
+import signal
 
 import pytest
 
@@ -32,6 +34,30 @@ def boxes(site, host=None):
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
+def end_host(site, worker):
+    """Everything of the host is gone at once: worker, keepers, jobs."""
+    worker.kill_group()
+    for pid in site.processes():
+        if comm(pid) in ("zr-box", "sh", "sleep", "hold"):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_work_of_a_lost_host_is_begun_elsewhere(two_hosts):
+    site = two_hosts
+    folder = hold(site)
+    first = site.eval_worker("-w", 1, "--prefetch-count", 1)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    site.wait_evaluation(ident, "running")
+    end_host(site, first)
+    site.eval_worker(host="other")
+    wait_for(lambda: runs(folder) == ["1", "2"], 60, "the second attempt")
+    go(folder)
+    done = site.wait_evaluation(ident, "completed")
+    assert done["attempt"] == 2 and done["host"] == "other"
+
+
 def test_a_restarted_worker_keeps_its_work(two_hosts):
     site = two_hosts
     folder = hold(site)
@@ -61,6 +87,34 @@ def test_a_broker_that_is_away_for_longer_than_the_lease(site):
     wait_for(lambda: runs(folder) == ["1", "2"], 60, "the second attempt")
     go(folder)
     assert site.wait_evaluation(ident, "completed")["attempt"] == 2
+
+
+def test_a_frozen_worker_and_its_supervisor_lose_their_work_and_know_it(two_hosts):
+    site = two_hosts
+    folder = hold(site)
+    site.eval_worker("-w", 1, "--prefetch-count", 1)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    frozen = [p for p in site.processes() if comm(p) in ("zr-eval", "exe")]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    site.eval_worker(host="other")
+    wait_for(lambda: runs(folder) == ["1", "2"], 60, "the second attempt")
+    for pid in frozen:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    go(folder)
+    done = site.wait_evaluation(ident, "completed")
+    assert done["attempt"] == 2 and done["host"] == "other"
+
+
+def comm(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as f:
+            return f.read().strip()
+    except OSError:
+        return None
 
 
 def depth(site, what):
