@@ -709,6 +709,7 @@ START_TEST(handed_to_a_stopped_keeper)
 	lease = 200000;
 	b = prepare("exit 0");
 	s.stay = s.release = false;
+	box_result_done(&s.result);
 	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	for (end = time_boot_usec() + lease; time_boot_usec() < end;)
 		ck_ok(loop_turn(s.loop, 10000, &e), e);
