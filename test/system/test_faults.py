@@ -144,6 +144,7 @@ def test_disk_filled_by_a_job(small_disk):
     """The end is told once there is room again, which the job's own folders make."""
     site = small_disk
     site.setting("spool_reserve", "1M")
+    site.setting("retry_delay", "1s")
     site.evaluator("big", "#!/bin/sh\nhead -c 200M /dev/zero >$ZR_OUTPUT/big\n")
     site.evaluator("small", "#!/bin/sh\necho '{\"score\": 1}' >$ZR_OUTPUT/scores.json\n")
     site.eval_worker()
