@@ -12,6 +12,7 @@
  *	          and in the same transaction the message that lets the host delete its copy
  *	boards    leaderboards that are older than the truth, bursts coalesced
  *	outlet    what is owed to the broker: the outbox, dead messages
+ *	resend    requests that have disappeared from the broker
  *	prune     events that are older than they need be kept
  *	audit     workers that were not heard of for longer than their lease: what they hold ends
  *
@@ -43,6 +44,7 @@
 #include "leader.h"
 #include "outlet.h"
 #include "prune.h"
+#include "resend.h"
 #include "update.h"
 
 #define EXIT_USAGE   2
@@ -109,6 +111,7 @@ void update_look(struct update *u)
 	collect_poke(u->collect);
 	outlet_sweep(u->outlet);
 	prune_poke(u->prune);
+	resend_poke(u->resend);
 }
 
 bool update_failed(struct update *u, const char *what, const struct db_outcome *o)
@@ -275,6 +278,8 @@ static int open_parts(struct worker *w, struct err *e)
 		r = prune_new(u, &u->prune, e);
 	if (r == 0)
 		r = audit_new(u, &u->audit, e);
+	if (r == 0)
+		r = resend_new(u, &u->resend, e);
 	return r < 0 ? r : intake_new(u, &u->intake, e);
 }
 
@@ -305,6 +310,7 @@ static void worker_done(struct worker *w)
 	outlet_free(u->outlet);
 	prune_free(u->prune);
 	audit_free(u->audit);
+	resend_free(u->resend);
 	leader_free(u->leader);
 	loop_src_free(w->look);
 	loop_src_free(w->drained);

@@ -205,6 +205,17 @@ bool outlet_tick(struct outlet *o, const char *routing_key, const char *body, si
 	return o->ticking;
 }
 
+int outlet_count(struct outlet *o, const char *queue, broker_reply_fn fn, void *user, struct err *e)
+{
+	const struct broker_call call = {
+		.type = BROKER_QUEUE_DECLARE,
+		.queue = queue,
+		.passive = true,
+	};
+
+	return broker_call(o->broker, &call, fn, user, e);
+}
+
 /* --- rows of the outbox ---------------------------------------------------------------------- */
 
 static bool has_row(const struct outlet *o, int64_t outbox_id)

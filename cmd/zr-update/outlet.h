@@ -6,6 +6,7 @@
 #ifndef ZR_CMD_ZR_UPDATE_OUTLET_H
 #define ZR_CMD_ZR_UPDATE_OUTLET_H
 
+#include "messaging/broker.h"
 #include "update.h"
 
 int outlet_new(struct update *u, struct outlet **ret, struct err *e) must_check;
@@ -32,6 +33,10 @@ void outlet_sweep(struct outlet *o);
 
 /* Now or never. False: one is still on its way to the broker, or there is no connection. */
 bool outlet_tick(struct outlet *o, const char *routing_key, const char *body, size_t n);
+
+/* Asks how many messages are ready in a queue, on the connection of the outlet. */
+int outlet_count(struct outlet *o, const char *queue, broker_reply_fn fn, void *user,
+		 struct err *e) must_check;
 
 bool outlet_is_idle(const struct outlet *o);
 

@@ -17,6 +17,7 @@ struct intake;
 struct leader;
 struct outlet;
 struct prune;
+struct resend;
 
 #define UPDATE_NAME_MAX 300
 
@@ -37,6 +38,7 @@ struct update {
 	struct boards *boards;
 	struct collect *collect;
 	struct prune *prune;
+	struct resend *resend;
 
 	bool draining;
 };

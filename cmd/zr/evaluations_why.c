@@ -68,6 +68,18 @@ static const char *for_how_long(const char *since, char *out, size_t size)
 	return out;
 }
 
+/* " 5m ago"; "" if it was just now. */
+static const char *ago(const char *when, char *out, size_t size)
+{
+	char text[48];
+
+	for_how_long(when, text, sizeof(text));
+	out[0] = '\0';
+	if (text[0])
+		snprintf(out, size, " %s ago", text + strlen(" for "));
+	return out;
+}
+
 /* The attempt that the evaluation's state comes from. */
 static const json_t *attempt_in_force(const json_t *v)
 {
@@ -173,6 +185,9 @@ static void why_queued(struct words *w, const json_t *v, const json_t *workers)
 	say(w, "It waits%s for a free worker of %s '%s'.",
 	    for_how_long(text_of(v, "queued_at"), since, sizeof(since)), host ? "host" : "pool",
 	    STR_ESC(host ? host : pool));
+	if (text_of(v, "resent_at"))
+		say(w, " No queue and no worker had its request, so it was sent again%s.",
+		    ago(text_of(v, "resent_at"), since, sizeof(since)));
 	if (alive == 0)
 		say(w,
 		    " No worker%s was heard of in the last 30 seconds: start one with "

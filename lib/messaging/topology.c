@@ -90,6 +90,20 @@ static int add_pool(struct list *l, const char *pool)
 	return r < 0 ? r : add_work_queue(l, "zr.eval.", "eval.pool.", pool, "");
 }
 
+int topology_request_queue(const char *routing_key, char **ret)
+{
+	static const char *const prefixes[][2] = { { "eval.pool.", "zr.eval." },
+						   { "eval.host.", "zr.host." } };
+
+	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+		if (str_starts(routing_key, prefixes[i][0]))
+			return str_fmt(ret, "%s%s", prefixes[i][1],
+				       routing_key + strlen(prefixes[i][0])) < 0
+				       ? -ENOMEM
+				       : 0;
+	return -EINVAL;
+}
+
 static int add_fixed(struct list *l)
 {
 	static const char *const update[] = { "event.started.#",

@@ -47,6 +47,10 @@ void topology_list_free(struct topology_item *items, size_t n);
 int topology_work_queues(char *const *pools, const char *host, char ***ret,
 			 struct err *e) must_check;
 
+/* The name of the queue that requests with this routing key go to, to be freed. -EINVAL: it is none of a
+ * request. */
+int topology_request_queue(const char *routing_key, char **ret) must_check;
+
 struct topology_state {
 	const struct topology_item *item;
 	bool present;

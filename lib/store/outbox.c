@@ -26,3 +26,18 @@ const struct db_stmt outbox_failed_stmt = {
 	" next_at = now() + least(interval '5 minutes', interval '1 second' * 2 ^ least(tries, 10))"
 	" where id = $1::bigint",
 };
+
+const struct db_stmt outbox_queues_stmt = {
+	"outbox_queues",
+	"select routing_key from queues_to_see($1::bigint)",
+};
+
+const struct db_stmt outbox_saw_stmt = {
+	"outbox_saw",
+	"select saw_queue($1, $2::bigint)",
+};
+
+const struct db_stmt outbox_resend_stmt = {
+	"outbox_resend",
+	"select evaluation, attempt, routing_key from resend_requests($1::bigint, $2::int)",
+};

@@ -232,7 +232,7 @@ def test_a_clock_that_was_set_back_silences_nobody(time):
     for n in range(8):
         time.listen(8)
         time.beat("oberon/1", (ident, 1, a), second=n * 8, lease=30)
-    assert time.audit() == []
+        assert time.audit() == []
     assert time.run("select at < now() from worker")
 
 
@@ -409,6 +409,69 @@ def test_losses_by_the_audit_poison_nothing(time):
     assert state(time, ident) == ("failed", "poison", 3)
 
 
+# --- requests that no queue holds ---
+
+def looks(time, seconds, messages=0):
+    """The queue is looked at and the ticks go on, for so long."""
+    while seconds > 0:
+        time.run("select saw_queue('eval.pool.default', %s)", messages)
+        time.listen(8)
+        time.run("update queue_look set seen_at = seen_at - interval '8 seconds', empty_since = empty_since - interval '8 seconds'")
+        seconds -= 8
+
+
+def resent(time, lease=30):
+    return [r[0] for r in time.run("select evaluation from resend_requests(%s, 100)", lease * 1000000)]
+
+
+@pytest.fixture
+def waiting(time):
+    """One whose request is gone, and what must not be sent again: it is owed, held, running, young, of a program of before."""
+    time.run("delete from queue_look")
+    time.run("update evaluation set state = 'canceled', step = 4 where state in ('queued', 'running')")
+    gone, owed, held, running, young, old = fresh(time, 6)
+    time.run("update evaluation set queued_at = now() - interval '1 hour' where id = any(%s)", [gone, owed, held, running, old])
+    time.run("update evaluation set request = null where id = %s", old)
+    time.run("insert into outbox (evaluation, exchange, routing_key, message_id, body) values (%s, 'zr', 'k', gen_random_uuid(), '')", owed)
+    time.tick()
+    time.beat("oberon/1", (held, 1, store.attempt_id()), lease=3600)
+    time.apply(store.started(running))
+    time.gone, time.young = gone, young
+    return time
+
+
+def test_a_request_that_nobody_has_is_sent_again(waiting):
+    time = waiting
+    assert time.run("select * from queues_to_see(30000000)") == [("eval.pool.default",)]
+    looks(time, 24)
+    assert resent(time) == []
+    looks(time, 16)
+    assert resent(time) == [time.gone] and resent(time) == []
+    body, = time.run("select body from outbox where evaluation = %s", time.gone)[0]
+    assert json.loads(body)["attempt"] == 1 and json.loads(body)["evaluator"] == "hello"
+    time.run("delete from outbox where evaluation = %s", time.gone)
+    time.run("update evaluation set resent_at = resent_at - interval '55 seconds' where id = %s", time.gone)
+    assert resent(time) == [], "each time it waits twice as long"
+    time.run("update evaluation set resent_at = resent_at - interval '10 seconds' where id = %s", time.gone)
+    assert resent(time) == [time.gone]
+
+
+@pytest.mark.parametrize("what", ["full", "absent", "full once", "not looked at", "no ticks", "stuck"])
+def test_a_request_that_may_be_somewhere_is_not(waiting, what):
+    time = waiting
+    looks(time, 40, {"full": 3, "absent": -1}.get(what, 0))
+    if what == "full once":
+        looks(time, 8, 1)
+        looks(time, 24)
+    elif what == "not looked at":
+        time.run("update queue_look set seen_at = seen_at - interval '2 minutes'")
+    elif what == "no ticks":
+        time.run("select saw_queue('eval.pool.default', 0)")
+    elif what == "stuck":
+        time.run("insert into listener (name, clear_at) values ('stuck/1', now() - interval '30 seconds')")
+    assert resent(time) == []
+
+
 # --- with a broker and zr-update; the worker is only its messages ---
 
 class Fake(threading.Thread):
@@ -576,6 +639,28 @@ def test_silence_without_an_update_worker_says_so(sandbox):
     site.query("insert into listening (since, sent_at) values (now(), now())")
     said = site.zr("evaluations:why", ident).stdout
     assert re.search(r"silent for 4\ds: after 1m of silence it counts as lost, and another attempt follows\.", said), said
+
+
+def test_a_purged_queue_costs_nothing_but_time(sandbox):
+    site = prepared(sandbox)
+    site.setting("lease", "5s")
+    site.evaluator("hello", "#!/bin/sh\necho '{\"score\": 1}' >\"$ZR_OUTPUT/scores.json\"\n")
+    site.zr("challenges:add", "c2", "--evaluator", "hello")
+    sub = site.zr_id("submissions:create", "c2", os.path.dirname(site.file("work/answer", "x")), "--author", "ann")
+    idents = [site.zr_id("submissions:eval", sub) for _ in range(3)]
+    channel = site.channel()
+    wait_for(lambda: channel.queue_declare("zr.eval.default", passive=True).method.message_count == 3)
+    channel.queue_delete("zr.eval.default")
+    site.zr("topology:apply")
+    site.eval_worker()
+    daemon = site.update_worker()
+    for ident in idents:
+        daemon.wait_log(f"evaluation {ident}: no queue and no worker has its request for attempt 1 any more", 60)
+    said = site.zr("evaluations:why", idents[0]).stdout
+    assert "No queue and no worker had its request, so it was sent again" in said or "ran to its end" in said, said
+    for ident in idents:
+        shown = site.wait_evaluation(ident, "completed")
+        assert shown["attempt"] == 1 and len(shown["attempts"]) == 1
 
 
 def test_ticks_are_no_workers(sandbox):
