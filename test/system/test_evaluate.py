@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """zr evaluate: one evaluation in the foreground; no server, no database, no settings."""
+import glob
 import json
 import os
 import pty
@@ -99,9 +100,11 @@ class Place:
 
     def close(self):
         end_all(self.dir)
-        for group in self.groups:
-            os.rmdir(group)
         shutil.rmtree(self.dir)
+        for group in self.groups:
+            for left in glob.glob(group + "/zr-*"):
+                os.rmdir(left)
+            os.rmdir(group)
 
 
 @pytest.fixture
