@@ -137,3 +137,25 @@ def test_nothing_begins_before_its_claim_is_known(site):
     finally:
         site.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
     assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
+
+
+def keeper_of_job(site):
+    """The parent of the one job that runs."""
+    for pid in site.processes():
+        if comm(pid) == "hold":
+            with open(f"/proc/{pid}/stat") as f:
+                return int(f.read().rpartition(")")[2].split()[1])
+    return None
+
+
+def test_what_kills_its_keepers_is_not_begun_a_third_time(site):
+    folder = hold(site)
+    site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    for attempt in ("1", "2"):
+        wait_for(lambda: runs(folder)[-1:] == [attempt], 30)
+        os.kill(wait_for(lambda: keeper_of_job(site), 20), signal.SIGKILL)
+    done = site.wait_evaluation(ident, "failed")
+    assert done["reason"] == "poison" and done["attempt"] == 2 and runs(folder) == ["1", "2"]
+    assert "took its keeper down" in site.zr("evaluations:why", ident).stdout
