@@ -180,7 +180,8 @@ static void end(struct keeper *k)
 		spawn_seen(k);
 		if (k->exec_usec && !from)
 			note_started(k);
-		from = k->exec_usec && k->exec_usec > k->stop_usec ? k->stop_usec : k->exec_usec;
+		/* Seen only now, it was at some time after the fork. */
+		from = k->exec_usec && k->exec_usec > k->stop_usec ? k->fork_usec : k->exec_usec;
 	}
 	output_drain(k);
 	watch_end(k);
