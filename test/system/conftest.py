@@ -67,6 +67,15 @@ def pytest_unconfigure(config):
         os.environ.pop("ZR_TEST_SERVICES", None)
 
 
+# The files that take longest come first, or else one worker begins with such a file when the others have nothing left.
+LONG = ("test_messaging", "test_kinds", "test_update", "test_faults", "test_job", "test_evaluators", "test_dev", "test_box", "test_transfer",
+        "test_retries")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(name) if (name := item.module.__name__) in LONG else len(LONG))
+
+
 def pytest_generate_tests(metafunc):
     n = metafunc.config.getoption("--stress")
     if n:
