@@ -125,6 +125,7 @@ def test_claims_survive_a_crash_of_the_host(site):
                f"{os.path.join(BUILD, 'zr')} worker:run:eval -w 1", name="second-boot")
     done = site.wait_evaluation(running, "failed")
     assert done["reason"] == "lost" and runs(folder) == ["1"]
+    assert site.query("select body ? 'keeper_died' from event where kind = 'failed'") == [(False,)]
     assert site.evaluation(ended)["status"] == "completed"
     wait_for(lambda: not os.listdir(boxes), 20)
 

@@ -96,6 +96,7 @@ def test_a_killed_keeper_costs_no_attempt_of_the_evaluation(site):
     kill_keeper()
     shown = site.wait_evaluation(ident, "failed")
     assert (shown["reason"], shown["attempt"]) == ("lost", 2)
+    assert site.query("select body->'keeper_died' from event where kind = 'failed'") == [(True,)] * 2
     assert "It was attempt 2, the last of 2." in site.zr("evaluations:why", ident).stdout
     # A person may ask for more, and the faults are counted anew.
     assert site.zr("evaluations:retry", ident).stdout == f"attempt 3 of evaluation {ident}\n"
