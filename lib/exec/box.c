@@ -439,6 +439,21 @@ static uint64_t log_size(const struct box *b, enum box_stream stream)
 		       : (uint64_t)st.st_size;
 }
 
+/* A keeper that was killed between sealing and `done`: nobody will ever be told of what it sealed. Not after a
+ * crash of the host: then what it said may be known, and its journal be gone. */
+static int drop_unannounced(const struct box *b, struct err *e)
+{
+	auto_close int sealed = -1;
+	char temp[UUID_LEN + 8];
+	int r = fd_open_dir(AT_FDCWD, b->spec->sealed_dir, &sealed, e);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	snprintf(temp, sizeof(temp), ".%s.tmp", b->spec->attempt_id);
+	r = fd_rmtree(sealed, temp, e);
+	return r < 0 ? r : fd_rmtree(sealed, b->spec->attempt_id, e);
+}
+
 static int conclude_lost(struct box *b, bool all_killed, struct err *e)
 {
 	auto_done(box_result) r;
@@ -446,6 +461,8 @@ static int conclude_lost(struct box *b, bool all_killed, struct err *e)
 	int n = journal_read(b->dir, &j, e);
 
 	box_result_init(&r);
+	if (n == 0 && is_this_boot(b->spec) == 1)
+		n = drop_unannounced(b, e);
 	if (n < 0)
 		return n;
 	r.reason = BOX_LOST;

@@ -409,6 +409,19 @@ static void kill_keeper(void)
 	ck_assert_int_eq(kill((pid_t)atol(b.data), SIGKILL), 0);
 }
 
+/* What a keeper leaves that is killed while it seals, or right after. */
+static void seal_by_hand(const struct box_spec *spec, bool whole)
+{
+	auto_free char *folder = NULL, *inner = NULL;
+	struct err e = { 0 };
+
+	ck_assert_int_ge(str_fmt(&folder, whole ? "%s/%s" : "%s/.%s.tmp", spec->sealed_dir,
+				 spec->attempt_id),
+			 0);
+	ck_assert_int_ge(str_fmt(&inner, "%s/inner", folder), 0);
+	ck_ok(fd_mkdirs(inner, 0755, &e), e);
+}
+
 static void check_lost(struct seen *s)
 {
 	ck_assert_int_eq(s->result.reason, BOX_LOST);
@@ -433,10 +446,13 @@ START_TEST(keeper_killed_under_us)
 	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
 	(void)read_pid("leader");
 	(void)read_pid("child");
+	seal_by_hand(box_spec(b), true);
+	seal_by_hand(box_spec(b), false);
 	kill_keeper();
 	run(&s);
 	check_lost(&s);
-	ck_ok(box_release(b, true, &e), e);
+	ck_assert_msg(rmdir(box_spec(b)->sealed_dir) == 0, "something sealed is left");
+	ck_ok(box_release(b, false, &e), e);
 	seen_done(&s);
 }
 END_TEST
