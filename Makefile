@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # make                 the programs, in build/
 # make help            every target
-# V=release|debug|asan|fuzz  CC=gcc|clang  WERROR=1  DESTDIR= PREFIX=
+# V=release|debug|asan|fuzz|fail  CC=gcc|clang  WERROR=1  DESTDIR= PREFIX=
 
 -include config.mk
 
@@ -43,7 +43,7 @@ ALL_PKGS := libpq librabbitmq openssl libconfuse libssh2 libarchive libzstd nett
 
 # zr-box is started once per job: linked statically its exec costs less than half. Sanitizers
 # need the dynamic loader.
-ifneq ($(filter release debug,$(V)),)
+ifneq ($(filter release debug fail,$(V)),)
 zr-box_STATIC := 1
 endif
 
@@ -68,6 +68,8 @@ LINK_HARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ifeq ($(V),release)
 MODE := -O2 -g $(HARDEN)
+else ifeq ($(V),fail)
+MODE := -O2 -g $(HARDEN) -DZR_FAILPOINTS
 else ifeq ($(V),debug)
 MODE := -Og -g3 $(HARDEN) -DZR_DEBUG
 else ifeq ($(V),asan)
@@ -77,7 +79,7 @@ else ifeq ($(V),fuzz)
 MODE := -O1 -g $(SAN) -fsanitize=fuzzer-no-link -DZR_DEBUG
 LINK_MODE := $(SAN)
 else
-$(error V=$(V) is not one of release debug asan fuzz)
+$(error V=$(V) is not one of release debug asan fuzz fail)
 endif
 
 # VERBOSE=1 shows the commands.
@@ -196,6 +198,13 @@ bench:
 	@$(MAKE) --no-print-directory all >&2
 	@test/bench/run $(BENCH)
 
+.PHONY: torture
+MINUTES ?= 5
+torture:
+	@$(MAKE) --no-print-directory V=fail all >&2
+	@test/torture/run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
+	 $(if $(OUT),--out $(OUT))
+
 .PHONY: format format-check compdb install clean help
 c_files = $(shell git ls-files '*.c' '*.h')
 format:
@@ -220,9 +229,10 @@ help:
 	@echo 'make check-system  system tests against private real servers'
 	@echo 'make fuzz       search with libFuzzer, FUZZ_TIME=30 seconds a target'
 	@echo 'make bench      install what is missing, benchmarks, one JSON line a figure (BENCH=name for one)'
+	@echo 'make torture    kill everything at every step while evaluations run, check what is promised (MINUTES=5 SEED= SCENARIO=)'
 	@echo 'make lint       format, static analysis, shell, manuals, include direction'
 	@echo 'make format     clang-format in place'
 	@echo 'make install    into DESTDIR, PREFIX=/usr'
-	@echo 'V=release|debug|asan|fuzz  CC=gcc|clang  WERROR=1'
+	@echo 'V=release|debug|asan|fuzz|fail  CC=gcc|clang  WERROR=1'
 
 -include $(shell find build/$(V) -name '*.d' 2>/dev/null)

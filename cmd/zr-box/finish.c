@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
@@ -99,6 +100,8 @@ static void collect(struct keeper *k)
 		verdict(k, BOX_EXIT, "the output folder is no folder any more");
 	if (nothing_to_seal(k, output))
 		k->result.root_hash = strdup(MANIFEST_EMPTY_RESULT);
+	else if (FAILPOINT_FAILS("keeper.seal"))
+		verdict(k, BOX_INFRASTRUCTURE, "cannot seal the result: %s", strerror(errno));
 	else if (seal(k, output, &s, &e) < 0)
 		verdict(k, BOX_INFRASTRUCTURE, "cannot seal the result: %s", e.msg);
 	else
@@ -140,7 +143,9 @@ static void conclude(struct keeper *k)
 	r->isolation = json_incref(k->isolation);
 	r->finished_wall_usec = time_wall_usec();
 	/* Without this record the box counts as lost: that is then also the truth. */
+	FAILPOINT("keeper.sealed");
 	(void)!journal_add_done(k->journal, r, &e);
+	FAILPOINT("keeper.done");
 }
 
 /* True: nothing is left of the job. */

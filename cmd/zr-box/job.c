@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "exec/journal.h"
@@ -72,6 +73,7 @@ static int begin_journal(struct keeper *k, struct err *e)
 {
 	if (!journal_is_empty(k->dir))
 		return err_set(e, EEXIST, ERR_INPUT, "this box has run already");
+	FAILPOINT("keeper.taken");
 	return journal_add_begun(k->journal, e);
 }
 
@@ -137,6 +139,7 @@ static void run_box(struct keeper *k)
 {
 	struct err e = { 0 };
 
+	FAILPOINT("keeper.begun");
 	logfile_init(&k->log[0], k->dir, "out.log", k->spec->log_cap);
 	logfile_init(&k->log[1], k->dir, "err.log", k->spec->log_cap);
 	if (build(k, &e) < 0)
@@ -144,7 +147,9 @@ static void run_box(struct keeper *k)
 	else
 		run_phases(k);
 	finish(k);
+	FAILPOINT("keeper.end");
 	control_leave(k);
+	FAILPOINT("keeper.ended");
 	if (k->stuck)
 		end_wait_forever(k);
 	finish_cleaning(k);

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/str.h"
 #include "base/time.h"
 #include "exec/journal.h"
@@ -70,6 +71,7 @@ static void note_started(struct keeper *k)
 		k->result.started_wall_usec = time_wall_usec();
 		r = journal_add_started(k->journal, k->result.started_wall_usec, k->phase,
 					k->isolation, &e);
+		FAILPOINT("keeper.started");
 		control_started(k);
 	}
 	if (r < 0)

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/json.h"
@@ -132,8 +133,10 @@ static void send_state(struct beat *b, enum message_worker_state state)
 				   .evaluators = b->evaluators,
 				   .lease_usec = (int64_t)ev->settings->lease_usec,
 			   },
-			   on_told, t, &e) == 0)
+			   on_told, t, &e) == 0) {
+		FAILPOINT("beat.sent");
 		return;
+	}
 	log_debug("worker state was dropped: %s", e.msg);
 	TAILQ_REMOVE(&b->told, t, entry);
 	free(t);
@@ -215,6 +218,7 @@ static void on_told(void *user, bool arrived)
 	if (b) {
 		TAILQ_REMOVE(&b->told, t, entry);
 		if (arrived) {
+			FAILPOINT("beat.arrived");
 			renew(b, t->sent_usec);
 			job_told(b->ev, t->number);
 		}

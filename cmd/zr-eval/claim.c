@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -193,12 +194,14 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 	if (r == 0) {
 		const char *text = box_claim_text(box);
 
+		FAILPOINT("claim.made");
 		r = channel_keep(ev->channel, box_spec(box)->attempt_id, text, strlen(text), &note,
 				 &e);
 		if (r < 0)
 			drop_box(box);
 	}
 	if (r == 0) {
+		FAILPOINT("claim.kept");
 		r = job_take(ev, box, note, token, &e);
 		if (r < 0)
 			channel_forget(ev->channel, note);
@@ -222,10 +225,14 @@ bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_r
 	const char *id = request_id(spec);
 	struct err e = { 0 };
 
+	FAILPOINT("claim.told");
 	if (id && ledger_add(ev->ledger, id, &e) < 0)
 		log_ctx(&ctx, LOG_WARNING, "%s, ignoring", e.msg);
-	if (channel_ack(ev->channel, token) == 0)
+	FAILPOINT("claim.ack");
+	if (channel_ack(ev->channel, token) == 0) {
+		FAILPOINT("claim.acked");
 		return true;
+	}
 	if (id)
 		ledger_remove(ev->ledger, id);
 	return false;

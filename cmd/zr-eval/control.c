@@ -4,6 +4,7 @@
 #include <search.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -90,6 +91,7 @@ static void release(struct control *c, const struct message_control *m)
 	struct log_ctx ctx = { .evaluation = m->evaluation, .attempt_id = m->attempt_id };
 	struct err e = { 0 };
 
+	FAILPOINT("release.sealed");
 	if (m->attempt_id && box_release_sealed(c->ev->settings->state_dir, m->attempt_id, &e) < 0)
 		log_ctx(&ctx, LOG_WARNING, "collected result cannot be removed: %s", e.msg);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/json.h"
@@ -87,10 +88,12 @@ static int publish(const struct fetch *f, struct err *e)
 	auto_free char *copy = copy_of(f->dir);
 	int r = copy ? cache_seal(f->fresh, e) : err_nomem(e);
 
+	FAILPOINT("submission.fetched");
 	if (r == 0)
 		r = fd_rename_durable(AT_FDCWD, f->fresh, AT_FDCWD, copy, true, e);
 	if (r == -EEXIST && fetch_is_cached(f->dir))
 		r = 0;
+	FAILPOINT("submission.published");
 	return r;
 }
 

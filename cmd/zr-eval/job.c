@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -89,7 +90,10 @@ static void release_box(void *user)
 	struct job *j = user;
 	struct log_ctx ctx = job_log(j);
 	struct err e = { 0 };
-	int r = box_release(j->box, false, &e);
+	int r;
+
+	FAILPOINT("release.box");
+	r = box_release(j->box, false, &e);
 
 	if (r == -EBUSY) {
 		loop_timer_set(j->next, RELEASE_PAUSE_USEC);
@@ -99,6 +103,7 @@ static void release_box(void *user)
 		log_ctx(&ctx, LOG_WARNING,
 			"box cannot be removed: %s, leaving it for the next start", e.msg);
 	} else {
+		FAILPOINT("release.gone");
 		j->box = NULL;
 		if (j->note)
 			channel_forget(j->ev->channel, j->note);
@@ -111,6 +116,7 @@ static void on_reported(void *user)
 {
 	struct job *j = user;
 
+	FAILPOINT("report.durable");
 	job_set_state(j, JOB_RELEASING);
 	loop_timer_set(j->next, 0);
 }
@@ -147,8 +153,10 @@ static void on_end(void *user, unused_arg struct box *b, const struct box_result
 	drop_started(j);
 	job_set_state(j, JOB_REPORTING);
 	j->ev->event_usec = time_mono_usec();
+	FAILPOINT("report.end");
 	if (report_end(j->ev, j->spec, r, on_reported, j, &e) < 0)
 		report_later(j, &e);
+	FAILPOINT("report.appended");
 }
 
 static void report_again(struct job *j)
@@ -260,10 +268,12 @@ static void start_box(struct job *j)
 {
 	struct err e = { 0 };
 
+	FAILPOINT("box.start");
 	if (box_start(j->box, j->ev->loop, j->ev->keepers, &calls, j, &e) < 0) {
 		conclude(j, BOX_INFRASTRUCTURE, e.msg);
 		return;
 	}
+	FAILPOINT("box.started");
 	job_set_state(j, JOB_RUNNING);
 	renew(j);
 }
@@ -345,6 +355,7 @@ static void on_claim_durable(void *user)
 {
 	struct job *j = user;
 
+	FAILPOINT("claim.durable");
 	j->durable = true;
 	loop_timer_set(j->next, 0);
 }

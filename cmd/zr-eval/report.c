@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -238,6 +239,7 @@ void report_confirmed(struct eval *ev, uint64_t id)
 			break;
 	if (!d)
 		return;
+	FAILPOINT("report.confirmed");
 	TAILQ_REMOVE(&ev->ended, d, entry);
 	if (d->arrived)
 		d->arrived(d->user);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/json.h"
@@ -231,6 +232,7 @@ static void on_recorded(void *user, const struct db_outcome *o)
 	struct host *h = find_host(x->collect, x->host);
 	bool ours = x->generation == x->collect->generation && h && h->recording;
 
+	FAILPOINT("collect.recorded");
 	if (o->class != DB_OK) {
 		(void)update_failed(x->collect->update, "record a result", o);
 		/* It is pending still: pulled again, and found to be there already. */
@@ -296,6 +298,7 @@ static void end_pull(struct host *h, const struct pull *p, const char *refused)
 {
 	struct err e = { 0 };
 
+	FAILPOINT("collect.here");
 	h->backoff = 0;
 	if (h->trouble)
 		log_notice("results of %s come again", h->name);
@@ -381,6 +384,7 @@ static int start_pull(struct host *h, const struct pull *p, struct err *e)
 		r = make_folders(h, &p->due, e);
 	if (r == 0 && !h->puller)
 		r = puller_new(u->loop, u->settings, h->name, on_answer, h, &h->puller, e);
+	FAILPOINT("collect.ask");
 	return r < 0 ? r : puller_send(h->puller, o, e);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "item.h"
@@ -236,12 +237,14 @@ static void on_batch(void *user, const struct db_outcome *o)
 	struct intake *in = b->intake;
 
 	in->batches--;
+	FAILPOINT("update.committed");
 	if (o->class == DB_OK)
 		batch_committed(in, b, o);
 	else
 		batch_failed(in, b, o);
 	free(b);
 	acknowledge(in);
+	FAILPOINT("update.acked");
 	loop_defer_arm(in->pump);
 }
 
@@ -320,7 +323,9 @@ static bool next_batch(struct intake *in)
 		return false;
 	b->intake = in;
 	gather(in, b);
+	FAILPOINT("update.batch");
 	if (send_batch(in, b, &e) == 0) {
+		FAILPOINT("update.sent");
 		in->batches++;
 		return true;
 	}

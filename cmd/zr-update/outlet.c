@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "messaging/broker.h"
@@ -111,6 +112,7 @@ static int send_letter(struct outlet *o, struct letter *l)
 						       .type = BROKER_HEADER_TEXT,
 						       .text = time_text(now, time_wall_usec()) };
 	p.n_headers = n;
+	FAILPOINT("outbox.publish");
 	r = broker_publish(o->broker, &p, l->cookie, &e);
 	if (r < 0 && r != -EAGAIN)
 		log_err("publish to %s: %s, trying again", STR_ESC(l->routing_key), e.msg);
@@ -277,6 +279,7 @@ static void on_row_done(void *user, const struct db_outcome *r)
 {
 	struct outlet *o = user;
 
+	FAILPOINT("outbox.noted");
 	if (r->class != DB_OK)
 		(void)update_failed(o->update, "note in the outbox", r);
 }
@@ -307,6 +310,7 @@ static struct letter *find_letter(struct outlet *o, uint64_t cookie)
 
 static void finish(struct outlet *o, struct letter *l, bool confirmed, const char *why)
 {
+	FAILPOINT("outbox.confirmed");
 	TAILQ_REMOVE(&o->letters, l, link);
 	o->n--;
 	if (l->outbox_id)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/fd.h"
+#include "base/failpoint.h"
 
 #include <dirent.h>
 #include <linux/openat2.h>
@@ -106,6 +107,7 @@ int fd_write_file(int dirfd, const char *name, const void *data, size_t n, mode_
 	if (str_fmt(&temp, "%s.%d.tmp", name, (int)getpid()) < 0)
 		return err_nomem(e);
 	r = write_temp(dirfd, temp, data, n, mode, durable, e);
+	FAILPOINT("file.written");
 	if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
 		r = err_sys(e, "rename to %s", STR_ESC(name));
 	if (r < 0) {

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/str.h"
 
 #define FDS_MAX 16
@@ -91,7 +92,11 @@ static int plan_attr(struct plan *p, const struct proc_spec *spec)
 int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, struct err *e)
 {
 	__attribute__((cleanup(plan_done))) struct plan p = { .n_high = 0 };
+#ifdef ZR_FAILPOINTS
+	char *const *no_env = failpoint_env();
+#else
 	static char *const no_env[] = { NULL };
+#endif
 	pid_t pid;
 	long pidfd;
 	int r;

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/str.h"
@@ -187,7 +188,7 @@ static int add(int fd, json_t *record, struct err *e)
 	json_decref(record);
 	if (n < 0)
 		return err_nomem(e);
-	r = fd_write_all(fd, line, (size_t)n);
+	r = FAILPOINT_FAILS("journal.write") ? -errno : fd_write_all(fd, line, (size_t)n);
 	return r < 0 ? err_errno(e, r, "write " JOURNAL_FILE) : 0;
 }
 

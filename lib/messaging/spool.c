@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 #include <sys/stat.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/hash.h"
 #include "base/time.h"
@@ -201,7 +202,10 @@ static int write_active(struct spool *s, const void *data, size_t n, struct err 
 	size_t done = 0;
 
 	while (done < n) {
-		ssize_t k = pwrite(s->fd, p + done, n - done, (off_t)(s->active->size + done));
+		ssize_t k = FAILPOINT_FAILS("spool.write")
+				    ? -1
+				    : pwrite(s->fd, p + done, n - done,
+					     (off_t)(s->active->size + done));
 
 		if (k < 0 && errno == EINTR)
 			continue;
@@ -313,7 +317,7 @@ int spool_sync(struct spool *s, struct err *e)
 	loop_timer_set(s->timer, USEC_INFINITY);
 	if (s->durable_id == s->last_id)
 		return 0;
-	if (!s->active || fdatasync(s->fd) < 0) {
+	if (!s->active || FAILPOINT_FAILS("spool.sync") || fdatasync(s->fd) < 0) {
 		int r = err_sys(e, "sync %s", s->dir);
 
 		if (s->active && rewrite_pending(s, NULL) < 0)
@@ -321,6 +325,7 @@ int spool_sync(struct spool *s, struct err *e)
 		if (!s->active || fdatasync(s->fd) < 0)
 			return r;
 	}
+	FAILPOINT("spool.synced");
 	s->pending.len = 0;
 	s->durable_id = s->last_id;
 	s->synced_usec = time_mono_usec();

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/json.h"
@@ -549,12 +550,15 @@ static int write_board(const struct leaderboard *b, const json_t *board, const c
 	auto_free char *json = js_pretty(board), *csv = NULL;
 	int r = json ? fd_mkdirs(dir, 0755, e) : err_nomem(e);
 
+	FAILPOINT("board.write");
 	if (r == 0)
 		r = write_text(dir, b->label, "json", json, &ret->json_path, e);
+	FAILPOINT("board.half");
 	if (r == 0)
 		r = leaderboard_csv(board, &csv, e);
 	if (r == 0)
 		r = write_text(dir, b->label, "csv", csv, &ret->csv_path, e);
+	FAILPOINT("board.written");
 	return r;
 }
 

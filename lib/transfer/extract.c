@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "transfer/path.h"
 
@@ -481,7 +482,9 @@ int extract_publish(const struct manifest *m, int stage_dirfd, const char *stage
 	r = r < 0 ? r : make_above(target, e);
 	if (r < 0)
 		return r;
-	if (renameat2(stage_dirfd, stage_name, AT_FDCWD, target, RENAME_NOREPLACE) < 0)
+	if (FAILPOINT_FAILS("fetch.publish") ||
+	    renameat2(stage_dirfd, stage_name, AT_FDCWD, target, RENAME_NOREPLACE) < 0)
 		return err_sys(e, "publish '%s'", STR_ESC(target));
+	FAILPOINT("fetch.published");
 	return sync_parent(target, e);
 }

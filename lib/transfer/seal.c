@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "transfer/pack.h"
 #include "transfer/path.h"
@@ -606,7 +607,7 @@ static int write_manifest(struct output *o, struct manifest *m, struct seal_resu
 
 static int sync_fd(int fd, const char *what, struct err *e)
 {
-	return fsync(fd) < 0 ? err_sys(e, "sync %s", what) : 0;
+	return FAILPOINT_FAILS("seal.sync") || fsync(fd) < 0 ? err_sys(e, "sync %s", what) : 0;
 }
 
 /* Both write-outs start, and with them the allocation of blocks, before the first wait: file
@@ -633,6 +634,7 @@ static int output_publish(const struct seal_spec *spec, struct output *o, struct
 		r = fd_rmtree(parent, spec->out_name, e);
 	if (r == 0 && renameat2(parent, o->temp, parent, spec->out_name, RENAME_NOREPLACE) < 0)
 		r = err_sys(e, "rename to %s", STR_ESC(spec->out_name));
+	FAILPOINT("seal.renamed");
 	if (r < 0 || spec->no_sync)
 		return r;
 	r = output_sync(o, parent, e);
