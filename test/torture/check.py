@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""The invariants, asked after every scenario when all is healed and quiet. Sentences of what is wrong, by kind: lost (a promise was
+broken for good), stuck (something is not over or was left behind), doubled (a run that nothing excuses)."""
+import glob
+import hashlib
+import json
+import os
+import time
+
+import psycopg2
+
+import tree
+from world import HOSTS, KINDS, data_of
+
+QUIET = """select
+	(select count(*) from evaluation where step < 4) as open,
+	(select count(*) from outbox) as outbox,
+	(select count(*) from attempt where results_state = 'pending') as pending,
+	(select count(*) from leaderboard_dirty) as dirty"""
+
+FOLDERS = ("spool/boxes", "sealed", "incoming")
+
+
+def host_states(world):
+    return [world.site.state] + [os.path.join(world.site.dir, "hosts", h, "zr") for h in HOSTS]
+
+
+def queues(world):
+    """{name: messages} of the site's work queues; streams keep what they have."""
+    lines = world.services.rabbitmqctl("list_queues", "-q", "-p", "sb.torture", "name", "type", "messages").splitlines()
+    rows = (line.split() for line in lines)
+    return {r[0]: int(r[2]) for r in rows if len(r) == 3 and r[2].isdigit() and "stream" not in r[1]}
+
+
+def leftovers(world):
+    """What is not over yet, as words; {} when it is quiet."""
+    left = {}
+    try:
+        row = world.query(QUIET)[0]
+        left.update({k: n for k, n in zip(("evaluations open", "outbox", "results pending", "boards dirty"), row) if n})
+    except psycopg2.Error as e:
+        return {"database": str(e)}
+    for state in host_states(world):
+        for folder in FOLDERS:
+            path = os.path.join(state, folder)
+            names = [n for n in (os.listdir(path) if os.path.isdir(path) else [])]
+            if names:
+                left[os.path.relpath(path, world.site.dir)] = sorted(names)[:5]
+    jobs = world.processes("job")
+    if jobs:
+        left["jobs"] = [str(p) for p in jobs][:5]
+    if left:
+        return left
+    full = {name: n for name, n in queues(world).items() if n > (5 if name == "zr.update" else 0)}
+    return {"queues": full} if full else {}
+
+
+def wait_quiet(world, timeout):
+    """None, or what is left after so long."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = leftovers(world)
+        if not left:
+            return None
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.3)
+
+
+class Check:
+    def __init__(self, world, load, watch, trouble):
+        self.world, self.load, self.watch, self.trouble = world, load, watch, trouble
+        self.lost, self.stuck, self.doubled = [], [], []
+        columns = "id, submission, state, reason, step, attempt, attempt_id"
+        self.evaluations = {r[0]: dict(zip(columns.split(", "), r)) for r in world.query(f"select {columns} from evaluation")}
+        columns = "evaluation, attempt, attempt_id, worker, end_state, ending, results_state, results_path, started_at, ended_at"
+        self.attempts = {r[2]: dict(zip(columns.split(", "), r)) for r in
+                         world.query(f"select {columns} from attempt order by attempt, attempt_id")}
+        self.kind = {v: k for k, v in world.submissions.items()}
+        self.runs = {}
+        for run in world.marks_read():
+            self.runs.setdefault(run[0], []).append(run)
+
+    def everything(self):
+        for ident in self.load.said:
+            if ident not in self.evaluations:
+                self.lost.append(f"evaluation {ident} was confirmed and is not there")
+        for e in self.evaluations.values():
+            self.one(e)
+        self.lost += self.watch.wrong
+        parked = self.world.query("select reason, detail from parked_event")
+        self.lost += [f"an event was set aside: {r} {d}" for r, d in parked]
+        self.board()
+        return self
+
+    def one(self, e):
+        ident, runs = e["id"], self.runs.get(e["id"], [])
+        if e["step"] != 4 or e["state"] not in ("completed", "failed", "canceled"):
+            self.stuck.append(f"evaluation {ident} is {e['state']}, step {e['step']}, attempt {e['attempt']}")
+            return
+        self.outcome(e, runs)
+        self.executions(ident, runs)
+        if e["state"] == "completed":
+            self.result(e)
+
+    def outcome(self, e, runs):
+        """Is the end one that may be?"""
+        ident, kind = e["id"], self.kind[e["submission"]]
+        said, killed = (e["state"], e["reason"]), any(str(r[2]) in self.trouble.jobs for r in runs)
+        keepers = sum(r[2] in self.trouble.keepers for r in runs)
+        fine = said == ("completed", "ok") and kind != "fails" or said == ("failed", "exit") and kind == "fails" or \
+            said[0] == "canceled" and (ident in self.load.canceled or ident in self.asked_cancel()) or \
+            said[0] == "failed" and said[1] in ("exit", "signal") and killed or said == ("failed", "poison") and keepers >= 2
+        if not fine:
+            self.lost.append(f"evaluation {ident} ({kind}) ended {said[0]}, {said[1]}")
+        if ident in self.load.canceled and said[0] != "canceled":
+            # The cancel may have come too late: then it had ended, or the attempt that runs is over.
+            ending = self.attempts.get(e["attempt_id"], {}).get("ending")
+            if not ending:
+                self.lost.append(f"evaluation {ident} was canceled and ended {said[0]}, {said[1]}")
+        if said[0] == "completed" and e["attempt_id"] not in [r[2] for r in runs]:
+            self.lost.append(f"evaluation {ident} completed with attempt {e['attempt_id']}, which never ran")
+
+    def asked_cancel(self):
+        if not hasattr(self, "_asked"):
+            self._asked = {r[0] for r in self.world.query("select id from evaluation where cancel_at is not null")}
+        return self._asked
+
+    def executions(self, ident, runs):
+        ids = [r[2] for r in runs]
+        for attempt_id in set(ids):
+            if ids.count(attempt_id) > 1:
+                self.doubled.append(f"evaluation {ident}: attempt {attempt_id} ran {ids.count(attempt_id)} times")
+            if attempt_id not in self.attempts:
+                self.lost.append(f"evaluation {ident}: attempt {attempt_id} ran and is not recorded")
+        if any(not r[4] for r in runs):
+            self.doubled.append(f"evaluation {ident}: two runs at the same time")
+        runs = sorted(runs, key=lambda r: r[3])
+        for before, after in zip(runs, runs[1:]):
+            if not self.excused(before, after):
+                ending = (self.attempts.get(before[2]) or {}).get("ending")
+                self.doubled.append(f"evaluation {ident}: attempt {before[1]} ran at {before[3]:.1f}, attempt {after[1]} at {after[3]:.1f}, "
+                                    f"and no fault explains it; the first one's end: {json.dumps(ending)}")
+
+    def excused(self, before, after):
+        ending = (self.attempts.get(before[2]) or {}).get("ending") or {}
+        if before[2] in self.trouble.keepers:
+            return True
+        if self.trouble.unknown and (ending.get("keeper_died") or ending.get("reason") == "infrastructure"):
+            self.trouble.unknown -= 1
+            return True
+        if ending.get("keeper_died"):
+            return False
+        return self.trouble.was_silent(before[3], after[3], self.world.lease)
+
+    def result(self, e):
+        a, ident = self.attempts.get(e["attempt_id"]), e["id"]
+        if not a or a["results_state"] != "stored":
+            self.lost.append(f"evaluation {ident}: its result is {a['results_state'] if a else 'of no attempt'}")
+            return
+        path = os.path.join(self.world.site.state, "results", a["results_path"])
+        want = data_of(str(a["attempt_id"]), int(KINDS[self.kind[e["submission"]]].split()[2]))
+        try:
+            with open(os.path.join(path, "data"), "rb") as f:
+                got = f.read()
+            with open(os.path.join(path, ".zr/out.log"), "rb") as f:
+                log = f.read()
+        except OSError as error:
+            self.lost.append(f"evaluation {ident}: its result cannot be read: {error}")
+            return
+        if hashlib.sha256(got).digest() != hashlib.sha256(want).digest():
+            self.lost.append(f"evaluation {ident}: its result has {len(got)} bytes, not the {len(want)} that the job wrote")
+        if log != f"log of {a['attempt_id']}\n".encode():
+            self.lost.append(f"evaluation {ident}: its log is {log[:80]!r}")
+        if (a["ending"].get("scores") or {}).get("attempt") != str(a["attempt_id"]):
+            self.lost.append(f"evaluation {ident}: its scores are {a['ending'].get('scores')}")
+
+    def board(self):
+        with open(os.path.join(self.world.site.state, "leaderboards", "board.json")) as f:
+            data = json.load(f)["data"]
+        shown = [(int(d["submission"]), int(d["evaluation"])) for d in data]
+        want = {}
+        for ident, e in self.evaluations.items():
+            if e["state"] == "completed":
+                want[e["submission"]] = max(ident, want.get(e["submission"], 0))
+        if sorted(shown) != sorted(want.items()):
+            self.lost.append(f"the leaderboard shows {sorted(shown)}, not {sorted(want.items())}")
+
+
+def after_the_end(world, attempt_ids):
+    """All daemons have ended: nothing of the jobs is there."""
+    wrong = [f"a process is left: {p}" for p in tree.ours() if p.exe.startswith("zr-") or world.role(p) == "job"]
+    for path in glob.glob("/sys/fs/cgroup/**/zr-????????-*", recursive=True):
+        if os.path.basename(path)[3:] in attempt_ids:
+            wrong.append(f"a control group is left: {path}")
+    for state in host_states(world):
+        for top, _, files in os.walk(os.path.join(state, "spool", "events")):
+            for name in files:
+                size = os.path.getsize(os.path.join(top, name))
+                if size:
+                    wrong.append(f"{size} bytes are left in {os.path.relpath(os.path.join(top, name), world.site.dir)}")
+    # zr.update holds what was said since its reader ended: beats and ticks.
+    full = {name: n for name, n in queues(world).items() if n and name != "zr.update"}
+    if full:
+        wrong.append(f"queues are not empty: {full}")
+    return wrong

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""What goes wrong. Each fault notes what it did, so that the check can tell what it may have cost."""
+import os
+import random
+import signal
+import struct
+import time
+
+import tree
+
+
+class Trouble:
+    """What was done to the site: when leases may have run out, and which keepers and jobs were killed."""
+
+    def __init__(self):
+        self.silences = []      # (from, to): somebody may not have been heard of
+        self.keepers, self.jobs = set(), set()
+        self.unknown = 0        # attempts that a failpoint may have ended, whichever they are
+        self.count = {}
+
+    def silent(self, begin, end):
+        self.silences.append((begin, end))
+
+    def was_silent(self, begin, end, lease):
+        """May a lease have run out between? Short silences that follow each other add up."""
+        marks = sorted(s for s in self.silences if s[1] > begin - lease and s[0] < end)
+        run = None
+        for a, b in marks:
+            # What comes back needs a moment; on a busy machine a server takes seconds to answer.
+            run = [a, b] if run is None or a - run[1] > lease else [run[0], max(run[1], b)]
+            if run[1] - run[0] >= lease / 4:
+                return True
+        return False
+
+
+def attempt_of(process):
+    """The attempt whose box a process works in."""
+    name = process.env.get("ZR_ATTEMPT_ID")
+    part = process.cwd.split("/spool/boxes/")
+    return name or (part[1].split("/")[0] if len(part) > 1 else None)
+
+
+class Failpoint:
+    """NAME:ACTION[@N], once for all processes together; `pid` of the one that it hit, or 0."""
+
+    def __init__(self, world, spec):
+        self.world, self.spec = world, spec
+        self.name, self.action = spec.split("@")[0].split(":")
+        self.path = os.path.join(world.dir, "failpoint")
+        with open(self.path, "wb") as f:
+            f.write(bytes(16))
+        self.env = {"ZR_FAILPOINT": spec, "ZR_FAILPOINT_STATE": self.path}
+
+    @property
+    def counts(self):
+        """(how often it was passed, pid)"""
+        with open(self.path, "rb") as f:
+            return struct.unpack("QQ", f.read(16))
+
+    def wait(self, seconds, trouble):
+        """Until it was hit; what was stopped stands still for two leases. False: it was not."""
+        begin, end = time.time(), time.monotonic() + seconds
+        while not self.counts[1] and time.monotonic() < end:
+            time.sleep(0.05)
+        return self.settle(begin, trouble)
+
+    def settle(self, begin, trouble):
+        pid = self.counts[1]
+        if not pid:
+            return False
+        trouble.count[f"failpoint {self.action}"] = trouble.count.get(f"failpoint {self.action}", 0) + 1
+        trouble.unknown += 1
+        if self.action == "stop":
+            time.sleep(2 * self.world.lease)
+            for p in tree.ours():
+                if p.pid == pid:
+                    p.signal(signal.SIGCONT)
+        trouble.silent(begin, time.time() + 2)
+        return True
+
+
+class Faults:
+    def __init__(self, world, seed):
+        self.world, self.random, self.trouble = world, random.Random(f"{seed}/faults"), Trouble()
+
+    def _kill(self, role, signo=signal.SIGKILL):
+        found = self.world.processes(role)
+        if not found:
+            return None
+        p = self.random.choice(found)
+        return p if p.signal(signo) else None
+
+    def _killed(self, role):
+        p = self._kill(role)
+        return f"kill -9 {role}" + (f" {p.pid}" if p else ": there is none")
+
+    def worker(self):
+        begin = time.time()
+        said = self._killed("worker")
+        self.trouble.silent(begin, time.time() + 1)
+        return said
+
+    def supervisor(self):
+        begin = time.time()
+        said = self._killed("supervisor")
+        self.trouble.silent(begin, time.time() + 2)
+        return said
+
+    def keeper(self):
+        busy = [p for p in self.world.processes("keeper") if attempt_of(p)]
+        if not busy:
+            return "kill -9 keeper: there is none"
+        p = self.random.choice(busy)
+        self.trouble.keepers.add(attempt_of(p))
+        p.signal(signal.SIGKILL)
+        return f"kill -9 keeper {p.pid} of {attempt_of(p)}"
+
+    def job(self):
+        jobs = self.world.processes("job")
+        if not jobs:
+            return "kill -9 job: there is none"
+        p = self.random.choice(jobs)
+        self.trouble.jobs.add(attempt_of(p))
+        p.signal(signal.SIGKILL)
+        return f"kill -9 job {p.pid} of {attempt_of(p)}"
+
+    def fetch(self):
+        return self._killed("fetch")
+
+    def update_worker(self):
+        return self._killed("update-worker")
+
+    def update(self):
+        return self._killed("update-supervisor")
+
+    def _restart(self, name, how):
+        begin, pause = time.time(), self.random.choice((0, 0, 2, 6))
+        self.world.services.dev(how, name)
+        time.sleep(pause)
+        self.world.services.dev("start", name)
+        self.trouble.silent(begin, time.time() + 5)
+        return f"{how} {name}, start after {pause} s, answers after {time.time() - begin:.1f} s"
+
+    def broker_killed(self):
+        return self._restart("rabbitmq", "kill")
+
+    def broker_stopped(self):
+        return self._restart("rabbitmq", "stop")
+
+    def postgres_killed(self):
+        return self._restart("postgres", "kill")
+
+    def sshd_killed(self):
+        return self._restart("sshd", "kill")
+
+    def connections(self):
+        begin = time.time()
+        self.world.services.rabbitmqctl("close_all_connections", "torture")
+        self.trouble.silent(begin, time.time() + 1)
+        return "close_all_connections"
+
+    def backends(self):
+        self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+                         "and pid <> pg_backend_pid()")
+        return "pg_terminate_backend of all"
+
+    def alarm(self):
+        begin, pause = time.time(), self.random.choice((1, 3, 8))
+        self.world.services.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
+        time.sleep(pause)
+        self.world.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+        self.trouble.silent(begin, time.time() + 5)
+        return f"memory alarm for {pause} s"
+
+    def freeze(self):
+        """Worker and supervisor of a host stand still for two leases, or for a moment."""
+        host, begin = self.random.choice(list(self.world.daemons)), time.time()
+        pause = self.random.choice((1, 2 * self.world.lease))
+        kinds = ("update-worker", "update-supervisor") if host == "update" else ("worker", "supervisor")
+        conf = (self.world.site.env if host == "update" else self.world.site.hosts[host])["ZR_CONF"]
+        frozen = [p for kind in kinds for p in self.world.processes(kind) if p.env.get("ZR_CONF") == conf]
+        for p in frozen:
+            p.signal(signal.SIGSTOP)
+        time.sleep(pause)
+        for p in frozen:
+            p.signal(signal.SIGCONT)
+        self.trouble.silent(begin, time.time() + 1)
+        return f"SIGSTOP of {len(frozen)} processes of {host} for {pause} s"
+
+    def drain(self):
+        """SIGTERM, as a restart of the unit does it."""
+        name = self.random.choice(list(self.world.daemons))
+        daemon = self.world.daemons[name]
+        if daemon.alive():
+            daemon.signal(signal.SIGTERM)
+        return f"SIGTERM to {name}"
+
+    WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,
+               "broker_stopped": 1, "postgres_killed": 2, "sshd_killed": 2, "connections": 4, "backends": 3, "alarm": 1, "freeze": 2,
+               "drain": 2}
+
+    def one(self, only=None):
+        names = only or list(self.WEIGHTS)
+        name = self.random.choices(names, [self.WEIGHTS[n] for n in names])[0]
+        self.trouble.count[name] = self.trouble.count.get(name, 0) + 1
+        return getattr(self, name)()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""The processes that this run has started, and signals to them. The run is a subreaper: all that it started, however far it has
+gone, is below it, and nothing else is ever found or signalled."""
+import ctypes
+import os
+import signal
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper():
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def _text(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def _link(path):
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+class Process:
+    def __init__(self, pid, ppid, start):
+        self.pid, self.ppid, self.start = pid, ppid, start
+        self.exe = os.path.basename(_link(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+        self.cwd = _link(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
+        self.argv = _text(f"/proc/{pid}/cmdline").decode(errors="replace").split("\0")[:-1]
+        env = (v.partition(b"=") for v in _text(f"/proc/{pid}/environ").split(b"\0"))
+        self.env = {k.decode(errors="replace"): v.decode(errors="replace") for k, _, v in env}
+
+    def __str__(self):
+        return f"{self.pid} {self.exe} ({' '.join(self.argv)[:80]}) in {self.cwd}"
+
+    def signal(self, number):
+        """False if it has gone; the number may be another's by now."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            stat = _stat(self.pid)
+            if not stat or stat[2] != self.start:
+                return False
+            signal.pidfd_send_signal(fd, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(fd)
+
+
+def _stat(pid):
+    """(state, ppid, start time) or None"""
+    fields = _text(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return (fields[0].decode(), int(fields[1]), int(fields[19])) if fields else None
+
+
+def ours():
+    """All living processes below this one."""
+    stats = {int(n): s for n in os.listdir("/proc") if n.isdigit() and (s := _stat(n))}
+    children = {}
+    for pid, (_, ppid, _) in stats.items():
+        children.setdefault(ppid, []).append(pid)
+    found, queue = [], list(children.get(os.getpid(), []))
+    while queue:
+        pid = queue.pop()
+        queue += children.get(pid, [])
+        if stats[pid][0] not in "ZX":
+            found.append(Process(pid, stats[pid][1], stats[pid][2]))
+    return found
+
+
+def orphans_ended(mine):
+    """Reaps what was left to us and has ended; `mine` are the pids that somebody here waits for."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in mine and (s := _stat(name)) and s[1] == os.getpid() and s[0] == "Z":
+            yield int(name)

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""What is tortured: private servers, an API host with zr-update, two evaluation hosts, and whoever submits."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import tree
+from lib.sandbox import Sandbox
+from lib.services import BUILD, Services
+
+HOSTS = ("h1", "h2")
+
+# The first act of a job is a line of its own in the marker file; a lock shows two runs of one evaluation at the same time.
+JOB = """#!/bin/bash
+exec 9>>{folder}/lock.$ZR_EVALUATION_ID
+flock -n 9 && alone=alone || alone=together
+echo "$ZR_EVALUATION_ID $ZR_ATTEMPT $ZR_ATTEMPT_ID $EPOCHREALTIME $alone" >>{folder}/runs
+read -r seconds status size <"$ZR_SUBMISSION/answer"
+echo "log of $ZR_ATTEMPT_ID"
+echo '{{"done":1,"total":2}}' >&"$ZR_PROGRESS_FD"
+[ "$seconds" = 0 ] || sleep "$seconds"
+yes "$ZR_ATTEMPT_ID" 2>/dev/null | head -c "$size" >"$ZR_OUTPUT/data"
+echo '{{"score": 1, "attempt": "'"$ZR_ATTEMPT_ID"'"}}' >"$ZR_OUTPUT/scores.json"
+exit "$status"
+"""
+
+# seconds, exit status, bytes of output
+KINDS = {"quick": "0 0 1000", "short": "0.5 0 100000", "medium": "2 0 20000", "long": "7 0 1000", "big": "0.2 0 8000000",
+         "fails": "0.1 3 100"}
+
+
+def data_of(attempt_id, size):
+    line = attempt_id.encode() + b"\n"
+    return (line * (size // len(line) + 1))[:size]
+
+
+class World:
+    """Servers and settings live for the whole run, daemons for one scenario."""
+
+    def __init__(self, folder, lease=4):
+        self.dir, self.lease = folder, lease
+        self.services = Services(os.path.join(folder, "services")).up()
+        self.site = Sandbox(self.services, "torture", HOSTS)
+        self.marks = os.path.join(folder, "marks")
+        os.makedirs(self.marks)
+        self._settings()
+        self.site.prepare()
+        self._content()
+        self.daemons = {}
+        self.down = set()      # services that are meant to be down
+        self.restarts = 0
+        self._lock = threading.Lock()
+        self._minding = None
+        self._popen = set()
+
+    def _settings(self):
+        values = {"lease": f"{self.lease}s", "retry_delay": "0s", "infrastructure_retries": 30, "amqp_heartbeat": "5s",
+                  "fetch_timeout": "10s", "term_grace": "500ms"}
+        for host in (None, *HOSTS):
+            for key, value in values.items():
+                self.site.setting(key, value, host=host)
+
+    def _content(self):
+        site = self.site
+        site.evaluator("mark", JOB.format(folder=self.marks))
+        site.zr("challenges:add", "c", "--evaluator", "mark")
+        self.submissions = {}
+        for kind, line in KINDS.items():
+            path = os.path.dirname(site.file(f"sub-{kind}/answer", line + "\n"))
+            self.submissions[kind] = int(site.zr_id("submissions:create", "c", path, "--author", kind))
+        board = site.file("board.json", json.dumps({"label": "board", "challenge": "c", "entries": "all"}))
+        site.zr("leaderboards:create", "-f", board)
+
+    # --- daemons: whoever ends is started again, as systemd does ---
+
+    def _start(self, name):
+        env = getattr(self, "failpoint", {})
+        if name == "update":
+            return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env=env)
+        return self.site.start("zr", "worker:run:eval", "-w", 2, "--prefetch-count", 2, ready=False, host=name, name=f"eval-{name}",
+                               env=env)
+
+    def start_daemons(self, failpoint=None):
+        self.failpoint = failpoint or {}
+        self.restarts = 0
+        for name in ("update", *HOSTS):
+            self.daemons[name] = self._start(name)
+        self._stop = threading.Event()
+        self._minding = threading.Thread(target=self._mind, daemon=True)
+        self._minding.start()
+
+    def _mind(self):
+        zombies = {}
+        while not self._stop.wait(0.2):
+            for name, daemon in list(self.daemons.items()):
+                if not daemon.alive():
+                    self.restarts += 1
+                    daemon.close()
+                    self.daemons[name] = self._start(name)
+            # What was left to us and has ended: not what a call of ours is waiting for, which is reaped at once.
+            now = time.monotonic()
+            seen = set(tree.orphans_ended({d.pid for d in self.daemons.values()}))
+            zombies = {p: zombies.get(p, now) for p in seen}
+            for pid, since in zombies.items():
+                if now - since > 2:
+                    try:
+                        os.waitpid(pid, os.WNOHANG)
+                    except ChildProcessError:
+                        pass
+
+    def stop_daemons(self):
+        """What is wrong with their end, as sentences."""
+        if not self._minding:
+            return []
+        self._stop.set()
+        self._minding.join()
+        self._minding, wrong = None, []
+        # What the workers say at their end is for zr-update.
+        for name, daemon in sorted(self.daemons.items(), key=lambda d: d[0] == "update"):
+            try:
+                daemon.stop(30)
+            except AssertionError as e:
+                wrong.append(f"{name} does not end well: {str(e).splitlines()[0]}")
+                daemon.kill_group()
+            daemon.close()
+        self.daemons = {}
+        return wrong
+
+    # --- roles ---
+
+    def processes(self, role):
+        return [p for p in tree.ours() if self.role(p) == role]
+
+    def role(self, p):
+        boxes = "/zr/spool/boxes/"
+        if p.exe == "zr-eval":
+            return "worker" if "--worker" in " ".join(p.argv) else "supervisor"
+        if p.exe == "zr-update":
+            return "update-worker" if "--worker" in " ".join(p.argv) else "update-supervisor"
+        if p.exe in ("zr-fetch", "zr-box"):
+            return {"zr-fetch": "fetch", "zr-box": "keeper"}[p.exe]
+        if boxes in p.cwd or p.env.get("ZR_ATTEMPT_ID"):
+            return "job"
+        return "other"
+
+    # --- the site's own view ---
+
+    def query(self, sql, *parameters):
+        return self.site.query(sql, *parameters)
+
+    def marks_read(self):
+        """(evaluation, attempt, attempt id, time, alone) of each run"""
+        try:
+            with open(os.path.join(self.marks, "runs")) as f:
+                rows = [line.split() for line in f]
+        except FileNotFoundError:
+            return []
+        return [(int(r[0]), int(r[1]), r[2], float(r[3]), r[4] == "alone") for r in rows]
+
+    def marks_clear(self):
+        for name in os.listdir(self.marks):
+            os.unlink(os.path.join(self.marks, name))
+
+    def forget_submissions(self):
+        """The hosts have to fetch them anew."""
+        for host in HOSTS:
+            cache = os.path.join(self.site.dir, "hosts", host, "zr/cache")
+            subprocess.run(["chmod", "-R", "u+w", cache], check=False, stderr=subprocess.DEVNULL)
+            shutil.rmtree(cache, ignore_errors=True)
+
+    def heal(self):
+        """Everything is as on a good day."""
+        for p in tree.ours():
+            p.signal(signal.SIGCONT)
+        for name, (state, _, _) in self.services.status().items():
+            if state != "ready":
+                self.services.start(name)
+        self.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+
+    def keep(self, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        dump = subprocess.run([os.path.join(os.path.dirname(__file__), "../../scripts/dev"), "psql", self.services.dir, "-d",
+                               "sb_torture", "-x", "-c", "select * from evaluation order by id", "-c",
+                               "select * from attempt order by evaluation, attempt", "-c",
+                               "select * from event where kind not in ('log') order by id", "-c", "select * from outbox", "-c",
+                               "select * from parked_event"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        with open(os.path.join(folder, "tables"), "w") as f:
+            f.write(dump.stdout + dump.stderr)
+        for name in ("log", "zr", "hosts"):
+            shutil.copytree(os.path.join(self.site.dir, name), os.path.join(folder, name), symlinks=True,
+                            ignore_dangling_symlinks=True, ignore=_only_files)
+        shutil.copytree(self.marks, os.path.join(folder, "marks"))
+        shutil.copytree(os.path.join(self.services.dir, "log"), os.path.join(folder, "services"))
+
+    def close(self):
+        self.stop_daemons()
+        self.site.close()
+        self.services.down()
+
+
+def _only_files(folder, names):
+    def other(path):
+        return not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path)) or "password" in path
+    return [n for n in names if other(os.path.join(folder, n))]
+
+
+def built():
+    return os.path.exists(os.path.join(BUILD, "zr"))
