@@ -218,7 +218,7 @@ static const char *request_id(const struct box_spec *spec)
 }
 
 /* The ledger first: with it a lost acknowledgement is harmless, and without it a box that is found at
- * the next start was never acknowledged. */
+ * the next start was never acknowledged for this attempt. */
 bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_request *token)
 {
 	struct log_ctx ctx = { .evaluation = spec->evaluation, .attempt_id = spec->attempt_id };
@@ -226,7 +226,7 @@ bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_r
 	struct err e = { 0 };
 
 	FAILPOINT("claim.told");
-	if (id && ledger_add(ev->ledger, id, &e) < 0)
+	if (id && ledger_add(ev->ledger, id, spec->attempt_id, &e) < 0)
 		log_ctx(&ctx, LOG_WARNING, "%s, ignoring", e.msg);
 	FAILPOINT("claim.ack");
 	if (channel_ack(ev->channel, token) == 0) {
@@ -234,15 +234,16 @@ bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_r
 		return true;
 	}
 	if (id)
-		ledger_remove(ev->ledger, id);
+		ledger_remove(ev->ledger, id, spec->attempt_id);
 	return false;
 }
 
 int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e)
 {
-	const char *id = request_id(box_spec(box));
+	const struct box_spec *spec = box_spec(box);
 
-	if (box_state(box) != BOX_NEW || !id || ledger_has(ev->ledger, id))
+	if (box_state(box) != BOX_NEW || !request_id(spec) ||
+	    ledger_has(ev->ledger, spec->attempt_id))
 		return job_take(ev, box, note, NULL, e);
 	if (note)
 		channel_forget(ev->channel, note);

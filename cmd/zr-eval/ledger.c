@@ -122,29 +122,29 @@ static int open_today(struct ledger *g, struct err *e)
 	return g->fd < 0 ? err_sys(e, "open %s of the claimed requests", name) : 0;
 }
 
-/* All workers of the host write to the same file: one record is one write. */
-static int add(struct ledger *g, const char *id, char mark, struct err *e)
+/* All workers of the host write to the same file: both records are one write. */
+static int add(struct ledger *g, const char *request, const char *attempt, char mark, struct err *e)
 {
-	char line[LINE + 1];
+	char lines[2 * LINE + 1];
 	int r = open_today(g, e);
 
 	if (r < 0)
 		return r;
-	snprintf(line, sizeof(line), "%s%c", id, mark);
-	r = fd_write_all(g->fd, line, LINE);
-	return r < 0 ? err_errno(e, r, "note the claim of request %s", id) : 0;
+	snprintf(lines, sizeof(lines), "%s%c%s%c", request, mark, attempt, mark);
+	r = fd_write_all(g->fd, lines, strlen(lines));
+	return r < 0 ? err_errno(e, r, "note the claim of request %s", request) : 0;
 }
 
-int ledger_add(struct ledger *g, const char *id, struct err *e)
+int ledger_add(struct ledger *g, const char *request, const char *attempt, struct err *e)
 {
-	return add(g, id, CLAIMED, e);
+	return add(g, request, attempt, CLAIMED, e);
 }
 
-void ledger_remove(struct ledger *g, const char *id)
+void ledger_remove(struct ledger *g, const char *request, const char *attempt)
 {
 	struct err e = { 0 };
 
-	if (add(g, id, TAKEN_BACK, &e) < 0)
+	if (add(g, request, attempt, TAKEN_BACK, &e) < 0)
 		log_warning("%s, ignoring", e.msg);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which requests this host has claimed lately: their ids, one a line, in one file a day under
- * <state_dir>/spool/claimed. A request whose acknowledgement was lost comes again, marked as
- * redelivered, perhaps to another worker and after its job has ended: it must not run twice.
+ * Which requests this host has claimed lately, and with which attempts: the ids of both, one a line, in
+ * one file a day under <state_dir>/spool/claimed. A request whose acknowledgement was lost comes again,
+ * marked as redelivered, perhaps to another worker and after its job has ended: it must not run twice. Nor
+ * must the box of a worker that was killed before its claim stood, when another has claimed the request since.
  *
  * The files are not synced and hold for the boot they are named by: after a power failure a claim may
  * be missing of which the ledger knows, and the request runs again.
@@ -24,11 +25,12 @@ int ledger_new(struct loop *l, const char *state_dir, struct ledger **ret,
 	       struct err *e) must_check;
 void ledger_free(struct ledger *g);
 
-/* `id` is a UUID. With the box, before the request is acknowledged. */
-int ledger_add(struct ledger *g, const char *id, struct err *e) must_check;
+/* UUIDs. With the box, before the request is acknowledged. */
+int ledger_add(struct ledger *g, const char *request, const char *attempt,
+	       struct err *e) must_check;
 /* It was not acknowledged after all. */
-void ledger_remove(struct ledger *g, const char *id);
-/* Reads files: for what was redelivered, and at the start. */
+void ledger_remove(struct ledger *g, const char *request, const char *attempt);
+/* The id of a request or of an attempt. Reads files: for what was redelivered, and at the start. */
 bool ledger_has(const struct ledger *g, const char *id);
 
 #endif

@@ -159,3 +159,39 @@ def test_what_kills_its_keepers_is_not_begun_a_third_time(site):
     done = site.wait_evaluation(ident, "failed")
     assert done["reason"] == "poison" and done["attempt"] == 2 and runs(folder) == ["1", "2"]
     assert "took its keeper down" in site.zr("evaluations:why", ident).stdout
+
+
+def holder(box):
+    """The process that has the folder of a box open."""
+    def has_it(pid):
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{fd}").endswith("/" + box):
+                        return True
+        return False
+    return has_it
+
+
+def test_a_claim_that_another_worker_made_is_not_taken_for_ones_own(site):
+    """A worker is killed before its claim was known. The request goes to its neighbour, and the box that was left is of no use."""
+    folder = hold(site)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: depth(site, "messages_ready") == 1, 20)
+    site.services.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        supervisor = site.eval_worker("-w", 2, "--prefetch-count", 1)
+        first, = wait_for(lambda: boxes(site), 30)
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        owner, = filter(holder(first), site.processes())
+        os.kill(owner, signal.SIGKILL)
+        wait_for(lambda: len(boxes(site)) == 2, 30, "the neighbour's claim")
+    finally:
+        site.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+    wait_for(lambda: runs(folder) == ["1"], 30)
+    os.kill(supervisor.pid, signal.SIGCONT)
+    wait_for(lambda: first not in boxes(site), 30, "the box without a claim to be removed")
+    assert runs(folder) == ["1"]
+    go(folder)
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
