@@ -715,6 +715,9 @@ static void check_end(struct box *b)
 		return;
 	b->gone = journal_is_free(b->dir);
 	told = b->end_told_usec && time_mono_usec() - b->end_told_usec >= STUCK_USEC;
+	/* Killed after it had written its result, it may not have come to this. */
+	if (b->gone && !b->end_told_usec)
+		leftover_remove(&b->spec->cgroup, b->spec->attempt_id);
 	if ((b->gone || told) && deliver_result(b))
 		return;
 	if (b->gone) {

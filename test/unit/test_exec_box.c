@@ -483,6 +483,33 @@ START_TEST(keeper_killed_before_adoption)
 }
 END_TEST
 
+START_TEST(group_of_an_ended_box)
+{
+	auto_spec spec = make_spec("exit 0");
+	auto_free char *group = NULL;
+	struct limits none = { 0 };
+	struct err e = { 0 };
+	struct cgroup_box cg;
+	struct box *b;
+	struct seen s;
+
+	if (!groups.v2)
+		return;
+	seen_init(&s);
+	ck_ok(box_prepare(dir, spec, &b, &e), e);
+	ck_ok(cgroup_make(&groups, spec->attempt_id, &none, &cg, &e), e);
+	cgroup_close(&cg);
+	ck_assert_int_ge(str_fmt(&group, "%s/zr-%s", groups.v2, spec->attempt_id), 0);
+	ck_assert_int_eq(access(group, F_OK), 0);
+	ck_ok(box_conclude(b, BOX_EXIT, "its keeper was killed then", &e), e);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_ne(access(group, F_OK), 0);
+	ck_ok(box_release(b, false, &e), e);
+	seen_done(&s);
+}
+END_TEST
+
 START_TEST(another_boot)
 {
 	auto_spec s = make_spec("exit 0");
@@ -980,6 +1007,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, restart_after_the_end);
 	tcase_add_loop_test(t, keeper_killed_under_us, 0, 2);
 	tcase_add_test(t, keeper_killed_before_adoption);
+	tcase_add_test(t, group_of_an_ended_box);
 	tcase_add_test(t, another_boot);
 	tcase_add_loop_test(t, lost_with_its_host, 0, 2);
 	tcase_add_loop_test(t, renewed, 0, 2);
