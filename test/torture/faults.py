@@ -10,27 +10,37 @@ import tree
 
 
 class Trouble:
-    """What was done to the site: when leases may have run out, and which keepers and jobs were killed."""
+    """What was done to the site: when leases may have run out, when acknowledgements may have been lost on their way, and which
+    keepers and jobs were killed."""
 
     def __init__(self):
-        self.silences = []      # (from, to): somebody may not have been heard of
+        self.silences = []      # (from, to, host or None for all): it may not have been heard of
+        self.cuts = []          # times at which a worker or its connection was lost
         self.keepers, self.jobs = set(), set()
         self.unknown = 0        # attempts that a failpoint may have ended, whichever they are
         self.count = {}
 
-    def silent(self, begin, end):
-        self.silences.append((begin, end))
+    def silent(self, begin, end, host=None):
+        self.silences.append((begin, end, host))
+        self.cuts += [begin, end]
 
-    def was_silent(self, begin, end, lease):
-        """May a lease have run out between? Short silences that follow each other add up."""
-        marks = sorted(s for s in self.silences if s[1] > begin - lease and s[0] < end)
-        run = None
-        for a, b in marks:
-            # What comes back needs a moment; on a busy machine a server takes seconds to answer.
-            run = [a, b] if run is None or a - run[1] > lease else [run[0], max(run[1], b)]
-            if run[1] - run[0] >= lease / 4:
+    def was_silent(self, begin, end, lease, host):
+        """May a lease of this host have run out between? The beats come every third of it, and a keeper ends its job a quarter before,
+        so that two fifths of silence suffice. Those that follow each other add up."""
+        total, last = 0.0, None
+        for a, b, where in sorted(self.silences, key=lambda s: s[:2]):
+            if b < begin - lease or a > end or where not in (None, host):
+                continue
+            if last is None or a - last > lease:
+                total, last = 0.0, a
+            total += max(0.0, b - max(a, last))
+            last = max(last, b)
+            if total >= 0.4 * lease:
                 return True
         return False
+
+    def was_cut(self, begin, end):
+        return any(begin <= t <= end for t in self.cuts)
 
 
 def attempt_of(process):
@@ -59,13 +69,10 @@ class Failpoint:
 
     def wait(self, seconds, trouble):
         """Until it was hit; what was stopped stands still for two leases. False: it was not."""
-        begin, end = time.time(), time.monotonic() + seconds
+        end = time.monotonic() + seconds
         while not self.counts[1] and time.monotonic() < end:
-            time.sleep(0.05)
-        return self.settle(begin, trouble)
-
-    def settle(self, begin, trouble):
-        pid = self.counts[1]
+            time.sleep(0.02)
+        pid, begin = self.counts[1], time.time() - 0.1
         if not pid:
             return False
         trouble.count[f"failpoint {self.action}"] = trouble.count.get(f"failpoint {self.action}", 0) + 1
@@ -75,7 +82,7 @@ class Failpoint:
             for p in tree.ours():
                 if p.pid == pid:
                     p.signal(signal.SIGCONT)
-        trouble.silent(begin, time.time() + 2)
+        trouble.silent(begin, time.time() + 0.7)
         return True
 
 
@@ -83,28 +90,32 @@ class Faults:
     def __init__(self, world, seed):
         self.world, self.random, self.trouble = world, random.Random(f"{seed}/faults"), Trouble()
 
-    def _kill(self, role, signo=signal.SIGKILL):
+    def _killed(self, role):
         found = self.world.processes(role)
         if not found:
-            return None
+            return f"kill -9 {role}: there is none"
         p = self.random.choice(found)
-        return p if p.signal(signo) else None
+        p.signal(signal.SIGKILL)
+        return f"kill -9 {role} {p.pid}"
 
-    def _killed(self, role):
-        p = self._kill(role)
-        return f"kill -9 {role}" + (f" {p.pid}" if p else ": there is none")
+    def _host(self, p):
+        return next((h for h, env in self.world.site.hosts.items() if env["ZR_CONF"] == p.env.get("ZR_CONF")), None)
+
+    def _kill_of_host(self, role, seconds):
+        """A worker that begins anew so much later, and its box is adopted."""
+        found = self.world.processes(role)
+        if not found:
+            return f"kill -9 {role}: there is none"
+        p, begin = self.random.choice(found), time.time()
+        p.signal(signal.SIGKILL)
+        self.trouble.silent(begin, begin + seconds, self._host(p))
+        return f"kill -9 {role} {p.pid} of {self._host(p)}"
 
     def worker(self):
-        begin = time.time()
-        said = self._killed("worker")
-        self.trouble.silent(begin, time.time() + 1)
-        return said
+        return self._kill_of_host("worker", 0.7)
 
     def supervisor(self):
-        begin = time.time()
-        said = self._killed("supervisor")
-        self.trouble.silent(begin, time.time() + 2)
-        return said
+        return self._kill_of_host("supervisor", 1.2)
 
     def keeper(self):
         busy = [p for p in self.world.processes("keeper") if attempt_of(p)]
@@ -138,7 +149,8 @@ class Faults:
         self.world.services.dev(how, name)
         time.sleep(pause)
         self.world.services.dev("start", name)
-        self.trouble.silent(begin, time.time() + 5)
+        if name == "rabbitmq":
+            self.trouble.silent(begin, time.time() + 3)
         return f"{how} {name}, start after {pause} s, answers after {time.time() - begin:.1f} s"
 
     def broker_killed(self):
@@ -156,7 +168,7 @@ class Faults:
     def connections(self):
         begin = time.time()
         self.world.services.rabbitmqctl("close_all_connections", "torture")
-        self.trouble.silent(begin, time.time() + 1)
+        self.trouble.silent(begin, time.time())
         return "close_all_connections"
 
     def backends(self):
@@ -169,7 +181,7 @@ class Faults:
         self.world.services.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
         time.sleep(pause)
         self.world.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
-        self.trouble.silent(begin, time.time() + 5)
+        self.trouble.silent(begin, time.time() + 3)
         return f"memory alarm for {pause} s"
 
     def freeze(self):
@@ -184,7 +196,8 @@ class Faults:
         time.sleep(pause)
         for p in frozen:
             p.signal(signal.SIGCONT)
-        self.trouble.silent(begin, time.time() + 1)
+        if host != "update":
+            self.trouble.silent(begin, time.time() + 0.7, host)
         return f"SIGSTOP of {len(frozen)} processes of {host} for {pause} s"
 
     def drain(self):
@@ -193,6 +206,7 @@ class Faults:
         daemon = self.world.daemons[name]
         if daemon.alive():
             daemon.signal(signal.SIGTERM)
+            self.trouble.cuts.append(time.time())
         return f"SIGTERM to {name}"
 
     WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,
