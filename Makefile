@@ -134,6 +134,10 @@ $(O)/gen/box-filter.inc: $(O)/gen/box-filter
 	$(Q)$< >$@
 $(O)/cmd/zr-box/filter.o: $(O)/gen/box-filter.inc
 
+# What analyzers need beside the sources.
+.PHONY: generated
+generated: $(O)/gen/store-migrations.inc $(O)/gen/box-filter.inc
+
 define lib_rule
 $(O)/lib$(1).a: $(call lib_objs,$(1))
 	@rm -f $$@
