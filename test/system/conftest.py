@@ -68,8 +68,8 @@ def pytest_unconfigure(config):
 
 
 # The files that take longest come first, or else one worker begins with such a file when the others have nothing left.
-LONG = ("test_messaging", "test_kinds", "test_update", "test_faults", "test_job", "test_evaluators", "test_dev", "test_box", "test_transfer",
-        "test_retries")
+LONG = ("test_kinds", "test_messaging", "test_update", "test_leases", "test_job", "test_hosts", "test_faults", "test_evaluators", "test_sandbox",
+        "test_dev", "test_box", "test_transfer", "test_gpu_jobs", "test_retries")
 
 
 def pytest_collection_modifyitems(items):
