@@ -40,7 +40,7 @@ static bool leads(const struct audit *a)
 
 /* --- ticks ----------------------------------------------------------------------------------- */
 
-static void send_tick(struct audit *a)
+static bool send_tick(struct audit *a)
 {
 	const struct update *u = a->update;
 	char name[ID_MAX + 8], key[MESSAGE_KEY_MAX];
@@ -64,10 +64,12 @@ static void send_tick(struct audit *a)
 	    message_encode(&m, &text, &n, &e) < 0) {
 		log_err("no ticks, so nobody is ever lost: %s", e.msg);
 		a->next_tick = time_mono_usec() + FAILED_USEC;
-		return;
+		return false;
 	}
-	if (outlet_tick(u->outlet, message_key(key, &m), text, n))
-		a->next_tick = time_mono_usec() + TICK_USEC;
+	if (!outlet_tick(u->outlet, message_key(key, &m), text, n))
+		return false;
+	a->next_tick = time_mono_usec() + TICK_USEC;
+	return true;
 }
 
 /* --- what lost workers hold ------------------------------------------------------------------ */
@@ -141,10 +143,10 @@ static void on_answer(void *user, const struct db_outcome *o)
 	a->answered_usec = time_mono_usec();
 	if (!leads(a))
 		return;
-	/* The answer is from before this moment, and so is the time in the tick. */
-	if (a->answered_usec >= a->next_tick)
-		send_tick(a);
-	look(a);
+	/* The answer is from before this moment, and so is the time in the tick. The next answer finds it
+	 * back: that is when to look. */
+	if (a->answered_usec < a->next_tick || !send_tick(a))
+		look(a);
 }
 
 /* What this process knows is only good for the time of an earlier answer: the database takes this one

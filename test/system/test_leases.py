@@ -7,7 +7,6 @@ import os
 import random
 import re
 import threading
-from time import monotonic
 
 import pika
 import pytest
@@ -480,7 +479,7 @@ class Fake(threading.Thread):
     def __init__(self, site, name="oberon/1", lease=3, host="oberon"):
         super().__init__(daemon=True)
         self.site, self.name, self.lease, self.host = site, name, lease, host
-        self.jobs, self.last, self.quiet, self.since = [], None, threading.Event(), now()
+        self.jobs, self.quiet, self.since = [], threading.Event(), now()
 
     def message(self):
         jobs = [{"evaluation": str(e), "attempt": a, "attempt_id": i, "phase": "run", "since": self.since} for e, a, i in self.jobs]
@@ -496,7 +495,6 @@ class Fake(threading.Thread):
                 while not self.quiet.wait(0.3):
                     channel.basic_publish("zr", f"event.worker.{self.host}", json.dumps(self.message()),
                                           pika.BasicProperties(delivery_mode=2), mandatory=True)
-                    self.last = monotonic()
                 connection.close()
             except (pika.exceptions.AMQPError, OSError):
                 self.quiet.wait(0.3)
@@ -571,6 +569,9 @@ def test_a_worker_that_falls_silent_is_lost(sandbox, fakes):
     assert asked(site, ident) == 1
     fake.fall_silent()
     wait_for(lambda: asked(site, ident) == 2 and asked(site, claimed) == 2, 60, "the worker to be lost")
+    silent = site.query("select extract(epoch from recorded_at - (body->>'silent_since')::timestamptz)::float from event"
+                        " where kind = 'failed' order by 1")
+    assert len(silent) == 2 and silent[0][0] > 3, "not before the lease is over"
     said = site.zr("evaluations:why", ident).stdout
     assert re.search(r"is queued\. Attempt 1 ended with 'lost': worker oberon/1 was not heard of for \d s \(since 20[-0-9T:]+Z\)\. "
                      r"Attempt 2 ", said), said
