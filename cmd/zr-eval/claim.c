@@ -2,6 +2,7 @@
 #include "claim.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/failpoint.h"
 #include "base/id.h"
@@ -288,6 +289,28 @@ uint64_t claim_note_of(struct eval *ev, const char *attempt_id)
 	TAILQ_REMOVE(&ev->found, f, entry);
 	free(f);
 	return note;
+}
+
+static bool box_is_there(const struct eval *ev, const char *attempt_id)
+{
+	auto_free char *path = NULL;
+
+	return str_fmt(&path, "%s/spool/boxes/%s", ev->settings->state_dir, attempt_id) < 0 ||
+	       access(path, F_OK) == 0;
+}
+
+void claim_sweep(struct eval *ev)
+{
+	struct found *f, *next;
+
+	for (f = TAILQ_FIRST(&ev->found); f; f = next) {
+		next = TAILQ_NEXT(f, entry);
+		if (box_is_there(ev, f->attempt_id))
+			continue;
+		channel_forget(ev->channel, f->note);
+		TAILQ_REMOVE(&ev->found, f, entry);
+		free(f);
+	}
 }
 
 void claim_done(struct eval *ev)

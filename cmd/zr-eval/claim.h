@@ -29,6 +29,8 @@ bool claim_found(struct eval *ev, uint64_t note, const char *attempt_id, const v
 		 size_t n);
 /* The note of a box that is adopted, 0 if it has none. It is the job's then. */
 uint64_t claim_note_of(struct eval *ev, const char *attempt_id);
+/* Forgets the notes of boxes that another worker adopted and released. Now and then, and before leaving. */
+void claim_sweep(struct eval *ev);
 void claim_done(struct eval *ev);
 
 #endif

@@ -71,6 +71,7 @@ static void leave_if_done(struct eval *ev)
 	    !channel_is_idle(ev->channel) || channel_waiting(ev->channel))
 		return;
 	ev->leaving = true;
+	claim_sweep(ev);
 	beat_gone(ev->beat);
 	channel_close(ev->channel, on_left, ev);
 }
@@ -94,6 +95,8 @@ static void on_disk_timer(void *user)
 	bool low;
 
 	loop_timer_set(ev->disk_timer, DISK_CHECK_USEC);
+	if (ev->channel)
+		claim_sweep(ev);
 	if (fd_free_bytes(ev->settings->state_dir, &free_bytes, &e) < 0) {
 		log_warning("%s, taking work nevertheless", e.msg);
 		free_bytes = UINT64_MAX;

@@ -195,3 +195,31 @@ def test_a_claim_that_another_worker_made_is_not_taken_for_ones_own(site):
     assert runs(folder) == ["1"]
     go(folder)
     assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
+
+
+def segments(site, worker):
+    folder = os.path.join(site.state, "spool/events", str(worker))
+    return [n for n in os.listdir(folder) if n.endswith(".seg")]
+
+
+def test_a_note_is_forgotten_whoever_adopted_its_box(site):
+    """It is in the spool of one worker, and another one was quicker."""
+    folder = hold(site)
+    site.update_worker()
+    first = site.eval_worker("-w", 1, "--prefetch-count", 1)
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    site.wait_evaluation(ident, "running")
+    first.kill_group()
+    spool = os.path.join(site.state, "spool/events/")
+    os.rename(spool + "1", spool + "../hidden")
+    site.eval_worker("-w", 1, "--prefetch-count", 1)
+    os.rename(spool + "../hidden", spool + "2")
+    # Its worker 1 cannot have the spool, and is tried again and again.
+    second = site.eval_worker("-w", 2, "--prefetch-count", 1, ready=False)
+    second.wait_log("connected to the broker")
+    assert segments(site, 2)
+    go(folder)
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1
+    wait_for(lambda: not segments(site, 2), 20, "the note to be forgotten")
+    second.kill_group()

@@ -71,7 +71,7 @@ class Check:
     def __init__(self, world, load, watch, trouble):
         self.world, self.load, self.watch, self.trouble = world, load, watch, trouble
         self.lost, self.stuck, self.doubled = [], [], []
-        columns = "id, submission, state, reason, step, attempt, attempt_id"
+        columns = "id, submission, state, reason, step, attempt, attempt_id, created_at"
         self.evaluations = {r[0]: dict(zip(columns.split(", "), r)) for r in world.query(f"select {columns} from evaluation")}
         columns = "evaluation, attempt, attempt_id, worker, end_state, ending, results_state, results_path, started_at, ended_at"
         self.attempts = {r[2]: dict(zip(columns.split(", "), r)) for r in
@@ -144,10 +144,11 @@ class Check:
                                     f"and no fault explains it; the first one's end: {json.dumps(ending)}")
 
     def taken_twice(self, run):
-        """The same request: nobody can know whether an acknowledgement arrived that was on its way when the worker or its connection
-        was lost. Then it is run here, and by whoever got it again."""
-        claimed = int(run[2].replace("-", "")[:12], 16) / 1000
-        return self.trouble.was_cut(claimed - 0.1, run[3] + 1)
+        """The same request: nobody can know whether a message or an acknowledgement arrived that was on its way when its sender or
+        its connection was lost. Then it is run here, and by whoever got it again."""
+        before = [a["ended_at"] for a in self.attempts.values() if a["evaluation"] == run[0] and a["attempt"] == run[1] - 1]
+        asked = [t for t in before if t] or [self.evaluations[run[0]]["created_at"]]
+        return self.trouble.was_cut(min(asked).timestamp() - 0.2, run[3] + 1)
 
     def excused(self, before, after):
         ending = (self.attempts.get(before[2]) or {}).get("ending") or {}

@@ -95,6 +95,7 @@ class Faults:
         if not found:
             return f"kill -9 {role}: there is none"
         p = self.random.choice(found)
+        self.trouble.cuts.append(time.time())
         p.signal(signal.SIGKILL)
         return f"kill -9 {role} {p.pid}"
 
@@ -151,6 +152,7 @@ class Faults:
         self.world.services.dev("start", name)
         if name == "rabbitmq":
             self.trouble.silent(begin, time.time() + 3)
+        self.trouble.cuts += [begin, time.time()]
         return f"{how} {name}, start after {pause} s, answers after {time.time() - begin:.1f} s"
 
     def broker_killed(self):
@@ -172,6 +174,7 @@ class Faults:
         return "close_all_connections"
 
     def backends(self):
+        self.trouble.cuts.append(time.time())
         self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
                          "and pid <> pg_backend_pid()")
         return "pg_terminate_backend of all"
