@@ -90,9 +90,10 @@ static bool next_job(struct keeper *k, int sock)
 		return false;
 	if (r == 0)
 		return true;
-	(void)job_keep(k, fds[FD_BOX], fds[FD_JOURNAL], at);
+	r = job_keep(k, fds[FD_BOX], fds[FD_JOURNAL], at);
 	fds[FD_BOX] = fds[FD_JOURNAL] = -1;
-	if (k->changed)
+	/* Of a job that could not begin, on a full disk perhaps, the worker learns by the hang-up. */
+	if (k->changed || r)
 		return false;
 	control_ready(k);
 	return true;

@@ -10,6 +10,7 @@ import time
 import psycopg2
 
 import tree
+from faults import any_between
 from world import HOSTS, KINDS, data_of
 
 QUIET = """select
@@ -73,7 +74,7 @@ class Check:
         self.lost, self.stuck, self.doubled = [], [], []
         columns = "id, submission, state, reason, step, attempt, attempt_id, created_at"
         self.evaluations = {r[0]: dict(zip(columns.split(", "), r)) for r in world.query(f"select {columns} from evaluation")}
-        columns = "evaluation, attempt, attempt_id, worker, end_state, ending, results_state, results_path, started_at, ended_at"
+        columns = "evaluation, attempt, attempt_id, host, worker, end_state, ending, results_state, results_path, started_at, ended_at"
         self.attempts = {r[2]: dict(zip(columns.split(", "), r)) for r in
                          world.query(f"select {columns} from attempt order by attempt, attempt_id")}
         self.kind = {v: k for k, v in world.submissions.items()}
@@ -144,11 +145,14 @@ class Check:
                                     f"and no fault explains it; the first one's end: {json.dumps(ending)}")
 
     def taken_twice(self, run):
-        """The same request: nobody can know whether a message or an acknowledgement arrived that was on its way when its sender or
-        its connection was lost. Then it is run here, and by whoever got it again."""
+        """The same request, and nobody could know: an acknowledgement was on its way when the worker or its connection was lost,
+        and another host got the request, too; or the request was on its way when its sender was, and was sent again."""
+        claimed = int(run[2].replace("-", "")[:12], 16) / 1000
         before = [a["ended_at"] for a in self.attempts.values() if a["evaluation"] == run[0] and a["attempt"] == run[1] - 1]
-        asked = [t for t in before if t] or [self.evaluations[run[0]]["created_at"]]
-        return self.trouble.was_cut(min(asked).timestamp() - 0.2, run[3] + 1)
+        asked = min([t for t in before if t] or [self.evaluations[run[0]]["created_at"]]).timestamp()
+        hosts = {self.attempts[r[2]]["host"] for r in self.runs[run[0]] if r[1] == run[1] and r[2] in self.attempts}
+        return len(hosts) > 1 and any_between(self.trouble.workers, claimed - 0.1, run[3] + 1) or \
+            any_between(self.trouble.senders, asked - 0.2, claimed + 0.1)
 
     def excused(self, before, after):
         ending = (self.attempts.get(before[2]) or {}).get("ending") or {}

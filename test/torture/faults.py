@@ -15,14 +15,15 @@ class Trouble:
 
     def __init__(self):
         self.silences = []      # (from, to, host or None for all): it may not have been heard of
-        self.cuts = []          # times at which a worker or its connection was lost
+        self.workers = []       # times at which a worker or its connection was lost
+        self.senders = []       # and who sends requests or hands them on
         self.keepers, self.jobs = set(), set()
         self.unknown = 0        # attempts that a failpoint may have ended, whichever they are
         self.count = {}
 
     def silent(self, begin, end, host=None):
         self.silences.append((begin, end, host))
-        self.cuts += [begin, end]
+        self.workers += [begin, end]
 
     def was_silent(self, begin, end, lease, host):
         """May a lease of this host have run out between? The beats come every third of it, and a keeper ends its job a quarter before,
@@ -39,8 +40,10 @@ class Trouble:
                 return True
         return False
 
-    def was_cut(self, begin, end):
-        return any(begin <= t <= end for t in self.cuts)
+
+
+def any_between(times, begin, end):
+    return any(begin <= t <= end for t in times)
 
 
 def attempt_of(process):
@@ -82,7 +85,10 @@ class Failpoint:
             for p in tree.ours():
                 if p.pid == pid:
                     p.signal(signal.SIGCONT)
-        trouble.silent(begin, time.time() + 0.7)
+        if self.name.split(".")[0] in ("update", "outbox", "collect", "board"):
+            trouble.senders += [begin, time.time()]
+        else:
+            trouble.silent(begin, time.time() + 0.7)
         return True
 
 
@@ -95,7 +101,7 @@ class Faults:
         if not found:
             return f"kill -9 {role}: there is none"
         p = self.random.choice(found)
-        self.trouble.cuts.append(time.time())
+        self.trouble.senders.append(time.time())
         p.signal(signal.SIGKILL)
         return f"kill -9 {role} {p.pid}"
 
@@ -152,7 +158,7 @@ class Faults:
         self.world.services.dev("start", name)
         if name == "rabbitmq":
             self.trouble.silent(begin, time.time() + 3)
-        self.trouble.cuts += [begin, time.time()]
+        self.trouble.senders += [begin, time.time(), time.time() + 3]
         return f"{how} {name}, start after {pause} s, answers after {time.time() - begin:.1f} s"
 
     def broker_killed(self):
@@ -171,10 +177,11 @@ class Faults:
         begin = time.time()
         self.world.services.rabbitmqctl("close_all_connections", "torture")
         self.trouble.silent(begin, time.time())
+        self.trouble.senders += [begin, time.time()]
         return "close_all_connections"
 
     def backends(self):
-        self.trouble.cuts.append(time.time())
+        self.trouble.senders.append(time.time())
         self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
                          "and pid <> pg_backend_pid()")
         return "pg_terminate_backend of all"
@@ -185,6 +192,7 @@ class Faults:
         time.sleep(pause)
         self.world.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
         self.trouble.silent(begin, time.time() + 3)
+        self.trouble.senders += [begin, time.time(), time.time() + 3]
         return f"memory alarm for {pause} s"
 
     def freeze(self):
@@ -201,6 +209,8 @@ class Faults:
             p.signal(signal.SIGCONT)
         if host != "update":
             self.trouble.silent(begin, time.time() + 0.7, host)
+        else:
+            self.trouble.senders += [begin, time.time()]
         return f"SIGSTOP of {len(frozen)} processes of {host} for {pause} s"
 
     def drain(self):
@@ -209,7 +219,7 @@ class Faults:
         daemon = self.world.daemons[name]
         if daemon.alive():
             daemon.signal(signal.SIGTERM)
-            self.trouble.cuts.append(time.time())
+            (self.trouble.senders if name == "update" else self.trouble.workers).append(time.time())
         return f"SIGTERM to {name}"
 
     WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,

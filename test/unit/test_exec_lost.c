@@ -90,6 +90,30 @@ START_TEST(keeper_killed_before_adoption)
 }
 END_TEST
 
+/* As on a full disk: its journal is not what it should be. */
+START_TEST(keeper_that_cannot_begin)
+{
+	auto_spec spec = make_spec("exit 0");
+	auto_close int folder = -1, journal = -1;
+	auto_free char *name = NULL;
+	struct err e = { 0 };
+	struct box *b;
+	struct seen s;
+
+	seen_init(&s);
+	ck_ok(box_prepare(dir, spec, &b, &e), e);
+	ck_assert_int_ge(str_fmt(&name, "%s/spool/boxes/%s", dir, spec->attempt_id), 0);
+	ck_ok(fd_open_dir(AT_FDCWD, name, &folder, &e), e);
+	ck_ok(journal_open(folder, &journal, &e), e);
+	ck_ok(journal_add_begun(journal, &e), e);
+	ck_ok(box_start(b, s.loop, s.keepers, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_int_eq(s.result.reason, BOX_LOST);
+	ck_ok(box_release(b, false, &e), e);
+	seen_done(&s);
+}
+END_TEST
+
 START_TEST(group_of_an_ended_box)
 {
 	auto_spec spec = make_spec("exit 0");
@@ -268,6 +292,7 @@ static void tests(TCase *t)
 	tcase_set_timeout(t, 30);
 	tcase_add_loop_test(t, keeper_killed_under_us, 0, 2);
 	tcase_add_test(t, keeper_killed_before_adoption);
+	tcase_add_test(t, keeper_that_cannot_begin);
 	tcase_add_test(t, group_of_an_ended_box);
 	tcase_add_test(t, another_boot);
 	tcase_add_loop_test(t, lost_with_its_host, 0, 2);
