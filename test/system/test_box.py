@@ -521,9 +521,9 @@ def test_keeper_killed(box):
 
 
 def test_progress(box):
+    os.mkfifo(box.submission + "/go")
     box.start("read -r <$ZR_SUBMISSION/go; echo Test 1 of 4; echo garbage >&3; echo '{\"done\":2,\"total\":4,\"text\":\"two\"}' >&3; "
               "sleep 0.7; for i in $(seq 1000); do echo \"{\\\"fraction\\\":0.$((i % 10))}\" >&3; done; echo Test 4 of 4; sleep 0.6; printf 'Test 3 of 3'")
-    os.mkfifo(box.submission + "/go")
     with box.connect() as s:
         open(box.submission + "/go", "w").close()
         told = messages(s)
