@@ -219,7 +219,8 @@ static const char *request_id(const struct box_spec *spec)
 }
 
 /* The ledger first: with it a lost acknowledgement is harmless, and without it a box that is found at
- * the next start was never acknowledged for this attempt. */
+ * the next start was never acknowledged for this attempt. But not for a request that others have: they
+ * would take it for done. */
 bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_request *token)
 {
 	struct log_ctx ctx = { .evaluation = spec->evaluation, .attempt_id = spec->attempt_id };
@@ -227,16 +228,16 @@ bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_r
 	struct err e = { 0 };
 
 	FAILPOINT("claim.told");
+	if (!channel_holds(ev->channel, token)) {
+		(void)channel_return(ev->channel, token);
+		return false;
+	}
 	if (id && ledger_add(ev->ledger, id, spec->attempt_id, &e) < 0)
 		log_ctx(&ctx, LOG_WARNING, "%s, ignoring", e.msg);
 	FAILPOINT("claim.ack");
-	if (channel_ack(ev->channel, token) == 0) {
-		FAILPOINT("claim.acked");
-		return true;
-	}
-	if (id)
-		ledger_remove(ev->ledger, id, spec->attempt_id);
-	return false;
+	(void)channel_ack(ev->channel, token);
+	FAILPOINT("claim.acked");
+	return true;
 }
 
 int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e)

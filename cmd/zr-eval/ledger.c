@@ -13,10 +13,7 @@
 #define PRUNE_USEC   (3600 * USEC_PER_SEC)
 #define USEC_PER_DAY (24 * 3600 * USEC_PER_SEC)
 #define LINE         (UUID_LEN + 1)
-/* What ends a record. */
-#define CLAIMED    '\n'
-#define TAKEN_BACK '-'
-#define NAME_LEN   (UUID_LEN + 24)
+#define NAME_LEN     (UUID_LEN + 24)
 
 struct ledger {
 	int dirfd;
@@ -123,36 +120,20 @@ static int open_today(struct ledger *g, struct err *e)
 }
 
 /* All workers of the host write to the same file: both records are one write. */
-static int add(struct ledger *g, const char *request, const char *attempt, char mark, struct err *e)
+int ledger_add(struct ledger *g, const char *request, const char *attempt, struct err *e)
 {
 	char lines[2 * LINE + 1];
 	int r = open_today(g, e);
 
 	if (r < 0)
 		return r;
-	snprintf(lines, sizeof(lines), "%s%c%s%c", request, mark, attempt, mark);
+	snprintf(lines, sizeof(lines), "%s\n%s\n", request, attempt);
 	r = fd_write_all(g->fd, lines, strlen(lines));
 	return r < 0 ? err_errno(e, r, "note the claim of request %s", request) : 0;
 }
 
-int ledger_add(struct ledger *g, const char *request, const char *attempt, struct err *e)
+static bool file_has(const struct ledger *g, const char *name, const char *id)
 {
-	return add(g, request, attempt, CLAIMED, e);
-}
-
-void ledger_remove(struct ledger *g, const char *request, const char *attempt)
-{
-	struct err e = { 0 };
-
-	if (add(g, request, attempt, TAKEN_BACK, &e) < 0)
-		log_warning("%s, ignoring", e.msg);
-}
-
-/* How often it was claimed, less how often it was taken back. */
-static int balance(const struct ledger *g, const char *name, const char *id)
-{
-	int n = 0;
-
 	auto_close int fd = openat(g->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	auto_fclose FILE *f = fd < 0 ? NULL : fdopen(fd, "re");
 	char line[LINE];
@@ -161,20 +142,19 @@ static int balance(const struct ledger *g, const char *name, const char *id)
 		(void)take_fd(fd);
 	while (f && fread(line, LINE, 1, f) == 1)
 		if (memcmp(line, id, UUID_LEN) == 0)
-			n += line[UUID_LEN] == CLAIMED ? 1 : -1;
-	return n;
+			return true;
+	return false;
 }
 
 bool ledger_has(const struct ledger *g, const char *id)
 {
 	DIR *d = open_folder(g);
 	struct dirent *de;
-	int n = 0;
+	bool has = false;
 
-	while (d && (de = readdir(d)))
-		if (day_of(g, de->d_name))
-			n += balance(g, de->d_name, id);
+	while (d && !has && (de = readdir(d)))
+		has = day_of(g, de->d_name) && file_has(g, de->d_name, id);
 	if (d)
 		closedir(d);
-	return n > 0;
+	return has;
 }

@@ -28,8 +28,6 @@ void ledger_free(struct ledger *g);
 /* UUIDs. With the box, before the request is acknowledged. */
 int ledger_add(struct ledger *g, const char *request, const char *attempt,
 	       struct err *e) must_check;
-/* It was not acknowledged after all. */
-void ledger_remove(struct ledger *g, const char *request, const char *attempt);
 /* The id of a request or of an attempt. Reads files: for what was redelivered, and at the start. */
 bool ledger_has(const struct ledger *g, const char *id);
 

@@ -144,6 +144,8 @@ void broker_resume(struct broker_consumer *c, uint16_t prefetch);
 void broker_consumer_free(struct broker_consumer *c);
 const char *broker_consumer_queue(const struct broker_consumer *c);
 
+/* It can still be settled, as far as we know. */
+bool broker_holds(const struct broker *b, struct delivery_ref ref);
 /* Settling returns -ESTALE if the delivery's channel is gone: the message will come again. */
 int broker_ack(struct broker *b, struct delivery_ref ref, bool and_all_before);
 /* requeue: back to its queue. Otherwise dead-lettered as it is. */

@@ -76,7 +76,7 @@ void chan_drop_all(struct broker *b)
 	}
 }
 
-struct chan *chan_of(struct broker *b, struct delivery_ref ref)
+struct chan *chan_of(const struct broker *b, struct delivery_ref ref)
 {
 	struct chan *ch = ref.channel <= CHANNEL_MAX ? b->chans[ref.channel] : NULL;
 
@@ -381,6 +381,11 @@ void chan_method(struct broker *b, uint16_t id, const amqp_method_t *m)
 }
 
 /* --- settling --- */
+
+bool broker_holds(const struct broker *b, struct delivery_ref ref)
+{
+	return chan_of(b, ref) != NULL;
+}
 
 int broker_ack(struct broker *b, struct delivery_ref ref, bool and_all_before)
 {

@@ -160,7 +160,7 @@ void chan_close(struct broker *b, struct chan *ch);
 /* All channels are gone with the connection. */
 void chan_drop_all(struct broker *b);
 /* The chan of a delivery that can still be settled. */
-struct chan *chan_of(struct broker *b, struct delivery_ref ref);
+struct chan *chan_of(const struct broker *b, struct delivery_ref ref);
 
 /* --- broker_consume.c --- */
 

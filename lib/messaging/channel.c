@@ -24,6 +24,11 @@ bool channel_is_idle(const struct channel *c)
 	return c->type->is_idle(c);
 }
 
+bool channel_holds(const struct channel *c, const struct channel_request *t)
+{
+	return c->type->holds(c, t);
+}
+
 int channel_ack(struct channel *c, struct channel_request *t)
 {
 	return c->type->ack(c, t);

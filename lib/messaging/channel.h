@@ -53,6 +53,7 @@ struct channel_type {
 	void (*free)(struct channel *c);
 	void (*close)(struct channel *c, void (*done)(void *user), void *user);
 	void (*want)(struct channel *c, unsigned n);
+	bool (*holds)(const struct channel *c, const struct channel_request *t);
 	int (*ack)(struct channel *c, struct channel_request *t);
 	int (*dead)(struct channel *c, struct channel_request *t, const char *reason,
 		    const char *detail);
@@ -95,6 +96,8 @@ void channel_want(struct channel *c, unsigned n);
 /* After channel_want(c, 0): nothing is on its way any more. */
 bool channel_is_idle(const struct channel *c);
 
+/* The request is still ours to settle; not after its connection was lost: then it comes again. */
+bool channel_holds(const struct channel *c, const struct channel_request *t);
 /* Each frees `t`. Done once its effect is durable; -ESTALE: the connection went, the request comes
  * again. */
 int channel_ack(struct channel *c, struct channel_request *t);

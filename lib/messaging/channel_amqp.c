@@ -123,6 +123,11 @@ static struct channel_request *request_new(struct amqp *a, const struct delivery
 	return t;
 }
 
+static bool holds(const struct channel *c, const struct channel_request *t)
+{
+	return broker_holds(((const struct amqp *)c)->in, t->ref);
+}
+
 static int settle_ack(struct channel *c, struct channel_request *t)
 {
 	struct amqp *a = (struct amqp *)c;
@@ -555,6 +560,7 @@ static const struct channel_type amqp_type = {
 	.free = amqp_free,
 	.close = close_channel,
 	.want = set_want,
+	.holds = holds,
 	.ack = settle_ack,
 	.dead = settle_dead,
 	.give_back = settle_back,
