@@ -166,12 +166,17 @@ static void on_timer(void *user)
 		send_state(b, state_now(b->ev));
 }
 
+/* A claim waits for this beat and for its note: the one travels while the other is written. */
 static void on_tell(void *user)
 {
 	struct beat *b = user;
+	struct err e = { 0 };
 
-	if (b->ev->channel)
-		send_state(b, state_now(b->ev));
+	if (!b->ev->channel)
+		return;
+	send_state(b, state_now(b->ev));
+	if (channel_sync(b->ev->channel, &e) < 0)
+		log_debug("%s, trying again", e.msg);
 }
 
 /* --- the lease -------------------------------------------------------------------------------- */

@@ -255,6 +255,12 @@ static struct work_queue *queue_of(struct feed *f, const struct broker_consumer 
 	return NULL;
 }
 
+/* One after the other comes also from whoever waits for each: more than one at work is a queue. */
+static bool is_filling(const struct feed *f, const struct work_queue *q)
+{
+	return q->hits >= BATCH_HITS && f->want >= BATCH_MIN && f->want + BATCH_HITS <= f->places;
+}
+
 /* With a prefetch of 1 a queue that has filled comes one by one. */
 static void wake(struct feed *f)
 {
@@ -290,7 +296,7 @@ void feed_delivery(struct feed *f, const struct delivery *d)
 		end_batch(f);
 	else if (f->state == WAITING && f->want == 0)
 		pause_all(f);
-	else if (f->state == WAITING && q->hits >= BATCH_HITS && f->want >= BATCH_MIN)
+	else if (f->state == WAITING && is_filling(f, q))
 		wake(f);
 }
 
