@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from lib.processes import comm
 from lib.services import BUILD
 from lib.wait import wait_for
 from test_job import go, hold, runs, sealed, submit
@@ -89,14 +90,6 @@ def test_results_wait_for_the_ssh_host(site):
     assert site.wait_evaluation(ident, "completed")["results"]["state"] == "pending"
     site.services.dev("start", "sshd")
     wait_for(lambda: site.evaluation(ident)["results"]["state"] == "stored", 60)
-
-
-def comm(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as f:
-            return f.read().strip()
-    except OSError:
-        return None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace of its own")

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from lib.processes import comm
 from lib.wait import wait_for
 from test_job import go, hold, runs, submit
 
@@ -29,8 +30,8 @@ def two_hosts(make_sandbox):
     return short(make_sandbox(hosts=("other",)), "other")
 
 
-def boxes(site, host=None):
-    folder = os.path.join(site.state, "spool", "boxes") if host is None else os.path.join(site.dir, "hosts", host, "zr/spool/boxes")
+def boxes(site):
+    folder = os.path.join(site.state, "spool", "boxes")
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
@@ -107,14 +108,6 @@ def test_a_frozen_worker_and_its_supervisor_lose_their_work_and_know_it(two_host
     go(folder)
     done = site.wait_evaluation(ident, "completed")
     assert done["attempt"] == 2 and done["host"] == "other"
-
-
-def comm(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as f:
-            return f.read().strip()
-    except OSError:
-        return None
 
 
 def depth(site, what):

@@ -68,3 +68,12 @@ def alive(pid):
 def children(pid):
     """The living children of a process."""
     return [int(n) for n in os.listdir("/proc") if n.isdigit() and (s := _stat(n)) and s[1] == pid and s[0] not in "ZX"]
+
+
+def comm(pid):
+    """Its short name, or None if it has gone."""
+    try:
+        with open(f"/proc/{pid}/comm") as f:
+            return f.read().strip()
+    except OSError:
+        return None
