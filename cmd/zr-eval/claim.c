@@ -145,15 +145,16 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 	return evaluator_plan(evaluator, &job, ret, e);
 }
 
-static void drop_box(struct box *box)
+void claim_drop(struct eval *ev, struct box *box, uint64_t note)
 {
 	struct err e = { 0 };
 
-	if (box_release(box, false, &e) == 0)
-		return;
-	/* A folder that cannot be removed would be run by the next worker. */
-	log_err("a box without a claim stays: %s", e.msg);
-	box_free(box);
+	if (box_release(box, false, &e) < 0) {
+		log_err("a box without a claim stays for the next start: %s", e.msg);
+		box_free(box);
+	}
+	if (note)
+		channel_forget(ev->channel, note);
 }
 
 void claim_request(struct eval *ev, struct channel_request *token, const struct message *m,
@@ -199,7 +200,7 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 		r = channel_keep(ev->channel, box_spec(box)->attempt_id, text, strlen(text), &note,
 				 &e);
 		if (r < 0)
-			drop_box(box);
+			claim_drop(ev, box, 0);
 	}
 	if (r == 0) {
 		FAILPOINT("claim.kept");
@@ -247,9 +248,7 @@ int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e)
 	if (box_state(box) != BOX_NEW || !request_id(spec) ||
 	    ledger_has(ev->ledger, spec->attempt_id))
 		return job_take(ev, box, note, NULL, e);
-	if (note)
-		channel_forget(ev->channel, note);
-	drop_box(box);
+	claim_drop(ev, box, note);
 	return 0;
 }
 

@@ -21,6 +21,9 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 /* The request of a job whose claim is safe. False: it was taken back, and comes again. */
 bool claim_settle(struct eval *ev, const struct box_spec *spec, struct channel_request *token);
 
+/* Removes the box of a claim that never was, and its note (0: none). */
+void claim_drop(struct eval *ev, struct box *box, uint64_t note);
+
 /* Goes on with a box of a former worker, which may be one whose request was never settled. */
 int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e) must_check;
 

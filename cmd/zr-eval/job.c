@@ -317,18 +317,11 @@ static void begin(struct job *j)
 static void claim_undone(struct job *j)
 {
 	struct log_ctx ctx = job_log(j);
-	struct err e = { 0 };
 
 	log_ctx(&ctx, LOG_NOTICE,
 		"the request of evaluation %s was taken back before the claim was known",
 		j->spec->evaluation);
-	if (box_release(j->box, false, &e) < 0) {
-		log_ctx(&ctx, LOG_ERR, "its box stays: %s", e.msg);
-		box_free(j->box);
-	}
-	j->box = NULL;
-	if (j->note)
-		channel_forget(j->ev->channel, j->note);
+	claim_drop(j->ev, take_ptr(j->box), j->note);
 	job_free(j);
 }
 

@@ -210,7 +210,7 @@ static void end_batch(struct feed *f)
 	loop_timer_set(f->timer, USEC_INFINITY);
 	if (c)
 		broker_pause(c, on_batch_over, f);
-	if (!c)
+	else
 		on_batch_over(f);
 }
 
