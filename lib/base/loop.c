@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/loop.h"
 
+#include <stdbool.h>
+
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
@@ -10,6 +12,7 @@ struct loop {
 
 struct loop_src {
 	sd_event_source *src;
+	sd_event_source *soon; /* of a timer that was set to 0 */
 	void *user;
 	union {
 		loop_fd_fn on_fd;
@@ -73,6 +76,7 @@ struct loop_src *loop_src_free(struct loop_src *s)
 {
 	if (s) {
 		sd_event_source_disable_unref(s->src);
+		sd_event_source_disable_unref(s->soon);
 		free(s);
 	}
 	return NULL;
@@ -132,16 +136,35 @@ static int call_timer(unused_arg sd_event_source *es, unused_arg uint64_t usec, 
 	return 0;
 }
 
+static int call_soon(unused_arg sd_event_source *es, void *user)
+{
+	struct loop_src *s = user;
+
+	s->on_timer(s->user);
+	return 0;
+}
+
+/* At once is no matter of the clock: without the kernel's timer it costs no system call. */
+static bool set_soon(struct loop_src *s)
+{
+	sd_event *ev = sd_event_source_get_event(s->src);
+
+	if (!s->soon && sd_event_add_defer(ev, &s->soon, call_soon, s) < 0)
+		return false;
+	return sd_event_source_set_enabled(s->soon, SD_EVENT_ONESHOT) >= 0;
+}
+
 void loop_timer_set(struct loop_src *s, uint64_t after_usec)
 {
-	uint64_t now = time_mono_usec();
+	uint64_t now;
 
-	if (after_usec >= USEC_INFINITY - now) {
+	if (s->soon)
+		(void)sd_event_source_set_enabled(s->soon, SD_EVENT_OFF);
+	if (after_usec >= USEC_INFINITY / 2 || (after_usec == 0 && set_soon(s))) {
 		(void)sd_event_source_set_enabled(s->src, SD_EVENT_OFF);
 		return;
 	}
-	/* 1 ms of accuracy coalesces; what is wanted at once is not put off by it. */
-	(void)sd_event_source_set_time_accuracy(s->src, after_usec ? 1000 : 1);
+	now = time_mono_usec();
 	(void)sd_event_source_set_time(s->src, now + after_usec);
 	(void)sd_event_source_set_enabled(s->src, SD_EVENT_ONESHOT);
 }
