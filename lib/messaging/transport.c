@@ -29,6 +29,7 @@ struct transport {
 	struct addrinfo *addrs, *next; /* addresses to try */
 	int fd;
 	struct loop_src *io, *timer;
+	struct loop_src *turn; /* for what was kicked */
 	SSL *ssl;
 	enum {
 		TRANSPORT_CONNECTING,
@@ -137,6 +138,7 @@ static void release(struct transport *t)
 {
 	drop_socket(t);
 	loop_src_free(t->timer);
+	loop_src_free(t->turn);
 	SSL_free(t->ssl);
 	if (t->addrs)
 		freeaddrinfo(t->addrs);
@@ -182,6 +184,7 @@ static void broken(struct transport *t, const struct err *why)
 	t->state = TRANSPORT_BROKEN;
 	drop_socket(t);
 	loop_timer_set(t->timer, USEC_INFINITY);
+	loop_timer_set(t->turn, USEC_INFINITY);
 	CALL(t, on_broken, why);
 }
 
@@ -215,7 +218,7 @@ static void watch(struct transport *t)
 {
 	uint32_t want = EPOLLIN;
 
-	if (t->state == TRANSPORT_CONNECTING || t->kicked || t->write_blocks || t->read_blocks)
+	if (t->state == TRANSPORT_CONNECTING || t->write_blocks || t->read_blocks)
 		want |= EPOLLOUT;
 	if (t->io && want != t->events && loop_fd_events(t->io, want) >= 0)
 		t->events = want;
@@ -305,7 +308,8 @@ void transport_kick(struct transport *t)
 	if (t->kicked)
 		return;
 	t->kicked = true;
-	watch(t);
+	if (t->state == TRANSPORT_OPEN)
+		loop_timer_set(t->turn, 0);
 }
 
 struct buf *transport_out(struct transport *t)
@@ -407,6 +411,8 @@ static void opened(struct transport *t)
 {
 	t->state = TRANSPORT_OPEN;
 	loop_timer_set(t->timer, USEC_INFINITY);
+	if (t->kicked)
+		loop_timer_set(t->turn, 0);
 	watch(t);
 	CALL(t, on_open);
 }
@@ -466,6 +472,18 @@ static void on_io(void *user, unused_arg int fd, uint32_t events)
 	leave(t);
 }
 
+/* What several callbacks have written goes out in one piece. */
+static void on_turn(void *user)
+{
+	struct transport *t = user;
+
+	enter(t);
+	transport_flush(t);
+	if (t->state == TRANSPORT_OPEN && t->ssl)
+		read_all(t);
+	leave(t);
+}
+
 static int resolve(struct transport *t, struct err *e)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
@@ -493,6 +511,8 @@ static int prepare(struct transport *t, struct transport_tls *tls, struct err *e
 			return err_nomem(e);
 	}
 	r = loop_timer(t->loop, USEC_INFINITY, on_timeout, t, &t->timer, e);
+	if (r == 0)
+		r = loop_timer(t->loop, USEC_INFINITY, on_turn, t, &t->turn, e);
 	if (r < 0)
 		return r;
 	r = -ECONNREFUSED;
