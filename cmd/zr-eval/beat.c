@@ -14,6 +14,7 @@
 
 #define BEAT_MAX_USEC  (10 * USEC_PER_SEC)
 #define BEAT_SOON_USEC (300 * USEC_PER_MSEC)
+#define TELL_USEC      (USEC_PER_MSEC / 2)
 /* Keepers are told of a longer lease no more often than this part of it. */
 #define RENEW_PART 6
 /* The bin folder is looked at again this often. */
@@ -166,7 +167,8 @@ static void on_timer(void *user)
 		send_state(b, state_now(b->ev));
 }
 
-/* A claim waits for this beat and for its note: the one travels while the other is written. */
+/* A claim waits for this beat and for its note: the one travels while the other is written. One of each
+ * serves all claims of a batch. */
 static void on_tell(void *user)
 {
 	struct beat *b = user;
@@ -174,6 +176,10 @@ static void on_tell(void *user)
 
 	if (!b->ev->channel)
 		return;
+	if (channel_brings_more(b->ev->channel)) {
+		loop_timer_set(b->tell, TELL_USEC);
+		return;
+	}
 	send_state(b, state_now(b->ev));
 	if (channel_sync(b->ev->channel, &e) < 0)
 		log_debug("%s, trying again", e.msg);

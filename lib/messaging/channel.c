@@ -24,6 +24,11 @@ bool channel_is_idle(const struct channel *c)
 	return c->type->is_idle(c);
 }
 
+bool channel_brings_more(const struct channel *c)
+{
+	return c->type->brings_more && c->type->brings_more(c);
+}
+
 bool channel_holds(const struct channel *c, const struct channel_request *t)
 {
 	return c->type->holds(c, t);

@@ -68,6 +68,7 @@ struct channel_type {
 	int (*sync)(struct channel *c, struct err *e);
 	uint64_t (*waiting)(const struct channel *c);
 	bool (*is_idle)(const struct channel *c);
+	bool (*brings_more)(const struct channel *c); /* NULL: never */
 };
 
 struct channel {
@@ -95,6 +96,10 @@ DEFINE_AUTO(channel);
 void channel_want(struct channel *c, unsigned n);
 /* After channel_want(c, 0): nothing is on its way any more. */
 bool channel_is_idle(const struct channel *c);
+
+/* Further requests are on their way at this moment: what is done once for several can wait for them,
+ * some milliseconds at most. */
+bool channel_brings_more(const struct channel *c);
 
 /* The request is still ours to settle; not after its connection was lost: then it comes again. */
 bool channel_holds(const struct channel *c, const struct channel_request *t);

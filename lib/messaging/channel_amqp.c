@@ -322,6 +322,11 @@ static void set_want(struct channel *c, unsigned n)
 	feed_want(a->feed, n);
 }
 
+static bool brings_more(const struct channel *c)
+{
+	return feed_brings_more(((const struct amqp *)c)->feed);
+}
+
 static bool is_idle(const struct channel *c)
 {
 	const struct amqp *a = (const struct amqp *)c;
@@ -571,6 +576,7 @@ static const struct channel_type amqp_type = {
 	.sync = sync_events,
 	.waiting = waiting,
 	.is_idle = is_idle,
+	.brings_more = brings_more,
 };
 
 static int open_in(struct amqp *a, const struct settings *s, const char *name, struct err *e)

@@ -27,7 +27,7 @@
 #include "base/time.h"
 
 /* What comes into an emptied queue of high priority waits at most so long behind others. */
-#define EMPTY_USEC (50 * USEC_PER_MSEC)
+#define EMPTY_USEC (100 * USEC_PER_MSEC)
 /* Work that came within this time promises more of it. */
 #define BUSY_USEC (50 * USEC_PER_MSEC)
 /* From so many messages in a row and for so many places at least a batch is taken. */
@@ -35,8 +35,9 @@
 #define BATCH_MIN  3
 /* A batch that has brought nothing for so long is over. */
 #define BATCH_USEC (5 * USEC_PER_MSEC)
-/* Free places are gathered for so long, if half of all are not free before. */
-#define GATHER_USEC (2 * USEC_PER_MSEC)
+/* Free places are gathered for so long, if most of all are not free before: a batch costs the broker
+ * about the same for one as for eight. */
+#define GATHER_USEC (12 * USEC_PER_MSEC)
 
 struct work_queue {
 	char *name;
@@ -65,19 +66,23 @@ struct feed {
 	enum state state;
 	size_t asked; /* the queue that is asked, one at a time */
 	bool get_sent, gathering;
+	bool freed;        /* a place has become free since the last were filled */
 	uint64_t hit_usec; /* the last message came then */
 
 	unsigned batch;         /* messages still to come */
+	bool cut_short;         /* it was ended before it was over */
 	struct loop_src *timer; /* of the batch, or of the gathering */
 };
 
 static void open_feed(struct feed *f);
 
-static void close_feed(struct feed *f)
+/* The next step after one that has brought what it could. */
+static void go_on(struct feed *f)
 {
 	f->state = CLOSED;
 	if (f->want == 0)
 		f->ops->on_idle(f->user);
+	open_feed(f);
 }
 
 /* --- consumers that wait ---------------------------------------------------------------------- */
@@ -135,6 +140,7 @@ static void seen_empty(struct work_queue *q)
 static void start_batch(struct feed *f)
 {
 	f->state = BATCH;
+	f->cut_short = false;
 	f->batch = f->want;
 	loop_timer_set(f->timer, BATCH_USEC);
 	consume(f, &f->queues[f->asked], f->batch);
@@ -181,10 +187,10 @@ static void on_got(void *user, const struct broker_reply *r)
 	}
 	if (r->empty)
 		seen_empty(&f->queues[f->asked]);
-	if (f->want == 0 || !f->up)
-		close_feed(f);
+	if (r->empty && f->want && f->up)
+		ask(f, f->asked + 1);
 	else
-		ask(f, r->empty ? f->asked + 1 : 0);
+		go_on(f);
 }
 
 static void on_batch_over(void *user)
@@ -194,12 +200,9 @@ static void on_batch_over(void *user)
 	if (f->state != ENDING)
 		return;
 	/* Empty, or the broker is slow: a get will tell. */
-	if (f->batch > 0)
+	if (f->batch > 0 && !f->cut_short)
 		f->queues[f->asked].hits = 0;
-	if (f->want == 0 || !f->up)
-		close_feed(f);
-	else
-		ask(f, 0);
+	go_on(f);
 }
 
 static void end_batch(struct feed *f)
@@ -214,10 +217,17 @@ static void end_batch(struct feed *f)
 		on_batch_over(f);
 }
 
-/* Half of the places, or what there is after a moment. */
+static void fill(struct feed *f)
+{
+	f->gathering = f->freed = false;
+	ask(f, 0);
+}
+
+/* Most of the places, or what there is after a moment. What is free since the start is filled first. */
 static bool gathers(struct feed *f)
 {
-	if (f->want >= f->places / 2 || time_mono_usec() - f->hit_usec >= BUSY_USEC)
+	if (!f->freed || f->want >= f->places - f->places / 4 ||
+	    time_mono_usec() - f->hit_usec >= BUSY_USEC)
 		return false;
 	if (!f->gathering)
 		loop_timer_set(f->timer, GATHER_USEC);
@@ -229,9 +239,8 @@ static void open_feed(struct feed *f)
 {
 	if (!f->up || f->state != CLOSED || f->want == 0 || f->get_sent || gathers(f))
 		return;
-	f->gathering = false;
 	loop_timer_set(f->timer, USEC_INFINITY);
-	ask(f, 0);
+	fill(f);
 }
 
 static void on_timer(void *user)
@@ -242,7 +251,7 @@ static void on_timer(void *user)
 	if (f->state == BATCH)
 		end_batch(f);
 	else if (f->state == CLOSED && f->up && f->want && !f->get_sent)
-		ask(f, 0);
+		fill(f);
 }
 
 /* --- the caller's side ------------------------------------------------------------------------ */
@@ -290,8 +299,9 @@ void feed_delivery(struct feed *f, const struct delivery *d)
 		return;
 	}
 	count(f, q);
-	if (f->ops->on_request(f->user, d, q->name) && f->want)
-		f->want--;
+	f->want--; /* before, for the call may say what is free now */
+	if (!f->ops->on_request(f->user, d, q->name))
+		f->want++;
 	if (f->state == BATCH && (f->want == 0 || f->batch == 0))
 		end_batch(f);
 	else if (f->state == WAITING && f->want == 0)
@@ -302,13 +312,16 @@ void feed_delivery(struct feed *f, const struct delivery *d)
 
 int feed_ack(struct feed *f, struct delivery_ref ref)
 {
-	if (f->state == BATCH)
+	if (f->state == BATCH) {
+		f->cut_short = true;
 		end_batch(f);
+	}
 	return broker_ack(f->broker, ref, false);
 }
 
 void feed_want(struct feed *f, unsigned n)
 {
+	f->freed = f->freed || n > f->want;
 	f->want = n;
 	if (n > f->places)
 		f->places = n;
@@ -326,6 +339,11 @@ void feed_up(struct feed *f, bool up)
 		open_feed(f);
 	else if (f->state == BATCH)
 		end_batch(f);
+}
+
+bool feed_brings_more(const struct feed *f)
+{
+	return f->state == BATCH && f->up;
 }
 
 bool feed_is_idle(const struct feed *f)

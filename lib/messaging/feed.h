@@ -38,6 +38,8 @@ void feed_up(struct feed *f, bool up);
 void feed_delivery(struct feed *f, const struct delivery *d);
 /* Instead of broker_ack(). */
 int feed_ack(struct feed *f, struct delivery_ref ref) must_check;
+/* More of a batch is on its way, for a few milliseconds at most. */
+bool feed_brings_more(const struct feed *f);
 /* Nothing is on its way. */
 bool feed_is_idle(const struct feed *f);
 

@@ -25,7 +25,7 @@
 #define DROPPED     0x80000000u
 /* Under load a sync waits so long for company: it costs the disk the same for many records as for one.
  * A record that comes alone is synced at the end of the loop's turn. */
-#define SYNC_LATEST_USEC (5 * USEC_PER_MSEC)
+#define SYNC_LATEST_USEC (10 * USEC_PER_MSEC)
 #define LOAD_USEC        (20 * USEC_PER_MSEC)
 #define RETRY_USEC       USEC_PER_SEC
 

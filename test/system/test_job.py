@@ -134,6 +134,24 @@ def test_a_burst_is_taken_in_batches_and_runs_once_each(site):
     assert len(runs(folder)) == len(ids)
 
 
+def test_what_was_taken_never_goes_back(site):
+    """Whatever goes back once is buried by this queue: a batch takes no more than there are places."""
+    folder = hold(site)
+    go(folder)
+    channel = site.channel()
+    channel.queue_delete("zr.eval.default")
+    channel.queue_declare("zr.eval.default", durable=True, arguments={
+        "x-queue-type": "quorum", "x-delivery-limit": 0, "x-dead-letter-exchange": "zr.dead"})
+    channel.queue_bind("zr.eval.default", "zr", "eval.pool.default")
+    submission = submit(site, "hold")
+    site.update_worker()
+    ids = [site.zr_id("submissions:eval", submission) for _ in range(25)]
+    site.eval_worker("-w", "1", "--prefetch-count", "8")
+    for ident in ids:
+        site.wait_evaluation(ident, "completed")
+    assert not site.zr_json("queues:dead")
+
+
 @pytest.mark.parametrize("script, reason, code", [
     ("#!/bin/sh\necho why >&2\nexit 3\n", "exit", 3),
     ("#!/bin/sh\nkill -SEGV $$\n", "signal", None),
