@@ -3,12 +3,13 @@
  * The control socket of the box: JSON lines. The keeper tells what is new, and the reader finds the
  * rest in the box folder:
  *
- *	{"t":"started","at":…,"isolation":{…}}
- *	{"t":"phase","phase":"run"}
+ *	{"t":"started","at":…,"phase":"run","isolation":{…}}
+ *	{"t":"phase","phase":"run"}                   of those that follow the first
  *	{"t":"log","out":BYTES,"err":BYTES}           sizes of the files, at most 10 times a second
  *	{"t":"progress","phase":"run","progress":{…}} at most 4 times a second, the last one always
- *	{"t":"end","spare":true}                      the journal has the result; so does a hang-up.
- *	                                              spare: the folder is fit for another box
+ *	{"t":"end","spare":true,"ready":true}         the journal has the result; so does a hang-up.
+ *	                                              spare: the folder is fit for another box;
+ *	                                              ready: we for another job (serve.c)
  *
  * A client says {"t":"cancel"}, or {"t":"kill"}, which is the same without grace and may follow it, or
  * {"t":"lease","usec":N,"at":USEC}: the lease lasts N microseconds from `at` on, a time of
@@ -87,8 +88,9 @@ static char *message(const struct keeper *k, unsigned bit)
 		r = str_fmt(&text, "{\"t\":\"log\",\"out\":%llu,\"err\":%llu}",
 			    (unsigned long long)k->log[0].size, (unsigned long long)k->log[1].size);
 	else
-		r = str_fmt(&text, "{\"t\":\"end\",\"spare\":%s}",
-			    k->untouched && !k->clean && !k->stuck ? "true" : "false");
+		r = str_fmt(&text, "{\"t\":\"end\",\"spare\":%s,\"ready\":%s}",
+			    k->untouched && !k->clean && !k->stuck ? "true" : "false",
+			    !k->clean && !k->stuck && !k->changed ? "true" : "false");
 	return r < 0 ? NULL : text;
 }
 
@@ -187,13 +189,13 @@ static void flush(struct keeper *k)
 void control_started(struct keeper *k)
 {
 	char at[TIME_TEXT_MAX];
-	json_t *o =
-		json_pack("{s:s, s:s, s:O}", "t", "started", "at",
-			  time_text(at, k->result.started_wall_usec), "isolation", k->isolation);
+	json_t *o = json_pack("{s:s, s:s, s:s, s:O}", "t", "started", "at",
+			      time_text(at, k->result.started_wall_usec), "phase",
+			      phase_name(k->phase), "isolation", k->isolation);
 
 	k->control.started = o ? js_text(o) : NULL;
 	json_decref(o);
-	control_tell(k, TELL_STARTED | TELL_PHASE);
+	control_tell(k, TELL_STARTED);
 }
 
 void control_progress(struct keeper *k, const struct progress *p)

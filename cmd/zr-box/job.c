@@ -155,7 +155,7 @@ static void run_box(struct keeper *k)
 	finish_cleaning(k);
 }
 
-int job_keep(struct keeper *k, int dir, int journal, uint64_t since)
+int job_keep(struct keeper *k, int dir, int journal, const struct term *lease)
 {
 	struct err e = { 0 };
 	int r;
@@ -165,7 +165,7 @@ int job_keep(struct keeper *k, int dir, int journal, uint64_t since)
 	k->journal = journal;
 	r = open_box(k, &e);
 	if (r == 0)
-		lease_begin(k, since);
+		lease_begin(k, lease);
 	if (r == 0)
 		r = begin_journal(k, &e);
 	if (r < 0)

@@ -158,8 +158,11 @@ bool end_reap(struct keeper *k, unsigned *ret_reaped);
 void end_wait_forever(struct keeper *k);
 
 /* lease.c; `since` is a time of CLOCK_BOOTTIME at which a term began, 0: now. */
+struct term {
+	uint64_t since_usec, usec; /* 0: as long as the box says, or without end */
+};
 int lease_init(struct keeper *k, struct err *e) must_check;
-void lease_begin(struct keeper *k, uint64_t since);
+void lease_begin(struct keeper *k, const struct term *t);
 /* `usec` from `since` on, unless the lease was over by then. */
 void lease_renew(struct keeper *k, uint64_t since, uint64_t usec);
 void lease_fired(struct keeper *k);
@@ -220,8 +223,7 @@ enum scores_state scores_read(struct keeper *k);
 
 /* job.c: one job, in a folder; returns the program's status if that was the only one. */
 void job_init(struct keeper *k);
-/* `since`: when it was handed to us, by CLOCK_BOOTTIME; 0: now. */
-int job_keep(struct keeper *k, int dir, int journal, uint64_t since);
+int job_keep(struct keeper *k, int dir, int journal, const struct term *lease);
 /* serve.c: jobs one after another, from the worker at descriptor 0. */
 int serve(struct keeper *k, int sock);
 

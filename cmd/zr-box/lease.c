@@ -51,11 +51,13 @@ static uint64_t begin_of_term(uint64_t said, uint64_t now)
 	return said && said < now ? said : now;
 }
 
-void lease_begin(struct keeper *k, uint64_t since)
+void lease_begin(struct keeper *k, const struct term *t)
 {
-	k->lease_usec = k->spec->lease_usec;
-	if (k->lease_usec)
-		set_term(k, begin_of_term(since, time_boot_usec()), k->lease_usec);
+	uint64_t usec = t->usec ? t->usec : k->spec->lease_usec;
+
+	k->lease_usec = k->spec->lease_usec ? k->spec->lease_usec : t->usec;
+	if (usec)
+		set_term(k, begin_of_term(t->since_usec, time_boot_usec()), usec);
 	else
 		arm(k, 0); /* of the job before this one */
 }

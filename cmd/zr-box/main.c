@@ -156,7 +156,7 @@ static int keep_folder(struct keeper *k, const char *path)
 		return e.kind == ERR_INPUT ? 2 : 1;
 	}
 	control_init(&k->control, -1);
-	r = job_keep(k, take_fd(dir), take_fd(journal), 0);
+	r = job_keep(k, take_fd(dir), take_fd(journal), &(struct term){ 0 });
 	control_close(k);
 	return r;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From job to job. The worker's message is {"t":"job","at":USEC} with two descriptors, the box folder
- * and its locked journal, and with the time by CLOCK_BOOTTIME; ours are control.c's, with {"t":"end"} when the box is let go of and {"t":"ready"}
- * when another may come. The worker sends none before. A hang-up is the end, after the job at hand; a
+ * From job to job. The worker's message is {"t":"job","at":USEC,"lease":USEC} with two descriptors, the
+ * box folder and its locked journal: the time by CLOCK_BOOTTIME, and how long from then on the lease
+ * lasts, 0 if that is what the box says. Ours are control.c's, with {"t":"end"} when the box is let go
+ * of, and {"t":"ready"} when another may come, if `end` did not say that. The worker sends none before. A hang-up is the end, after the job at hand; a
  * keeper that has entered a user namespace for a job ends with that job.
  */
 #include <errno.h>
@@ -39,21 +40,22 @@ static void take_fds(struct msghdr *m, int fds[FDS])
 	}
 }
 
-static bool is_job(const char *text, size_t n, uint64_t *ret_at)
+static bool is_job(const char *text, size_t n, struct term *ret)
 {
 	json_t *o = NULL;
 	const char *type = NULL;
-	int64_t at = 0;
+	int64_t at = 0, usec = 0;
 	bool yes = js_parse(text, n, 4, &o, NULL) == 0 && js_str(o, "t", 32, &type, NULL) == 0 &&
-		   str_eq(type, "job") && js_opt_int(o, "at", 0, INT64_MAX, &at, NULL) >= 0;
+		   str_eq(type, "job") && js_opt_int(o, "at", 0, INT64_MAX, &at, NULL) >= 0 &&
+		   js_opt_int(o, "lease", 0, LEASE_USEC_MAX, &usec, NULL) >= 0;
 
 	json_decref(o);
-	*ret_at = (uint64_t)at;
+	*ret = (struct term){ .since_usec = (uint64_t)at, .usec = (uint64_t)usec };
 	return yes;
 }
 
 /* 1: *fds are a job's; 0: nothing for us; -errno: the worker has gone. */
-static int receive(int sock, int fds[FDS], uint64_t *ret_at)
+static int receive(int sock, int fds[FDS], struct term *ret)
 {
 	union {
 		struct cmsghdr align;
@@ -72,7 +74,7 @@ static int receive(int sock, int fds[FDS], uint64_t *ret_at)
 	if (n == 0)
 		return -EPIPE;
 	take_fds(&m, fds);
-	return is_job(text, (size_t)n, ret_at) && fds[FD_BOX] >= 0 && fds[FD_JOURNAL] >= 0;
+	return is_job(text, (size_t)n, ret) && fds[FD_BOX] >= 0 && fds[FD_JOURNAL] >= 0;
 }
 
 /* False: the worker has gone, or we are told to end. */
@@ -80,22 +82,23 @@ static bool next_job(struct keeper *k, int sock)
 {
 	__attribute__((cleanup(close_all))) int fds[FDS] = { -1, -1 };
 	struct pollfd p = { .fd = sock, .events = POLLIN };
-	uint64_t at = 0;
+	struct term lease = { 0 };
 	int r;
 
 	if (signals_poll(&p, 1, UINT64_MAX) < 0 || !p.revents)
 		return !signals_take_stop();
-	r = receive(sock, fds, &at);
+	r = receive(sock, fds, &lease);
 	if (r < 0)
 		return false;
 	if (r == 0)
 		return true;
-	r = job_keep(k, fds[FD_BOX], fds[FD_JOURNAL], at);
+	r = job_keep(k, fds[FD_BOX], fds[FD_JOURNAL], &lease);
 	fds[FD_BOX] = fds[FD_JOURNAL] = -1;
 	/* Of a job that could not begin, on a full disk perhaps, the worker learns by the hang-up. */
 	if (k->changed || r)
 		return false;
-	control_ready(k);
+	if (k->clean || k->stuck)
+		control_ready(k);
 	return true;
 }
 

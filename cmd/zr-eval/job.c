@@ -269,13 +269,13 @@ static void start_box(struct job *j)
 	struct err e = { 0 };
 
 	FAILPOINT("box.start");
+	renew(j);
 	if (box_start(j->box, j->ev->loop, j->ev->keepers, &calls, j, &e) < 0) {
 		conclude(j, BOX_INFRASTRUCTURE, e.msg);
 		return;
 	}
 	FAILPOINT("box.started");
 	job_set_state(j, JOB_RUNNING);
-	renew(j);
 }
 
 static void on_fetched(void *user, const char *why, bool ours)

@@ -128,6 +128,12 @@ int loop_fd_events(struct loop_src *s, uint32_t events)
 	return sd_event_source_set_io_events(s->src, events);
 }
 
+void loop_fd_call(struct loop_src *s, loop_fd_fn fn, void *user)
+{
+	s->on_fd = fn;
+	s->user = user;
+}
+
 static int call_timer(unused_arg sd_event_source *es, unused_arg uint64_t usec, void *user)
 {
 	struct loop_src *s = user;

@@ -39,6 +39,8 @@ int loop_turn(struct loop *l, uint64_t timeout_usec, struct err *e) must_check;
 int loop_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn, void *user,
 	    struct loop_src **ret, struct err *e) must_check;
 int loop_fd_events(struct loop_src *s, uint32_t events);
+/* From now on another is called. */
+void loop_fd_call(struct loop_src *s, loop_fd_fn fn, void *user);
 
 /* Fires once, `after_usec` from now; USEC_INFINITY: not armed yet. Armed again by loop_timer_set(). */
 int loop_timer(struct loop *l, uint64_t after_usec, loop_timer_fn fn, void *user,

@@ -50,7 +50,7 @@ struct box {
 
 	struct keeper_ref *keeper; /* our own, or NULL: an adopted box */
 	int sock;                  /* to the keeper, or -1; the keeper_ref's if there is one */
-	struct loop_src *sock_src;
+	struct loop_src *sock_src; /* of an adopted box's socket */
 	struct buf in;
 	bool cancel, kill;                 /* asked for, not yet sent */
 	uint64_t renewed_usec, lease_usec; /* the same; when, by CLOCK_BOOTTIME, and for how long */
@@ -60,6 +60,7 @@ struct box {
 	uint64_t end_told_usec;   /* the keeper said `end` */
 	uint64_t kill_since_usec; /* leftovers of a dead keeper are being killed */
 	bool gone;                /* the keeper has let go of the job */
+	bool ready;               /* … can take another */
 	bool spare;               /* … and has left a folder that can be used again */
 	bool ended;               /* on_end() was called */
 };
@@ -82,7 +83,7 @@ static void close_socket(struct box *b, bool over)
 {
 	b->sock_src = loop_src_free(b->sock_src);
 	if (b->keeper && over)
-		keeper_return(b->keeper);
+		keeper_return(b->keeper, b->ready);
 	else if (b->keeper)
 		keeper_abandon(b->keeper);
 	else if (b->sock >= 0)
@@ -524,24 +525,26 @@ static void send_asked(struct box *b)
 		b->lease_usec = 0;
 }
 
+static bool get_phase(const json_t *o, enum phase *ret)
+{
+	const char *name;
+
+	return js_str(o, "phase", 32, &name, NULL) == 0 && phase_parse(name, ret) == 0;
+}
+
 /* True: the box is gone. */
 static bool tell_started(struct box *b, const json_t *o)
 {
 	json_t *isolation = NULL;
+	enum phase phase;
 	const char *at;
 	uint64_t usec;
 
 	if (js_str(o, "at", TIME_TEXT_MAX, &at, NULL) < 0 || time_parse(at, &usec) < 0 ||
 	    js_opt_obj(o, "isolation", &isolation, NULL) < 0)
 		return false;
-	return CALL(b, on_started, usec, isolation);
-}
-
-static bool get_phase(const json_t *o, enum phase *ret)
-{
-	const char *name;
-
-	return js_str(o, "phase", 32, &name, NULL) == 0 && phase_parse(name, ret) == 0;
+	return CALL(b, on_started, usec, isolation) ||
+	       (get_phase(o, &phase) && CALL(b, on_phase, phase));
 }
 
 static bool tell_progress(struct box *b, const json_t *o)
@@ -584,6 +587,7 @@ static bool tell(struct box *b, const json_t *o)
 	if (str_eq(type, "end")) {
 		b->end_told_usec = time_mono_usec();
 		b->spare = json_is_true(json_object_get(o, "spare"));
+		b->ready = json_is_true(json_object_get(o, "ready"));
 	}
 	return false;
 }
@@ -631,25 +635,20 @@ static void on_socket(void *user, int fd, unused_arg uint32_t events)
 		check_end(b);
 }
 
-static int watch_socket(struct box *b, int sock, struct err *e)
+static void connected(struct box *b, int sock)
 {
-	int r = loop_fd(b->loop, sock, EPOLLIN, on_socket, b, &b->sock_src, e);
-
-	if (r < 0)
-		return r;
 	b->sock = sock;
 	b->retry_usec = RETRY_USEC;
 	send_asked(b);
-	return 0;
 }
 
 static bool connect_keeper(struct box *b)
 {
 	auto_close int fd = fd_connect_unix(b->dir, "control");
 
-	if (fd < 0 || watch_socket(b, fd, NULL) < 0)
+	if (fd < 0 || loop_fd(b->loop, fd, EPOLLIN, on_socket, b, &b->sock_src, NULL) < 0)
 		return false;
-	(void)take_fd(fd);
+	connected(b, take_fd(fd));
 	return true;
 }
 
@@ -763,18 +762,21 @@ int box_attach(struct box *b, struct loop *loop, const struct box_calls *calls, 
 static int hand_over(struct box *b, struct keepers *keepers, struct err *e)
 {
 	auto_close int journal = -1;
+	struct keeper_job job = {
+		.box_dirfd = b->dir,
+		.lease_usec = b->lease_usec,
+		.at_boot_usec = b->renewed_usec,
+	};
 	int r = journal_lock(b->dir, &journal, e);
 
+	job.journal = journal;
 	if (r == 0)
-		r = keepers_hand(keepers, b->dir, journal, &b->keeper, e);
+		r = keepers_hand(keepers, &job, on_socket, b, &b->keeper, e);
 	if (r < 0)
 		return r;
 	b->state = BOX_RUNNING;
-	if (watch_socket(b, keeper_socket(b->keeper), NULL) < 0) {
-		/* It is found by its lock then, as by an adopter. */
-		close_socket(b, false);
-		look_again(b, 0);
-	}
+	b->lease_usec = 0;
+	connected(b, keeper_socket(b->keeper));
 	return 0;
 }
 

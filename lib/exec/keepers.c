@@ -156,9 +156,12 @@ static void on_socket(void *user, int fd, unused_arg uint32_t events)
 		now_idle(k);
 }
 
-static int watch(struct keeper_ref *k)
+static int watch(struct keeper_ref *k, loop_fd_fn fn, void *user, struct err *e)
 {
-	return loop_fd(k->pool->loop, k->sock, EPOLLIN, on_socket, k, &k->sock_src, NULL);
+	if (!k->sock_src)
+		return loop_fd(k->pool->loop, k->sock, EPOLLIN, fn, user, &k->sock_src, e);
+	loop_fd_call(k->sock_src, fn, user);
+	return 0;
 }
 
 static int spawn(struct keepers *p, int theirs, struct keeper_ref *k, struct err *e)
@@ -210,19 +213,21 @@ void keepers_warm(struct keepers *p)
 	/* Without it the first job starts one, and says what is wrong. */
 	if (!TAILQ_EMPTY(&p->all) || start(p, &k, NULL) < 0)
 		return;
-	if (watch(k) < 0)
+	if (watch(k, on_socket, k, NULL) < 0)
 		hang_up(k);
 	else
 		now_idle(k);
 }
 
-static int send_job(int sock, int box_dirfd, int journal)
+static int send_job(int sock, const struct keeper_job *job)
 {
-	char text[64];
+	char text[96];
 	/* The time, because a lease does not wait for a keeper that is stopped. */
-	int n = snprintf(text, sizeof(text), "{\"t\":\"job\",\"at\":%llu}\n",
-			 (unsigned long long)time_boot_usec());
-	const int fds[] = { box_dirfd, journal };
+	int n = snprintf(
+		text, sizeof(text), "{\"t\":\"job\",\"at\":%llu,\"lease\":%llu}\n",
+		(unsigned long long)(job->at_boot_usec ? job->at_boot_usec : time_boot_usec()),
+		(unsigned long long)job->lease_usec);
+	const int fds[] = { job->box_dirfd, job->journal };
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(fds))];
@@ -241,16 +246,15 @@ static int send_job(int sock, int box_dirfd, int journal)
 	return sendmsg(sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int keepers_hand(struct keepers *p, int box_dirfd, int journal, struct keeper_ref **ret,
-		 struct err *e)
+int keepers_hand(struct keepers *p, const struct keeper_job *job, loop_fd_fn fn, void *user,
+		 struct keeper_ref **ret, struct err *e)
 {
 	struct keeper_ref *k;
 	int r;
 
 	/* One that has just been killed is found out here. */
 	while ((k = find_idle(p))) {
-		k->sock_src = loop_src_free(k->sock_src);
-		if (send_job(k->sock, box_dirfd, journal) == 0)
+		if (watch(k, fn, user, NULL) == 0 && send_job(k->sock, job) == 0)
 			break;
 		hang_up(k);
 	}
@@ -258,10 +262,15 @@ int keepers_hand(struct keepers *p, int box_dirfd, int journal, struct keeper_re
 		r = start(p, &k, e);
 		if (r < 0)
 			return r;
-		r = send_job(k->sock, box_dirfd, journal);
+		r = watch(k, fn, user, e);
+		if (r == 0) {
+			r = send_job(k->sock, job);
+			if (r < 0)
+				err_errno(e, r, "hand a job to its keeper");
+		}
 		if (r < 0) {
 			hang_up(k);
-			return err_errno(e, r, "hand a job to its keeper");
+			return r;
 		}
 	}
 	k->state = KEEPER_BUSY;
@@ -274,11 +283,13 @@ int keeper_socket(const struct keeper_ref *k)
 	return k->sock;
 }
 
-void keeper_return(struct keeper_ref *k)
+void keeper_return(struct keeper_ref *k, bool ready)
 {
 	k->state = KEEPER_CLEANING;
-	if (k->pidfd < 0 || watch(k) < 0)
+	if (k->pidfd < 0 || watch(k, on_socket, k, NULL) < 0)
 		hang_up(k);
+	else if (ready)
+		now_idle(k);
 }
 
 void keeper_abandon(struct keeper_ref *k)

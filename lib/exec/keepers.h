@@ -6,12 +6,13 @@
  * so that box and keeper never know each other by a process id.
  *
  * What a keeper says is its box's business (exec/box). Only `ready`, which it says when it could take
- * another job, is meant for here.
+ * another job and had not said so with its last word, is meant for here.
  */
 #ifndef ZR_EXEC_KEEPERS_H
 #define ZR_EXEC_KEEPERS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/attr.h"
 #include "base/err.h"
@@ -40,14 +41,22 @@ unsigned keepers_leave(struct keepers *p);
 /* Starts the spare keeper, so that the first job need not wait for it. */
 void keepers_warm(struct keepers *p);
 
-/* Hands a box over: its folder, and its journal with the lock on it. Both stay the caller's to close.
- * *ret is the caller's until one of the two calls below. */
-int keepers_hand(struct keepers *p, int box_dirfd, int journal, struct keeper_ref **ret,
-		 struct err *e) must_check;
+/* What goes to a keeper. The descriptors stay the caller's to close. */
+struct keeper_job {
+	int box_dirfd;
+	int journal;           /* with the lock on it */
+	uint64_t lease_usec;   /* 0: as the box says */
+	uint64_t at_boot_usec; /* the lease begins; 0: now */
+};
+
+/* Hands a box over; `fn` hears what its keeper says. *ret is the caller's until keeper_return() or
+ * keeper_abandon(). */
+int keepers_hand(struct keepers *p, const struct keeper_job *job, loop_fd_fn fn, void *user,
+		 struct keeper_ref **ret, struct err *e) must_check;
 /* A SOCK_SEQPACKET socket; one message is one line of JSON. */
 int keeper_socket(const struct keeper_ref *k);
-/* Takes it back: it has let go of the box. */
-void keeper_return(struct keeper_ref *k);
+/* Takes it back: it has let go of the box. `ready`: it has said, too, that it can take another. */
+void keeper_return(struct keeper_ref *k, bool ready);
 /* Nobody here listens to it any more: it finishes its job and ends. */
 void keeper_abandon(struct keeper_ref *k);
 
