@@ -88,6 +88,26 @@ class Ends:
         for kind in ("completed", "failed", "canceled"):
             self.channel.queue_bind(self.queue, "zr", f"event.{kind}.#")
 
+    def there(self):
+        """How many lie in the queue."""
+        return self.channel.queue_declare(self.queue, passive=True).method.message_count
+
+    def count(self, n, timeout=600):
+        """How many lie there once they are n, and when. The broker is asked now and then, so that the measuring costs next to
+        nothing. Not to be mixed with wait(), which takes some in advance."""
+        deadline = time.monotonic() + timeout
+        while (there := self.there()) < n:
+            assert time.monotonic() < deadline, f"only {there} of {n} ends came"
+            time.sleep(0.01)
+        return there, time.monotonic()
+
+    def take(self):
+        """All that lie there."""
+        seen = []
+        while (got := self.channel.basic_get(self.queue, auto_ack=True))[0]:
+            seen.append(json.loads(got[2]))
+        return seen
+
     def wait(self, n, timeout=600):
         """The next n events, and when the last came."""
         seen = []
