@@ -50,6 +50,7 @@ static void release(struct broker *b)
 	loop_src_free(b->handshake);
 	loop_src_free(b->beat);
 	loop_src_free(b->consumers_retry);
+	loop_src_free(b->acks);
 	transport_tls_free(b->tls);
 	url_done(&b->url);
 	empty_amqp_pool(&b->pool);
@@ -78,6 +79,7 @@ static void drop_connection(struct broker *b)
 	loop_timer_set(b->handshake, USEC_INFINITY);
 	loop_timer_set(b->beat, USEC_INFINITY);
 	loop_timer_set(b->consumers_retry, USEC_INFINITY);
+	loop_timer_set(b->acks, USEC_INFINITY);
 }
 
 void broker_free(struct broker *b)
@@ -86,6 +88,7 @@ void broker_free(struct broker *b)
 		return;
 	broker_enter(b);
 	b->freed = true;
+	chan_send_acks(b);
 	b->state = BROKER_ENDED;
 	if (b->transport)
 		transport_flush(b->transport);
@@ -497,6 +500,15 @@ static void on_consumers_retry(void *user)
 	broker_leave(b);
 }
 
+static void on_acks(void *user)
+{
+	struct broker *b = user;
+
+	broker_enter(b);
+	chan_send_acks(b);
+	broker_leave(b);
+}
+
 /* --- construction --- */
 
 void broker_conf_init(struct broker_conf *c, const struct settings *s, enum broker_role role,
@@ -525,6 +537,8 @@ static int make_timers(struct broker *b, struct err *e)
 	if (r == 0)
 		r = loop_timer(b->loop, USEC_INFINITY, on_consumers_retry, b, &b->consumers_retry,
 			       e);
+	if (r == 0)
+		r = loop_timer(b->loop, USEC_INFINITY, on_acks, b, &b->acks, e);
 	return r;
 }
 
@@ -582,6 +596,7 @@ void broker_close(struct broker *b, void (*done)(void *user), void *user)
 	bool ready = b->state == BROKER_READY;
 
 	broker_enter(b);
+	chan_send_acks(b);
 	b->closed = done;
 	b->closed_user = user;
 	b->state = BROKER_CLOSING;

@@ -148,6 +148,8 @@ const char *broker_consumer_queue(const struct broker_consumer *c);
 bool broker_holds(const struct broker *b, struct delivery_ref ref);
 /* Settling returns -ESTALE if the delivery's channel is gone: the message will come again. */
 int broker_ack(struct broker *b, struct delivery_ref ref, bool and_all_before);
+/* The same at the end of the loop's turn, together with others of its consumer. */
+int broker_ack_soon(struct broker *b, struct delivery_ref ref);
 /* requeue: back to its queue. Otherwise dead-lettered as it is. */
 int broker_reject(struct broker *b, struct delivery_ref ref, bool requeue);
 

@@ -25,6 +25,7 @@ struct chan *chan_open(struct broker *b, uint16_t id)
 		b->chans[id] = ch;
 	}
 	ch->life = ++b->lives;
+	ch->acks = (struct acks){ 0 };
 	ch->open = true;
 	/* The broker handles what follows in order: nobody waits for open-ok. */
 	broker_send(b, id, AMQP_CHANNEL_OPEN_METHOD, &open);
@@ -53,6 +54,7 @@ void chan_close(struct broker *b, struct chan *ch)
 	amqp_channel_close_t c = { .reply_code = AMQP_REPLY_SUCCESS,
 				   .reply_text = amqp_cstring_bytes("done") };
 
+	chan_send_acks(b);
 	if (ch->consumer)
 		ch->consumer->chan = NULL;
 	ch->consumer = NULL;
@@ -393,8 +395,35 @@ int broker_ack(struct broker *b, struct delivery_ref ref, bool and_all_before)
 
 	if (!chan_of(b, ref))
 		return -ESTALE;
+	acks_settled(&b->chans[ref.channel]->acks, ref.tag, and_all_before);
 	broker_send(b, ref.channel, AMQP_BASIC_ACK_METHOD, &ack);
 	return 0;
+}
+
+int broker_ack_soon(struct broker *b, struct delivery_ref ref)
+{
+	struct chan *ch = chan_of(b, ref);
+
+	if (!ch || !acks_want(&ch->acks, ref.tag))
+		return broker_ack(b, ref, false);
+	loop_timer_set(b->acks, 0);
+	return 0;
+}
+
+void chan_send_acks(struct broker *b)
+{
+	for (uint16_t id = 1; id <= CHANNEL_MAX; id++) {
+		struct chan *ch = b->chans[id];
+		amqp_basic_ack_t ack = { 0 };
+		bool multiple;
+
+		while (ch && ch->open && !ch->closing &&
+		       acks_next(&ch->acks, &ack.delivery_tag, &multiple)) {
+			ack.multiple = multiple;
+			broker_send(b, id, AMQP_BASIC_ACK_METHOD, &ack);
+			ch = b->chans[id];
+		}
+	}
 }
 
 int broker_reject(struct broker *b, struct delivery_ref ref, bool requeue)
@@ -403,6 +432,7 @@ int broker_reject(struct broker *b, struct delivery_ref ref, bool requeue)
 
 	if (!chan_of(b, ref))
 		return -ESTALE;
+	acks_settled(&b->chans[ref.channel]->acks, ref.tag, false);
 	broker_send(b, ref.channel, AMQP_BASIC_NACK_METHOD, &nack);
 	return 0;
 }

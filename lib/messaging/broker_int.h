@@ -3,6 +3,7 @@
 #ifndef ZR_MESSAGING_BROKER_INT_H
 #define ZR_MESSAGING_BROKER_INT_H
 
+#include "messaging/acks.h"
 #include "messaging/broker.h"
 #include "messaging/transport.h"
 #include "messaging/url.h"
@@ -62,6 +63,7 @@ struct chan {
 	bool closing; /* we have sent channel.close */
 	struct content content;
 	struct broker_consumer *consumer;
+	struct acks acks;
 	struct call *calls, **calls_end; /* of the two channels of calls */
 };
 
@@ -109,7 +111,7 @@ struct broker {
 
 	enum broker_state state;
 	struct transport *transport;
-	struct loop_src *retry, *handshake, *beat, *consumers_retry;
+	struct loop_src *retry, *handshake, *beat, *consumers_retry, *acks;
 	uint64_t backoff_usec, ready_since_usec;
 	uint64_t beat_usec, heard_bytes;
 	unsigned silent; /* beats without a byte */
@@ -159,6 +161,8 @@ struct chan *chan_open(struct broker *b, uint16_t id);
 void chan_close(struct broker *b, struct chan *ch);
 /* All channels are gone with the connection. */
 void chan_drop_all(struct broker *b);
+/* The acknowledgements that waited for each other. */
+void chan_send_acks(struct broker *b);
 /* The chan of a delivery that can still be settled. */
 struct chan *chan_of(const struct broker *b, struct delivery_ref ref);
 

@@ -316,7 +316,7 @@ int feed_ack(struct feed *f, struct delivery_ref ref)
 		f->cut_short = true;
 		end_batch(f);
 	}
-	return broker_ack(f->broker, ref, false);
+	return broker_ack_soon(f->broker, ref);
 }
 
 void feed_want(struct feed *f, unsigned n)
