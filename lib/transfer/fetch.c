@@ -36,6 +36,7 @@ struct fetch {
 	struct sftp_file *remote;
 	struct bulk *bulk;
 	bool bulk_tried;
+	bool by_entry; /* what comes is checked as content, not as chunks too */
 	int local;
 	char *pack_path;
 	char *data; /* one chunk, when it comes from a file here */
@@ -197,6 +198,7 @@ static void try_bulk(struct fetch *f, uint64_t rtt2)
 	if (f->spec->bulk(f->spec->session_user, &fd, NULL) < 0 ||
 	    bulk_open(fd, &spec, &f->bulk, NULL) < 0)
 		f->bulk = NULL;
+	f->by_entry = f->bulk;
 }
 
 static bool read_bulk(struct fetch *f, uint64_t offset, size_t n, const void **data, size_t *got)
@@ -392,7 +394,7 @@ static int chunk_from_source(struct fetch *f, uint64_t offset, size_t n, const v
 			return changed(f, "there is no pack");
 		if (r < 0)
 			return r;
-		if (got == n && chunk_right(f, *ret, n))
+		if (got == n && (f->by_entry || chunk_right(f, *ret, n)))
 			break;
 		if (wrong)
 			return changed(f, got < n ? "the pack is shorter"
@@ -540,6 +542,28 @@ static int publish(struct fetch *f, bool *ret_already)
 	return r < 0 ? r : 0;
 }
 
+static int extract(struct fetch *f, int *ret_stage)
+{
+	int r = open_stage(f, ret_stage);
+
+	return r < 0 ? r : extract_tree(&f->m, next_piece, f, *ret_stage, f->e);
+}
+
+/* Something is wrong with what came by the fast way. Which chunk it is, and whether it is right at the
+ * second reading, is for the slow one to find out. */
+static int extract_again(struct fetch *f, int *ret_stage)
+{
+	f->by_entry = false;
+	bulk_free(f->bulk);
+	f->bulk = NULL;
+	if (f->remote)
+		sftp_discard(f->remote);
+	f->next = f->chunk_left = 0;
+	close(take_fd(*ret_stage));
+	*f->e = (struct err){ 0 };
+	return extract(f, ret_stage);
+}
+
 static int transfer(struct fetch *f, bool *ret_already)
 {
 	auto_close int stage = -1;
@@ -550,8 +574,9 @@ static int transfer(struct fetch *f, bool *ret_already)
 	r = r < 0 ? r : check_space(f);
 	r = r < 0 ? r : open_part(f, 0);
 	f->started = time_mono_usec();
-	r = r < 0 ? r : open_stage(f, &stage);
-	r = r < 0 ? r : extract_tree(&f->m, next_piece, f, stage, f->e);
+	r = r < 0 ? r : extract(f, &stage);
+	if (r < 0 && f->by_entry && stage >= 0 && f->e->kind == ERR_INPUT)
+		r = extract_again(f, &stage);
 	r = r < 0 ? r : write_kept_manifest(f, stage);
 	return r < 0 ? r : publish(f, ret_already);
 }

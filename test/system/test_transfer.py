@@ -224,9 +224,10 @@ def _flip(path, at):
         f.write(bytes([byte[0] ^ 1]))
 
 
+@pytest.mark.parametrize("size", [20 << 20, 40 << 20], ids=["small", "bulk"])
 @pytest.mark.parametrize("at", [0, 12 << 20, -1])
-def test_one_flipped_byte(site, sshd, tmp_path, at):
-    obj = seal(tmp_path / "sealed", {"x": os.urandom(20 << 20)})
+def test_one_flipped_byte(site, sshd, tmp_path, at, size):
+    obj = seal(tmp_path / "sealed", {"x": os.urandom(size)})
     _flip(obj.pack_path, at if at >= 0 else os.path.getsize(obj.pack_path) - 1)
     for source, server in ((None, None), (sshd.url(obj.dir), sshd)):
         status, answer = site.get(obj, source, server)
