@@ -377,7 +377,9 @@ int db_connect_failed(const struct db_target *t, PGconn *c, enum db_class *ret, 
 const char db_session_sql[] =
 	"select set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),"
 	" set_config('idle_in_transaction_session_timeout', '60000', false),"
-	" set_config('standard_conforming_strings', 'on', false)";
+	" set_config('standard_conforming_strings', 'on', false),"
+	/* Our statements are short: what compiling saves, it costs many times over. */
+	" set_config('jit', 'off', false)";
 
 void db_session_args(struct db_args *a, uint64_t statement_usec)
 {
