@@ -88,6 +88,7 @@ static void tell(const struct worker_lost *l)
 static void on_looked(void *user, const struct db_outcome *o)
 {
 	struct audit *a = user;
+	auto_buf struct buf again = { 0 };
 	bool ended = false;
 
 	a->looking = false;
@@ -102,17 +103,22 @@ static void on_looked(void *user, const struct db_outcome *o)
 		workers_lost(o->rows[0], i, &l);
 		tell(&l);
 		ended |= l.ended;
+		if (l.again)
+			(void)!buf_fmt(&again, "%c%s", again.len ? ',' : '{', l.evaluation);
 	}
 	if (ended)
 		update_changed(a->update, true, false);
+	/* What is left out for want of memory is swept. */
+	if (again.len && buf_str(&again, "}") == 0)
+		outlet_again(a->update->outlet, again.data);
 }
 
 static void look(struct audit *a)
 {
 	const struct settings *s = a->update->settings;
+	/* Without a pause: there was one already, of a whole lease. */
 	const struct event_policy policy = {
 		.infrastructure_retries = s->infrastructure_retries,
-		.retry_delay_usec = s->retry_delay_usec,
 	};
 	/* As long as a broker needs to notice, and then some. */
 	uint64_t patience_usec = 4 * s->amqp_heartbeat_usec;

@@ -246,11 +246,10 @@ void outlet_row(struct outlet *o, int64_t outbox_id, const char *exchange, const
 		letter_free(l);
 }
 
-static void on_sweep(void *user, const struct db_outcome *r)
+static void on_rows(void *user, const struct db_outcome *r)
 {
 	struct outlet *o = user;
 
-	o->sweeping = false;
 	if (r->class != DB_OK) {
 		(void)update_failed(o->update, "read the outbox", r);
 		return;
@@ -259,7 +258,15 @@ static void on_sweep(void *user, const struct db_outcome *r)
 		outlet_row(o, db_int(r->rows[0], i, 0), db_text(r->rows[0], i, 1),
 			   db_text(r->rows[0], i, 2), db_text(r->rows[0], i, 3),
 			   db_text(r->rows[0], i, 4));
-	if (db_rows_n(r->rows[0]))
+}
+
+static void on_sweep(void *user, const struct db_outcome *r)
+{
+	struct outlet *o = user;
+
+	o->sweeping = false;
+	on_rows(o, r);
+	if (r->class == DB_OK && db_rows_n(r->rows[0]))
 		log_info("publishing %d messages that were left in the outbox",
 			 db_rows_n(r->rows[0]));
 }
@@ -273,6 +280,16 @@ void outlet_sweep(struct outlet *o)
 	db_arg_int(&a, SWEEP_AGE_USEC);
 	db_arg_int(&a, SWEEP_ROWS);
 	o->sweeping = db_pipe_send(o->update->work, &outbox_due_stmt, &a, on_sweep, o, NULL) == 0;
+}
+
+void outlet_again(struct outlet *o, const char *evaluations)
+{
+	struct db_args a = { 0 };
+
+	db_arg_text(&a, evaluations);
+	/* If this is lost, the next sweep finds them. */
+	if (broker_is_ready(o->broker))
+		(void)!db_pipe_send(o->update->work, &outbox_again_stmt, &a, on_rows, o, NULL);
 }
 
 static void on_row_done(void *user, const struct db_outcome *r)

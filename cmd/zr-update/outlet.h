@@ -31,6 +31,9 @@ void outlet_row(struct outlet *o, int64_t outbox_id, const char *exchange, const
 /* Publishes rows that stay: their writers died before they could. */
 void outlet_sweep(struct outlet *o);
 
+/* Publishes what is owed for these evaluations by this process, now: '{1,2}'. */
+void outlet_again(struct outlet *o, const char *evaluations);
+
 /* Now or never. False: one is still on its way to the broker, or there is no connection. */
 bool outlet_tick(struct outlet *o, const char *routing_key, const char *body, size_t n);
 

@@ -19,6 +19,12 @@ const struct db_stmt outbox_due_stmt = {
 	" order by id limit $2::int",
 };
 
+const struct db_stmt outbox_again_stmt = {
+	"outbox_again",
+	"select id, exchange, routing_key, message_id, body from outbox"
+	" where evaluation = any($1::bigint[]) and next_at <= now() and tries = 0 order by id",
+};
+
 /* Doubles from 1 s to 5 min. */
 const struct db_stmt outbox_failed_stmt = {
 	"outbox_failed",

@@ -24,6 +24,8 @@ extern const struct db_stmt outbox_sent_stmt; /* $1: id */
 /* Rows older than $1 µs, oldest first, at most $2: id, exchange, routing_key, message_id, body, age
  * in µs. A row that could not be routed is tried again after a growing time. */
 extern const struct db_stmt outbox_due_stmt;
+/* The same columns: what is owed now for evaluations, and was not tried yet. $1: their ids, an array. */
+extern const struct db_stmt outbox_again_stmt;
 extern const struct db_stmt outbox_failed_stmt; /* $1: id, $2: why */
 
 /* --- requests that no queue holds any more (migrations/0107) --- */

@@ -44,7 +44,9 @@ def end_host(site, worker):
 
 
 def test_work_of_a_lost_host_is_begun_elsewhere(two_hosts):
+    """Without the pause that other retries have: there was a lease of it."""
     site = two_hosts
+    site.setting("retry_delay", "10s")
     folder = hold(site)
     first = site.eval_worker("-w", 1, "--prefetch-count", 1)
     site.update_worker()
@@ -54,6 +56,10 @@ def test_work_of_a_lost_host_is_begun_elsewhere(two_hosts):
     end_host(site, first)
     site.eval_worker(host="other")
     wait_for(lambda: runs(folder) == ["1", "2"], 60, "the second attempt")
+    wait_for(lambda: site.query("select queued_at is not null from evaluation") == [(True,)])
+    (silent,), = site.query("select extract(epoch from v.queued_at - (e.body->>'silent_since')::timestamptz)::float8"
+                            " from evaluation v, event e where e.kind = 'failed'")
+    assert LEASE <= silent <= LEASE + 5
     go(folder)
     done = site.wait_evaluation(ident, "completed")
     assert done["attempt"] == 2 and done["host"] == "other"
