@@ -58,6 +58,7 @@ rabbitmq_configure() {
 		log.console = true
 		log.console.level = info
 	END
+	[[ -z ${ZR_DEV_LISTEN:-} ]] || echo "listeners.tcp.2 = $ZR_DEV_LISTEN:${STATE[amqp_port]}" >>"$d/rabbitmq.conf"
 }
 
 # Everything that the node and its tools take from the environment. RUNNING_UNDER_SYSTEMD makes the start script become

@@ -62,6 +62,7 @@ sshd_configure() {
 		LogLevel VERBOSE
 		Subsystem sftp internal-sftp
 	END
+	[[ -z ${ZR_DEV_LISTEN:-} ]] || echo "ListenAddress $ZR_DEV_LISTEN:${STATE[ssh_port]}" >>"$d/sshd_config"
 	# Debian's own unit makes this folder, which sshd needs as root, at each start; it stays empty.
 	((EUID != 0)) || (umask 022 && mkdir -p /run/sshd)
 }

@@ -173,6 +173,31 @@ class Faults:
     def sshd_killed(self):
         return self._restart("sshd", "kill")
 
+    def host_sshd_killed(self):
+        """The server and all its sessions; the server is there again at once."""
+        host = self.random.choice(list(self.world.net.hosts.values()))
+        found = [p for p in tree.ours() if p.exe == "sshd" and host.has(p)]
+        self.trouble.senders.append(time.time())
+        for p in found:
+            p.signal(signal.SIGKILL)
+        return f"kill -9 of {len(found)} sshd of {host.name}"
+
+    def link(self):
+        host = self.random.choice(list(self.world.net.hosts.values()))
+        mode, pause = self.random.choice(host.MODES), self.random.choice((1, 3, 2 * self.world.lease))
+        self.cut(host, mode, pause)
+        return f"{host.name} {mode} for {pause} s"
+
+    def cut(self, host, mode, pause, costs_a_lease=True):
+        """Packets that were lost are sent again after up to as long as the link was away."""
+        begin = time.time()
+        host.cut_for(mode, pause)
+        end = time.time() + min(pause, 3)
+        if costs_a_lease:
+            self.trouble.silent(begin, end, host.name)
+        else:
+            self.trouble.workers += [begin, end]
+
     def connections(self):
         begin = time.time()
         self.world.services.rabbitmqctl("close_all_connections", "torture")
@@ -223,8 +248,8 @@ class Faults:
         return f"SIGTERM to {name}"
 
     WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,
-               "broker_stopped": 1, "postgres_killed": 2, "sshd_killed": 2, "connections": 4, "backends": 3, "alarm": 1, "freeze": 2,
-               "drain": 2}
+               "broker_stopped": 1, "postgres_killed": 2, "sshd_killed": 1, "host_sshd_killed": 2, "connections": 4, "backends": 3, "alarm": 1, "freeze": 2,
+               "drain": 2, "link": 3}
 
     def one(self, only=None):
         names = only or list(self.WEIGHTS)

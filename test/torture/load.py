@@ -9,7 +9,7 @@ import psycopg2
 
 from world import KINDS
 
-WEIGHTS = {"quick": 6, "short": 5, "medium": 3, "long": 1, "big": 1, "fails": 2}
+WEIGHTS = {"quick": 6, "short": 5, "medium": 3, "long": 1, "big": 1, "fails": 2, "noise": 0}
 
 
 class Load:

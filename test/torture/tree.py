@@ -1,17 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The processes that this run has started, and signals to them. The run is a subreaper: all that it started, however far it has
-gone, is below it, and nothing else is ever found or signalled."""
-import ctypes
+"""The processes that this run has started, and signals to them. The run is process 1 of its namespace: all that it started, however
+far it has gone, is below it, and nothing else is ever found or signalled."""
 import os
 import signal
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def become_subreaper():
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
-
 
 def _text(path):
     try:

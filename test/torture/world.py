@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What is tortured: private servers, an API host with zr-update, two evaluation hosts, and whoever submits."""
+import glob
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
 
+import net
 import tree
 from lib.sandbox import Sandbox
 from lib.services import BUILD, Services
@@ -19,18 +22,19 @@ JOB = """#!/bin/bash
 exec 9>>{folder}/lock.$ZR_EVALUATION_ID
 flock -n 9 && alone=alone || alone=together
 echo "$ZR_EVALUATION_ID $ZR_ATTEMPT $ZR_ATTEMPT_ID $EPOCHREALTIME $alone" >>{folder}/runs
-read -r seconds status size <"$ZR_SUBMISSION/answer"
+read -r seconds status size noise <"$ZR_SUBMISSION/answer"
 echo "log of $ZR_ATTEMPT_ID"
 echo '{{"done":1,"total":2}}' >&"$ZR_PROGRESS_FD"
 [ "$seconds" = 0 ] || sleep "$seconds"
 yes "$ZR_ATTEMPT_ID" 2>/dev/null | head -c "$size" >"$ZR_OUTPUT/data"
+[ -z "$noise" ] || head -c "$noise" /dev/urandom >"$ZR_OUTPUT/noise"
 echo '{{"score": 1, "attempt": "'"$ZR_ATTEMPT_ID"'"}}' >"$ZR_OUTPUT/scores.json"
 exit "$status"
 """
 
-# seconds, exit status, bytes of output
+# seconds, exit status, bytes of output, bytes that cannot be compressed
 KINDS = {"quick": "0 0 1000", "short": "0.5 0 100000", "medium": "2 0 20000", "long": "7 0 1000", "big": "0.2 0 8000000",
-         "fails": "0.1 3 100"}
+         "fails": "0.1 3 100", "noise": "0 0 1000 6000000"}
 
 
 def data_of(attempt_id, size):
@@ -42,26 +46,48 @@ class World:
     """Servers and settings live for the whole run, daemons for one scenario."""
 
     def __init__(self, folder, lease=4):
-        self.dir, self.lease = folder, lease
+        self.dir = folder
+        self.net = net.Network(HOSTS)
+        os.environ["ZR_DEV_LISTEN"] = net.SERVER
         self.services = Services(os.path.join(folder, "services")).up()
         self.site = Sandbox(self.services, "torture", HOSTS)
         self.marks = os.path.join(folder, "marks")
         os.makedirs(self.marks)
-        self._settings()
+        self._addresses()
+        self.settings(lease=lease)
         self.site.prepare()
         self._content()
         self.daemons = {}
-        self.down = set()      # services that are meant to be down
+        self.off = set()       # hosts that are gone: nobody starts their daemons
         self.restarts = 0
-        self._lock = threading.Lock()
         self._minding = None
-        self._popen = set()
 
-    def _settings(self):
-        values = {"lease": f"{self.lease}s", "retry_delay": "0s", "infrastructure_retries": 30, "amqp_heartbeat": "5s",
-                  "fetch_timeout": "10s", "term_grace": "500ms"}
+    def _addresses(self):
+        """The hosts know the servers, and these the hosts, by their addresses on the bridge; each has an SSH server of its own."""
+        address = {name: host.address for name, host in self.net.hosts.items()}
+        for env in (self.site.env, *self.site.hosts.values()):
+            with open(env["ZR_CONF"]) as f:
+                text = f.read()
+            text = re.sub(r'(host "(\w+)" \{\n\s*address = )"127.0.0.1"', lambda m: f'{m[1]}"{address.get(m[2], net.SERVER)}"', text)
+            text = re.sub(r'(amqp_url = ".*@)127.0.0.1', rf"\g<1>{net.SERVER}", text)
+            env["AMQP_URL"] = env["AMQP_URL"].replace("@127.0.0.1:", f"@{net.SERVER}:")
+            with open(env["ZR_CONF"], "w") as f:
+                f.write(text)
+        ssh, port = os.path.join(self.services.dir, "ssh"), self.services.status()["sshd"][1]
+        with open(os.path.join(ssh, "host_key.pub")) as f:
+            key = " ".join(f.read().split()[:2])
+        with open(os.path.join(ssh, "known_hosts"), "a") as f:
+            f.writelines(f"[{a}]:{port} {key}\n" for a in (net.SERVER, *address.values()))
+        for name, host in self.net.hosts.items():
+            host.sshd(os.path.join(ssh, "sshd_config"), port, os.path.join(self.services.dir, "log", f"sshd-{name}.log"))
+
+    SETTINGS = {"retry_delay": "0s", "infrastructure_retries": 30, "amqp_heartbeat": "5s", "fetch_timeout": "10s", "term_grace": "500ms"}
+
+    def settings(self, lease, **more):
+        """For the daemons that start after this. The lease is in seconds."""
+        self.lease = lease
         for host in (None, *HOSTS):
-            for key, value in values.items():
+            for key, value in {**self.SETTINGS, "lease": f"{lease}s", **more}.items():
                 self.site.setting(key, value, host=host)
 
     def _content(self):
@@ -81,8 +107,8 @@ class World:
         env = getattr(self, "failpoint", {})
         if name == "update":
             return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env=env)
-        return self.site.start("zr", "worker:run:eval", "-w", 2, "--prefetch-count", 2, ready=False, host=name, name=f"eval-{name}",
-                               env=env)
+        return self.site.start(*self.net.hosts[name].within(), os.path.join(BUILD, "zr"), "worker:run:eval", "-w", 2, "--prefetch-count",
+                               2, ready=False, host=name, name=f"eval-{name}", env=env)
 
     def start_daemons(self, failpoint=None):
         self.failpoint = failpoint or {}
@@ -97,13 +123,15 @@ class World:
         zombies = {}
         while not self._stop.wait(0.2):
             for name, daemon in list(self.daemons.items()):
-                if not daemon.alive():
+                if not daemon.alive() and name not in self.off:
                     self.restarts += 1
                     daemon.close()
                     self.daemons[name] = self._start(name)
+            for host in self.net.hosts.values():
+                host.mind()
             # What was left to us and has ended: not what a call of ours is waiting for, which is reaped at once.
             now = time.monotonic()
-            seen = set(tree.orphans_ended({d.pid for d in self.daemons.values()}))
+            seen = set(tree.orphans_ended({d.pid for d in self.daemons.values()} | {h.server.pid for h in self.net.hosts.values()}))
             zombies = {p: zombies.get(p, now) for p in seen}
             for pid, since in zombies.items():
                 if now - since > 2:
@@ -174,6 +202,8 @@ class World:
 
     def heal(self):
         """Everything is as on a good day."""
+        self.off.clear()
+        self.net.join()
         for p in tree.ours():
             p.signal(signal.SIGCONT)
         for name, (state, _, _) in self.services.status().items():
@@ -199,14 +229,32 @@ class World:
 
     def close(self):
         self.stop_daemons()
+        end = time.monotonic() + 5
+        while (left := [p for p in tree.ours() if p.exe.startswith("zr-") or self.role(p) == "job"]) and time.monotonic() < end:
+            for p in left:
+                p.signal(signal.SIGKILL)
+            time.sleep(0.05)
+        remove_groups(self.dir)
         self.site.close()
         self.services.down()
+        self.net.close()
 
 
 def _only_files(folder, names):
     def other(path):
         return not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path)) or "password" in path
     return [n for n in names if other(os.path.join(folder, n))]
+
+
+def remove_groups(folder):
+    """The control groups of boxes that are still there, as they are after a run that was broken off."""
+    for box in glob.glob(os.path.join(folder, "**/spool/boxes/*-*"), recursive=True):
+        for top in glob.glob(f"/sys/fs/cgroup/**/zr-{os.path.basename(box)}*", recursive=True):
+            for path, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    pass
 
 
 def built():
