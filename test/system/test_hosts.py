@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from lib.processes import comm
+from lib.processes import children, comm
 from lib.wait import wait_for
 from test_job import go, hold, runs, submit
 
@@ -76,8 +76,7 @@ def test_a_restarted_worker_keeps_its_work(two_hosts):
         worker.kill_group()
         worker = site.eval_worker("-w", 1, "--prefetch-count", 1)
     # Longer than a lease: what nobody had adopted would have ended.
-    seen = site.query("select now()")[0][0]
-    wait_for(lambda: site.query("select now() - %s > interval '1 second' * %s", seen, 2 * LEASE)[0][0], 30)
+    pass_time(site, 2 * LEASE)
     go(folder)
     assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
 
@@ -96,14 +95,18 @@ def test_a_broker_that_is_away_for_longer_than_the_lease(site):
     assert site.wait_evaluation(ident, "completed")["attempt"] == 2
 
 
+def with_workers(supervisor):
+    return [supervisor.pid, *(p for p in children(supervisor.pid) if comm(p) in ("zr-eval", "exe"))]
+
+
 def test_a_frozen_worker_and_its_supervisor_lose_their_work_and_know_it(two_hosts):
     site = two_hosts
     folder = hold(site)
-    site.eval_worker("-w", 1, "--prefetch-count", 1)
+    worker = site.eval_worker("-w", 1, "--prefetch-count", 1)
     site.update_worker()
     ident = site.zr_id("submissions:eval", submit(site, "hold"))
     wait_for(lambda: runs(folder), 20)
-    frozen = [p for p in site.processes() if comm(p) in ("zr-eval", "exe")]
+    frozen = with_workers(worker)
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     site.eval_worker(host="other")
@@ -136,6 +139,38 @@ def test_nothing_begins_before_its_claim_is_known(site):
         assert runs(folder) == []
     finally:
         site.services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+    assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
+
+
+def pass_time(site, seconds):
+    """By the database's clock: faults that have to last for a time."""
+    begin, = site.query("select now()")[0]
+    wait_for(lambda: site.query("select now() - %s > interval '1 second' * %s", begin, seconds)[0][0], seconds + 30)
+
+
+def watermark(site, part):
+    """As rabbitmqctl does it, but at once."""
+    site.services.erl(f"vm_memory_monitor:set_vm_memory_high_watermark({part}).")
+
+
+def test_a_claim_that_an_alarm_held_up_for_a_lease_is_told_again(site):
+    """The beat with it is the first message that the broker lets wait, and arrives when what it says is over."""
+    folder = hold(site)
+    go(folder)
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: depth(site, "messages_ready") == 1, 20)
+    other = site.amqp()
+    assert other.channel().basic_get("zr.eval.default")[0]
+    site.eval_worker("-w", 1, "--prefetch-count", 1)
+    watermark(site, "0.0000001")
+    try:
+        other.close()
+        wait_for(lambda: boxes(site), 30)
+        pass_time(site, LEASE + 1)
+        assert runs(folder) == []
+    finally:
+        watermark(site, "0.4")
     assert site.wait_evaluation(ident, "completed")["attempt"] == 1 and runs(folder) == ["1"]
 
 
