@@ -126,10 +126,11 @@ static void on_state(void *user, bool up, const struct err *why)
 		return;
 	}
 	if (!up) {
-		log_warning("%s; trying again", why ? why->msg : "not connected to the broker");
+		log_warning("%s; trying again", why ? why->msg : "the channel is not there");
 		return;
 	}
-	log_info("connected to the broker");
+	log_info("connected to the %s",
+		 settings_channel_folder(w->ev.settings) ? "folder" : "broker");
 	eval_update_intake(&w->ev);
 	beat_changed(w->ev.beat);
 	if (!w->ready)
@@ -253,9 +254,11 @@ static int open_channel(struct worker *w, struct err *e)
 		.settings = w->ev.settings,
 		.worker = w->ev.number,
 		.spool_max = EVENT_SPOOL_MAX,
+		.folder = settings_channel_folder(w->ev.settings),
 	};
 
-	return channel_amqp_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e);
+	return conf.folder ? channel_dir_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e)
+			   : channel_amqp_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e);
 }
 
 static int worker_init(struct worker *w, struct err *e)
@@ -338,9 +341,39 @@ static int run_worker(const struct daemon_options *o, struct settings *s, struct
 	return r < 0 ? r : loop_run(w.ev.loop, e);
 }
 
-static int check_settings(const struct settings *s, struct err *e)
+enum {
+	OPTION_CHANNEL,
+};
+
+static const struct daemon_option options[] = {
+	[OPTION_CHANNEL] = { "channel", "CHANNEL",
+			     "amqp, or dir:FOLDER: where requests come from" },
+	{ 0 },
+};
+
+/* An option is the setting of this call. */
+static int replace_setting(char **setting, const char *given, struct err *e)
 {
-	if (!s->amqp_url)
+	char *copy = given ? strdup(given) : NULL;
+
+	if (!given)
+		return 0;
+	if (!copy)
+		return err_nomem(e);
+	free(*setting);
+	*setting = copy;
+	return 0;
+}
+
+static int check_settings(struct daemon_options *o, struct settings *s, struct err *e)
+{
+	int r = replace_setting(&s->channel, o->given[OPTION_CHANNEL], e);
+
+	if (r == 0)
+		r = settings_check_channel(s, e);
+	if (r < 0)
+		return r;
+	if (str_eq(s->channel, "amqp") && !s->amqp_url)
 		return err_input(e, "%s: 'amqp_url' is not set (or set AMQP_URL)", s->file);
 	return 0;
 }
@@ -349,7 +382,8 @@ int main(int argc, char **argv)
 {
 	static const struct daemon_spec spec = {
 		.name = "zr-eval",
-		.purpose = "Takes evaluation requests from the broker and runs them.",
+		.purpose = "Takes evaluation requests from the broker or a folder and runs them.",
+		.options = options,
 		.prefetch = 1,
 		.prefetch_max = 1024,
 		.check = check_settings,

@@ -334,7 +334,7 @@ static int run_worker(const struct daemon_options *o, struct settings *s, struct
 	return r < 0 ? r : loop_run(w.up.loop, e);
 }
 
-static int check_settings(const struct settings *s, struct err *e)
+static int check_settings(unused_arg struct daemon_options *o, struct settings *s, struct err *e)
 {
 	if (!s->amqp_url)
 		return err_input(e, "%s: 'amqp_url' is not set (or set AMQP_URL)", s->file);

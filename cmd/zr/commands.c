@@ -12,6 +12,7 @@ const struct command_group *const command_groups[] = {
 	&evaluation_group,
 	&leaderboard_group,
 	&worker_group,
+	&channel_group,
 	&queue_group,
 	&event_group,
 	&gpu_group,

@@ -16,6 +16,7 @@ extern const struct command_group submission_group;
 extern const struct command_group evaluation_group;
 extern const struct command_group leaderboard_group;
 extern const struct command_group worker_group;
+extern const struct command_group channel_group;
 extern const struct command_group queue_group;
 extern const struct command_group event_group;
 extern const struct command_group gpu_group;

@@ -41,40 +41,66 @@ static int exec_daemon(const struct cli *c, const char *program, char **words)
 	return cli_fail(c, &e);
 }
 
-static int run_workers(struct cli *c, const char *program, uint64_t prefetch)
+struct counts {
+	uint64_t workers, prefetch;
+};
+
+#define COUNT_OPTS(n)                                                                              \
+	{ "number-of-workers", 'w',          CLI_COUNT,                                            \
+	  &(n).workers,        "NB_WORKERS", "Number of processes to allow for workers" },         \
+	{                                                                                          \
+		"prefetch-count", 0, CLI_COUNT, &(n).prefetch, "PREFETCH_COUNT",                   \
+			"Number of simultaneous messages allowed to be pulled by one process"      \
+	}
+
+/* `words`: further options of the daemon. */
+static int run_workers(const struct cli *c, const char *program, const struct counts *n,
+		       char ***words)
 {
-	uint64_t workers = 1;
+	struct err e = { 0 };
+
+	if (n->workers < 1 || n->workers > 256 || n->prefetch < 1 || n->prefetch > 1024)
+		return cli_usage(c, "want 1 to 256 workers and a prefetch count of 1 to 1024");
+	if (strv_addf(words, "--number-of-workers=%llu", (unsigned long long)n->workers) < 0 ||
+	    strv_addf(words, "--prefetch-count=%llu", (unsigned long long)n->prefetch) < 0) {
+		err_nomem(&e);
+		return cli_fail(c, &e);
+	}
+	return exec_daemon(c, program, *words);
+}
+
+static int run_eval(struct cli *c)
+{
+	struct counts n = { .workers = 1, .prefetch = 1 };
 	auto_strv char **words = NULL;
+	const char *channel = NULL;
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
-		{ "number-of-workers", 'w', CLI_COUNT, &workers, "NB_WORKERS",
-		  "Number of processes to allow for workers" },
-		{ "prefetch-count", 0, CLI_COUNT, &prefetch, "PREFETCH_COUNT",
-		  "Number of simultaneous messages allowed to be pulled by one process" },
+		COUNT_OPTS(n),
+		{ "channel", 0, CLI_TEXT, &channel, "CHANNEL",
+		  "amqp, or dir:FOLDER: where requests come from" },
 		{ 0 },
 	};
 
 	if (!cli_parse(c, opts, 0, 0))
 		return c->status;
-	if (workers < 1 || workers > 256 || prefetch < 1 || prefetch > 1024)
-		return cli_usage(c, "want 1 to 256 workers and a prefetch count of 1 to 1024");
-	if (strv_addf(&words, "--number-of-workers=%llu", (unsigned long long)workers) < 0 ||
-	    strv_addf(&words, "--prefetch-count=%llu", (unsigned long long)prefetch) < 0) {
+	if (channel && strv_addf(&words, "--channel=%s", channel) < 0) {
 		err_nomem(&e);
 		return cli_fail(c, &e);
 	}
-	return exec_daemon(c, program, words);
-}
-
-static int run_eval(struct cli *c)
-{
-	return run_workers(c, "zr-eval", 1);
+	return run_workers(c, "zr-eval", &n, &words);
 }
 
 static int run_update(struct cli *c)
 {
 	/* Events that wait are applied together: a window of one would commit each by itself. */
-	return run_workers(c, "zr-update", 512);
+	struct counts n = { .workers = 1, .prefetch = 512 };
+	auto_strv char **words = NULL;
+	const struct cli_opt opts[] = { COUNT_OPTS(n), { 0 } };
+
+	if (!cli_parse(c, opts, 0, 0))
+		return c->status;
+	return run_workers(c, "zr-update", &n, &words);
 }
 
 /* Options and patterns are zr-echo's own; completion knows their names. */
@@ -134,7 +160,8 @@ static int test_echo(struct cli *c)
 static const struct command commands[] = {
 	{ "workers", "[--json]", "Show who is alive, where, doing what, since when", "zr workers",
 	  cmd_workers, NULL },
-	{ "worker:run:eval", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",
+	{ "worker:run:eval",
+	  "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT] [--channel dir:FOLDER]",
 	  "Run evaluation task worker", "zr worker:run:eval -w 4 --prefetch-count 2", run_eval,
 	  NULL },
 	{ "worker:run:update", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",

@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 #include "base/log.h"
@@ -11,10 +12,29 @@
 
 #define EXIT_USAGE  2
 #define WORKERS_MAX 256
+/* getopt_long() values of a daemon's own options. */
+#define OWN_FIRST 256
 
 static void on_report(int level, const char *text)
 {
 	log_ctx(NULL, level, "%s", text);
+}
+
+static size_t own_count(const struct daemon_spec *d)
+{
+	size_t n = 0;
+
+	while (d->options && n < DAEMON_OPTIONS_MAX && d->options[n].name)
+		n++;
+	return n;
+}
+
+static int add_own(const struct daemon_spec *d, const struct daemon_options *o, char ***argv)
+{
+	for (size_t i = 0; i < own_count(d); i++)
+		if (o->given[i] && strv_addf(argv, "--%s=%s", d->options[i].name, o->given[i]) < 0)
+			return -ENOMEM;
+	return 0;
 }
 
 static int run_supervisor(const struct daemon_spec *d, const struct daemon_options *o,
@@ -25,7 +45,7 @@ static int run_supervisor(const struct daemon_spec *d, const struct daemon_optio
 	if (strv_add(&argv, d->name) < 0 ||
 	    (o->conf && strv_addf(&argv, "--conf=%s", o->conf) < 0) ||
 	    strv_addf(&argv, "--prefetch-count=%u", o->prefetch) < 0 ||
-	    (o->verbose && strv_add(&argv, "--verbose") < 0))
+	    (o->verbose && strv_add(&argv, "--verbose") < 0) || add_own(d, o, &argv) < 0)
 		return err_nomem(e);
 	return super_run(
 		&(struct super_spec){ .workers = o->workers, .argv = argv, .report = on_report },
@@ -44,8 +64,11 @@ static void print_help(const struct daemon_spec *d)
 	     "  -n, --check                   check the settings, then exit\n"
 	     "  -v, --verbose                 say more\n"
 	     "  -h, --help                    this text\n"
-	     "      --version                 version\n");
-	printf("Manual: %s(8).\n", d->name);
+	     "      --version                 version");
+	for (size_t i = 0; i < own_count(d); i++)
+		printf("      --%s %s\n                                %s\n", d->options[i].name,
+		       d->options[i].arg, d->options[i].help);
+	printf("\nManual: %s(8).\n", d->name);
 }
 
 /* -1: go on; else the exit status, as everywhere below. */
@@ -64,6 +87,10 @@ static int take_count(const struct daemon_spec *d, const char *option, unsigned 
 
 static int take_option(const struct daemon_spec *d, int key, struct daemon_options *o)
 {
+	if (key >= OWN_FIRST) {
+		o->given[key - OWN_FIRST] = optarg;
+		return -1;
+	}
 	switch (key) {
 	case 'w':
 		return take_count(d, "number-of-workers", WORKERS_MAX, &o->workers);
@@ -94,7 +121,7 @@ static int take_option(const struct daemon_spec *d, int key, struct daemon_optio
 static int parse_options(const struct daemon_spec *d, int argc, char **argv,
 			 struct daemon_options *o)
 {
-	static const struct option longs[] = {
+	static const struct option common[] = {
 		{ "number-of-workers", required_argument, NULL, 'w' },
 		{ "prefetch-count", required_argument, NULL, 'P' },
 		{ "worker", required_argument, NULL, 'W' },
@@ -103,9 +130,15 @@ static int parse_options(const struct daemon_spec *d, int argc, char **argv,
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
-		{ 0 },
 	};
+	struct option longs[ARRAY_LEN(common) + DAEMON_OPTIONS_MAX + 1] = { 0 };
 	int key, r = -1;
+
+	memcpy(longs, common, sizeof(common));
+	for (size_t i = 0; i < own_count(d); i++)
+		longs[ARRAY_LEN(common) + i] =
+			(struct option){ d->options[i].name, required_argument, NULL,
+					 OWN_FIRST + (int)i };
 
 	while (r < 0 && (key = getopt_long(argc, argv, "w:f:nvh", longs, NULL)) != -1)
 		r = take_option(d, key, o);
@@ -153,7 +186,7 @@ int daemon_main(int argc, char **argv, const struct daemon_spec *d)
 	log_init(d->name, o.verbose ? LOG_DEBUG : LOG_INFO);
 	r = settings_load(o.conf, &s, &e);
 	if (r == 0)
-		r = d->check(s, &e);
+		r = d->check(&o, s, &e);
 	if (r < 0) {
 		log_err("%s", e.msg);
 		return EXIT_USAGE;

@@ -11,19 +11,27 @@
 #include "base/err.h"
 #include "base/settings.h"
 
+/* Options that one daemon has beside those of all: --NAME=ARG. */
+struct daemon_option {
+	const char *name, *arg, *help; /* name NULL: the end of the table */
+};
+#define DAEMON_OPTIONS_MAX 16
+
 struct daemon_options {
 	char *conf; /* --conf, or NULL */
 	unsigned workers, prefetch;
 	unsigned worker; /* 0: the supervisor */
 	bool check, verbose;
+	const char *given[DAEMON_OPTIONS_MAX]; /* by the daemon's own table; NULL: not given */
 };
 
 struct daemon_spec {
 	const char *name;    /* "zr-eval" */
 	const char *purpose; /* a sentence for --help */
 	unsigned prefetch, prefetch_max;
-	/* ERR_INPUT: a setting that this daemon needs is missing. */
-	int (*check)(const struct settings *s, struct err *e);
+	const struct daemon_option *options; /* of its own, or NULL */
+	/* Lets options have their say. ERR_INPUT: a setting that this daemon needs is missing. */
+	int (*check)(struct daemon_options *o, struct settings *s, struct err *e);
 	/* Runs one worker; returns its exit status, or -errno. */
 	int (*run)(const struct daemon_options *o, struct settings *s, struct err *e);
 };

@@ -60,6 +60,13 @@ static const struct key {
 	  "Published results on the API host; default: results under state_dir." },
 	{ "leaderboards_dir", KEY_TEXT, NULL, AT(leaderboards_dir), 0, NULL,
 	  "Leaderboard files on the API host; default: leaderboards under state_dir." },
+	{ "channel", KEY_TEXT, "amqp", AT(channel), 0, NULL,
+	  "Where evaluation workers get requests: amqp, or dir:FOLDER; see zr-channel(7)." },
+	{ "channel_scan", KEY_SPAN, "1s", AT(channel_scan_usec), 0, NULL,
+	  "How often a folder that is a channel is looked into, 100ms to 10s.", 100 * USEC_PER_MSEC,
+	  10 * USEC_PER_SEC },
+	{ "channel_watch", KEY_TEXT, "inotify", AT(channel_watch), 0, NULL,
+	  "inotify: what this host puts there is seen at once; poll: only by looking." },
 	{ "amqp_url", KEY_TEXT, NULL, AT(amqp_url), SECRET, "AMQP_URL",
 	  "The broker: amqp://user:password@host:5672/vhost, or amqps:// for TLS." },
 	{ "amqp_ca_file", KEY_TEXT, NULL, AT(amqp_ca_file), 0, NULL,
@@ -411,6 +418,24 @@ static int default_submissions_url(struct settings *s, struct err *e)
 	return n < 0 ? err_nomem(e) : 0;
 }
 
+#define CHANNEL_DIR "dir:"
+
+const char *settings_channel_folder(const struct settings *s)
+{
+	const char *folder = s->channel + strlen(CHANNEL_DIR);
+
+	return str_starts(s->channel, CHANNEL_DIR) && *folder ? folder : NULL;
+}
+
+int settings_check_channel(const struct settings *s, struct err *e)
+{
+	if (!str_eq(s->channel, "amqp") && !settings_channel_folder(s))
+		return conf_bad(e, s->file, "channel", s->channel, "amqp or dir:FOLDER");
+	if (!str_eq(s->channel_watch, "inotify") && !str_eq(s->channel_watch, "poll"))
+		return conf_bad(e, s->file, "channel_watch", s->channel_watch, "inotify or poll");
+	return 0;
+}
+
 /* What depends on other values, and what no single key can check. */
 static int finish(struct settings *s, struct err *e)
 {
@@ -431,7 +456,7 @@ static int finish(struct settings *s, struct err *e)
 	for (char **p = s->pools; p && *p; p++)
 		if (!id_valid(*p) || strchr(*p, '.'))
 			return conf_bad(e, s->file, "pool", *p, "letters, digits, '_', '-'");
-	return 0;
+	return settings_check_channel(s, e);
 }
 
 int settings_load(const char *path, struct settings **ret, struct err *e)

@@ -34,6 +34,10 @@ struct settings {
 	char *submissions_dir, *results_dir, *leaderboards_dir;
 	char *submissions_url; /* of submissions_dir, as eval hosts see it */
 
+	char *channel; /* "amqp", "dir:FOLDER" */
+	uint64_t channel_scan_usec;
+	char *channel_watch; /* "inotify", "poll" */
+
 	char *amqp_url; /* holds a password: never to be printed */
 	char *amqp_ca_file, *amqp_cert_file, *amqp_key_file;
 	uint64_t amqp_heartbeat_usec;
@@ -69,6 +73,11 @@ struct settings {
 int settings_load(const char *path, struct settings **ret, struct err *e) must_check;
 void settings_free(struct settings *s);
 DEFINE_AUTO(settings);
+
+/* ERR_INPUT: no such channel. For whoever has changed it. */
+int settings_check_channel(const struct settings *s, struct err *e) must_check;
+/* The FOLDER of "dir:FOLDER"; NULL: the broker. */
+const char *settings_channel_folder(const struct settings *s);
 
 const struct settings_host *settings_find_host(const struct settings *s, const char *name);
 

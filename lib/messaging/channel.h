@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A channel brings requests and control messages to a worker and takes its events away. The worker
- * does not know what is behind it; channel_amqp_new() (RabbitMQ) is the one implementation.
+ * does not know what is behind it: channel_amqp_new() is RabbitMQ, channel_dir_new() a folder.
  */
 #ifndef ZR_MESSAGING_CHANNEL_H
 #define ZR_MESSAGING_CHANNEL_H
@@ -79,10 +79,14 @@ struct channel_conf {
 	const struct settings *settings;
 	unsigned worker;    /* index from 1: names the connections and the spool's folder */
 	uint64_t spool_max; /* bytes of events that may wait */
+	const char *folder; /* channel_dir_new(): the channel's */
 };
 
 int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
 		     void *user, struct channel **ret, struct err *e) must_check;
+/* A folder, as zr-channel(7) describes it. Events that are not durable go nowhere. */
+int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
+		    void *user, struct channel **ret, struct err *e) must_check;
 
 /* Takes leave: `done` is called when everything settled so far has reached the other side. */
 void channel_close(struct channel *c, void (*done)(void *user), void *user);

@@ -1,0 +1,976 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * The channel is a folder that several hosts may share, zr-channel(7). Requests are taken out of it
+ * by renames (dirtree.h); a taken one stays in the worker's own folder until its end is told, so that
+ * others find it when the worker is lost (dirlost.h). Durable events go through the stash on our own
+ * disk into files that stay until a reader takes them: such a file has arrived. Everything is looked
+ * for on a scan and, where the kernel helps, at once (dirwatch.h). A folder that fails is opened anew
+ * at each scan.
+ */
+#include <search.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+#include <syslog.h>
+
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "messaging/channel.h"
+#include "messaging/dirfile.h"
+#include "messaging/dirlost.h"
+#include "messaging/dirtree.h"
+#include "messaging/dirwatch.h"
+#include "messaging/stash.h"
+
+/* Cancels are kept for so long, as the broker's stream keeps them. */
+#define CONTROL_KEEP_SEC (7 * 86400)
+/* Events that are written before their folder is synced. */
+#define EVENTS_BATCH 64
+/* A list of more names than this is not read anew for each that is added. */
+#define LIST_LONG 200
+#define LIST_USEC (100 * USEC_PER_MSEC)
+
+struct dir;
+
+struct channel_request {
+	TAILQ_ENTRY(channel_request) entry;
+	struct dir *c;
+	char *file; /* in claimed/HOST.N */
+	char *name; /* in requests; NULL: it came another way */
+};
+
+struct telling {
+	TAILQ_ENTRY(telling) entry;
+	channel_told_fn told;
+	void *user;
+};
+
+struct dir {
+	struct channel channel;
+	struct loop *loop;
+	const struct channel_ops *ops;
+	void *user;
+	const struct settings *settings;
+	char *path;
+	unsigned worker;
+
+	struct dirtree tree;
+	struct dirlost *lost;
+	struct dirwatch *watch;
+	struct stash *stash;
+	uint64_t cursor;                        /* the last event that was written */
+	TAILQ_HEAD(, channel_request) requests; /* not settled */
+	TAILQ_HEAD(, telling) tellings;
+	char **queue, **again; /* names that wait; files of ours from before */
+	size_t queue_at, again_at;
+	uint64_t listed_usec;
+	bool news;      /* since the list was read */
+	void *controls; /* names that were read: tsearch(3) */
+	struct timespec controls_mtime;
+	unsigned want;
+
+	struct loop_src *told, *sync, *closing;
+	bool up, said_up, events_failed, unsynced;
+	void (*closed)(void *user);
+	void *closed_user;
+};
+
+printf_like(3, 4) static void report(const struct dir *d, int level, const char *fmt, ...)
+{
+	char text[640];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (d->ops->on_report)
+		d->ops->on_report(d->user, level, text);
+}
+
+/* The folder failed: whatever it was, the next scan opens it again. */
+static void set_down(struct dir *d, const struct err *why)
+{
+	d->up = false;
+	d->ops->on_state(d->user, false, why);
+}
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+static void request_free(struct channel_request *t)
+{
+	if (!t)
+		return;
+	TAILQ_REMOVE(&t->c->requests, t, entry);
+	free(t->file);
+	free(t->name);
+	free(t);
+}
+
+static struct channel_request *request_new(struct dir *d, const char *file, const char *name)
+{
+	struct channel_request *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->c = d;
+	TAILQ_INSERT_TAIL(&d->requests, t, entry);
+	t->file = file ? strdup(file) : NULL;
+	t->name = name ? strdup(name) : NULL;
+	if (t->file && (t->name || !name))
+		return t;
+	request_free(t);
+	return NULL;
+}
+
+static bool holds(const struct channel *c, const struct channel_request *t)
+{
+	return faccessat(((const struct dir *)c)->tree.mine, t->file, F_OK, AT_SYMLINK_NOFOLLOW) ==
+	       0;
+}
+
+/* Renames of one turn of the loop are synced together at its end. */
+static void sync_soon(struct dir *d)
+{
+	d->unsynced = true;
+	loop_defer_arm(d->sync);
+}
+
+static void on_sync(void *user)
+{
+	struct dir *d = user;
+	struct err e = { 0 };
+
+	if (d->unsynced && dirtree_sync(&d->tree, &e) < 0)
+		report(d, LOG_WARNING, "%s", e.msg);
+	d->unsynced = false;
+}
+
+static int settle_ack(struct channel *c, struct channel_request *t)
+{
+	struct dir *d = (struct dir *)c;
+	struct err e = { 0 };
+	int r = dirtree_settle(&d->tree, t->file, &e);
+
+	/* Its end was told already, or others have taken it. */
+	if (r == -ENOENT)
+		r = 0;
+	if (r < 0)
+		report(d, LOG_WARNING, "%s", e.msg);
+	request_free(t);
+	sync_soon(d);
+	return r;
+}
+
+static int settle_back(struct channel *c, struct channel_request *t)
+{
+	struct dir *d = (struct dir *)c;
+	struct err e = { 0 };
+	int r = dirtree_give_back(&d->tree, t->file, t->name, &e);
+
+	if (r < 0 && r != -ENOENT)
+		report(d, LOG_WARNING, "a request stays in claimed until the next start: %s",
+		       e.msg);
+	request_free(t);
+	sync_soon(d);
+	return r;
+}
+
+static int bury(struct dir *d, const char *file, const char *name, const char *reason,
+		const char *detail)
+{
+	struct err e = { 0 };
+	int r = dirtree_bury(&d->tree, file, name, reason, detail, &e);
+
+	if (r < 0)
+		report(d, LOG_ERR, "a refused request stays in claimed until the next start: %s",
+		       e.msg);
+	else
+		report(d, LOG_ERR, "request %s is refused (%s): %s", STR_ESC(name), reason,
+		       detail ? detail : "");
+	return r;
+}
+
+static int settle_dead(struct channel *c, struct channel_request *t, const char *reason,
+		       const char *detail)
+{
+	int r = bury((struct dir *)c, t->file, t->name ? t->name : t->file, reason, detail);
+
+	request_free(t);
+	return r;
+}
+
+/* --- what was taken ------------------------------------------------------------------------ */
+
+/* Good: *ret is for message_free(). Else the file was put aside, or is gone. -EAGAIN: it is there and
+ * cannot be read. */
+static int read_taken(struct dir *d, const char *file, const char *name, struct message **ret,
+		      struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	enum message_bad bad;
+	bool regular = false;
+	int r = dirfile_is_regular(d->tree.mine, file, &regular, e);
+
+	if (r == 0 && !regular)
+		return bury(d, file, name, message_bad_name(MESSAGE_MALFORMED),
+			    "it is not a regular file") < 0
+			       ? -EAGAIN
+			       : -EBADMSG;
+	if (r == 0)
+		r = fd_read_file(d->tree.mine, file, d->settings->message_max, &b, e);
+	if (r == -EFBIG)
+		return bury(d, file, name, message_bad_name(MESSAGE_TOO_LARGE), e->msg) < 0
+			       ? -EAGAIN
+			       : -EBADMSG;
+	if (r < 0)
+		return r == -ENOENT ? r : -EAGAIN;
+	bad = message_decode(b.data ? b.data : "", b.len, d->settings->message_max, ret, e);
+	if (bad == MESSAGE_GOOD && (*ret)->type != MESSAGE_REQUEST) {
+		bad = MESSAGE_UNKNOWN_TYPE;
+		err_input(e, "a message of type '%s' is no request",
+			  message_type_name((*ret)->type));
+		message_free(take_ptr(*ret));
+	}
+	if (bad == MESSAGE_NO_MEMORY)
+		return -EAGAIN;
+	if (bad != MESSAGE_GOOD)
+		return bury(d, file, name, message_bad_name(bad), e->msg) < 0 ? -EAGAIN : -EBADMSG;
+	return 0;
+}
+
+static void hand_out(struct dir *d, const char *file, const char *name, const struct message *m,
+		     bool redelivered)
+{
+	struct channel_request *t = request_new(d, file, name);
+
+	if (!t) {
+		(void)!dirtree_give_back(&d->tree, file, name, NULL);
+		return;
+	}
+	d->want--;
+	d->ops->on_request(d->user, t, m, redelivered);
+}
+
+/* A file in our folder: UUID-NAME.json, or EV.ATT.UUID.req of a former worker. */
+static void take_file(struct dir *d, const char *file, const char *name, bool redelivered)
+{
+	auto_obj(message) m = NULL;
+	auto_free char *claim = NULL;
+	struct err e = { 0 };
+	int r = read_taken(d, file, name ? name : file, &m, &e);
+
+	if (r == -EAGAIN)
+		report(d, LOG_WARNING, "%s: left in claimed until the next start", e.msg);
+	if (r < 0)
+		return;
+	if (str_ends(file, DIRTREE_CLAIM)) {
+		hand_out(d, file, name, m, redelivered);
+		return;
+	}
+	FAILPOINT("dir.taken");
+	r = dirtree_claim(&d->tree, file, m->request.evaluation, m->request.attempt, &claim, &e);
+	if (r == 0)
+		hand_out(d, claim, name, m, redelivered);
+	else
+		report(d, LOG_WARNING, "%s: left in claimed until the next start", e.msg);
+}
+
+/* Who lost it may have begun it: it goes on as another attempt. */
+static void take_lost(struct dir *d, const char *file, const char *worker)
+{
+	auto_obj(message) m = NULL;
+	auto_free char *body = NULL, *claim = NULL;
+	char id[UUID_LEN + 1];
+	struct err e = { 0 };
+	size_t n = 0;
+	int r = read_taken(d, file, file, &m, &e);
+
+	if (r < 0) {
+		if (r == -EAGAIN)
+			report(d, LOG_WARNING, "%s: left in claimed until the next start", e.msg);
+		return;
+	}
+	if ((uint64_t)m->request.attempt > d->settings->infrastructure_retries) {
+		(void)!bury(d, file, file, "lost",
+			    "as many workers as infrastructure_retries allows were lost with it");
+		return;
+	}
+	m->request.attempt++;
+	m->request.id = id_uuid7(id);
+	r = message_encode(m, &body, &n, &e);
+	if (r == 0)
+		r = dirtree_again(&d->tree, file, m->request.evaluation, m->request.attempt, body,
+				  n, &claim, &e);
+	if (r < 0) {
+		report(d, LOG_WARNING, "%s: left in claimed until the next start", e.msg);
+		return;
+	}
+	report(d, LOG_NOTICE,
+	       "evaluation %s is begun here as attempt %d: worker %s is not heard of any more",
+	       m->request.evaluation, m->request.attempt, worker);
+	hand_out(d, claim, NULL, m, false);
+}
+
+/* --- where requests come from -------------------------------------------------------------- */
+
+static bool is_handed_out(const struct dir *d, const char *file)
+{
+	const struct channel_request *t;
+
+	TAILQ_FOREACH (t, &d->requests, entry)
+		if (str_eq(t->file, file))
+			return true;
+	return false;
+}
+
+/* Files that were not settled when a former worker ended. */
+static bool take_again(struct dir *d)
+{
+	const char *file = d->again ? d->again[d->again_at] : NULL;
+
+	if (!file)
+		return false;
+	d->again_at++;
+	if (is_handed_out(d, file))
+		return true;
+	if (str_ends(file, DIRTREE_LOST))
+		take_lost(d, file, "(a former one)");
+	else if (str_ends(file, DIRTREE_CLAIM))
+		take_file(d, file, NULL, true);
+	else if (str_ends(file, DIRTREE_TAKEN))
+		take_file(d, file, strlen(file) > UUID_LEN + 1 ? file + UUID_LEN + 1 : NULL, true);
+	return true;
+}
+
+static bool take_waiting(struct dir *d)
+{
+	const char *name = d->queue ? d->queue[d->queue_at] : NULL;
+	auto_free char *file = NULL;
+	struct err e = { 0 };
+	int r;
+
+	if (!name)
+		return false;
+	d->queue_at++;
+	r = dirtree_take(&d->tree, name, &file, &e);
+	if (r == 0)
+		take_file(d, file, name, false);
+	else if (r != -ENOENT)
+		set_down(d, &e);
+	return true;
+}
+
+static bool take_from(struct dir *d, const char *worker)
+{
+	auto_close int fd = openat(d->tree.claimed, worker, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_strv char **names = NULL;
+	bool any = false;
+
+	if (fd < 0 || dirfile_list(fd, "", &names, NULL) < 0)
+		return false;
+	for (char **n = names; n && *n && d->want; n++) {
+		auto_free char *file = NULL;
+
+		if (dirtree_take_lost(&d->tree, worker, *n, &file, NULL) < 0)
+			continue;
+		take_lost(d, file, worker);
+		any = true;
+	}
+	return any;
+}
+
+static void take_from_lost(struct dir *d)
+{
+	for (const char *w = NULL; d->want && (w = dirlost_next(d->lost, w));)
+		(void)take_from(d, w);
+}
+
+static void list_waiting(struct dir *d)
+{
+	struct err e = { 0 };
+
+	strv_free(take_ptr(d->queue));
+	d->queue_at = 0;
+	d->news = false;
+	d->listed_usec = time_mono_usec();
+	if (dirfile_list(d->tree.requests, DIRTREE_REQUEST, &d->queue, &e) < 0)
+		set_down(d, &e);
+}
+
+/* So that a late one with an early name has its place. */
+static bool list_is_stale(const struct dir *d)
+{
+	if (!d->queue || !d->queue[d->queue_at])
+		return true;
+	return d->news &&
+	       (strv_len(d->queue) < LIST_LONG || time_mono_usec() - d->listed_usec > LIST_USEC);
+}
+
+static bool may_take(const struct dir *d)
+{
+	return d->up && d->want && !d->closed;
+}
+
+static void take_all(struct dir *d, bool scan)
+{
+	while (may_take(d) && take_again(d))
+		;
+	if (scan && may_take(d))
+		take_from_lost(d);
+	if (may_take(d) && (scan || list_is_stale(d)))
+		list_waiting(d);
+	while (may_take(d) && take_waiting(d))
+		;
+}
+
+/* --- control ------------------------------------------------------------------------------- */
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static bool is_old(const struct dir *d, const char *name)
+{
+	struct stat st;
+
+	return fstatat(d->tree.control, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_mtime < (time_t)(time_wall_usec() / USEC_PER_SEC) - CONTROL_KEEP_SEC;
+}
+
+static void read_control(struct dir *d, const char *name)
+{
+	auto_buf struct buf b = { 0 };
+	auto_obj(message) m = NULL;
+	enum message_bad bad = MESSAGE_MALFORMED;
+	bool regular = false;
+	struct err e = { 0 };
+	int r;
+
+	if (is_old(d, name)) {
+		(void)unlinkat(d->tree.control, name, 0);
+		return;
+	}
+	r = dirfile_is_regular(d->tree.control, name, &regular, &e);
+	if (r == 0 && regular)
+		r = fd_read_file(d->tree.control, name, d->settings->message_max, &b, &e);
+	if (r == -ENOENT)
+		return;
+	if (r == 0 && regular)
+		bad = message_decode(b.data ? b.data : "", b.len, d->settings->message_max, &m, &e);
+	if (bad == MESSAGE_GOOD && m->type == MESSAGE_CONTROL)
+		d->ops->on_control(d->user, m);
+	else
+		report(d, LOG_WARNING, "control/%s is passed over: %s", STR_ESC(name),
+		       e.msg[0] ? e.msg : "it is no control message");
+}
+
+/* A clock tick may hide a second change from this, but not from the next scan. */
+static bool controls_changed(struct dir *d)
+{
+	struct timespec before = d->controls_mtime;
+	struct stat st;
+
+	if (fstat(d->tree.control, &st) < 0)
+		return true;
+	d->controls_mtime = st.st_mtim;
+	return before.tv_sec != st.st_mtim.tv_sec || before.tv_nsec != st.st_mtim.tv_nsec;
+}
+
+/* Each is read once, and stays for the others. */
+static void read_controls(struct dir *d, bool scan)
+{
+	auto_strv char **names = NULL;
+	struct err e = { 0 };
+
+	if (!controls_changed(d) && !scan)
+		return;
+	if (dirfile_list(d->tree.control, ".json", &names, &e) < 0) {
+		set_down(d, &e);
+		return;
+	}
+	for (char **n = names; n && *n; n++) {
+		char *key, **found;
+
+		if (tfind(*n, &d->controls, compare_names) || !(key = strdup(*n)))
+			continue;
+		found = tsearch(key, &d->controls, compare_names);
+		if (!found || *found != key) {
+			free(key);
+			continue;
+		}
+		read_control(d, *n);
+	}
+}
+
+/* --- events -------------------------------------------------------------------------------- */
+
+/* The way to the result: it stays on the host that made it. */
+static int add_results(const struct dir *d, const void *body, size_t n, char **ret, size_t *ret_n)
+{
+	json_auto_t *o = NULL;
+	auto_free char *path = NULL;
+	const char *attempt;
+
+	if (js_parse(body, n, MESSAGE_DEPTH, &o, NULL) < 0)
+		return -EINVAL;
+	attempt = json_string_value(json_object_get(o, "attempt_id"));
+	if (!attempt || !json_object_get(json_object_get(o, "body"), "root_hash") ||
+	    str_fmt(&path, "%s/sealed/%s", d->settings->state_dir, attempt) < 0 ||
+	    json_object_set_new(o, "results", json_string(path)) < 0)
+		return -ENOENT;
+	*ret = js_text(o);
+	*ret_n = *ret ? strlen(*ret) : 0;
+	return *ret ? 0 : -ENOMEM;
+}
+
+static int send_event(struct channel *c, const char *key, const char *id, const void *body,
+		      size_t n, bool durable, uint64_t *ret_id, struct err *e)
+{
+	struct dir *d = (struct dir *)c;
+	auto_free char *more = NULL;
+
+	/* Progress and pieces of logs are for listeners, and a folder has none. */
+	if (!durable)
+		return 0;
+	if (add_results(d, body, n, &more, &n) == 0)
+		body = more;
+	return stash_event(d->stash, key, id, body, n, ret_id, e);
+}
+
+static bool is_terminal(const char *key)
+{
+	return str_starts(key, "event.completed.") || str_starts(key, "event.failed.") ||
+	       str_starts(key, "event.canceled.");
+}
+
+static void tell_end(const struct dir *d, const struct stash_record *rec)
+{
+	json_auto_t *o = NULL;
+	const char *evaluation;
+
+	if (!is_terminal(rec->key) || js_parse(rec->body, rec->n, MESSAGE_DEPTH, &o, NULL) < 0)
+		return;
+	evaluation = json_string_value(json_object_get(o, "evaluation"));
+	if (evaluation)
+		dirtree_ended(&d->tree, evaluation,
+			      (int)json_integer_value(json_object_get(o, "attempt")));
+}
+
+static int write_event(struct dir *d, const struct stash_record *rec, struct err *e)
+{
+	char name[UUID_LEN + 6];
+
+	if (!rec->key || !id_is_uuid(rec->id))
+		return err_input(e, "an event in the stash is not of this program");
+	snprintf(name, sizeof(name), "%s.json", rec->id);
+	return dirfile_write(d->tree.events, name, rec->body, rec->n, e);
+}
+
+/* Writes up to a batch of events; the number of those that may be synced, or -errno. */
+static int write_batch(struct dir *d, uint64_t *ids, struct err *e)
+{
+	struct stash_record rec;
+	uint64_t id = d->cursor;
+	int n = 0, r = 0;
+
+	while (n < EVENTS_BATCH && (r = stash_next(d->stash, &id, &rec, e)) == 1) {
+		r = write_event(d, &rec, e);
+		if (r < 0 && e->kind == ERR_INPUT) {
+			report(d, LOG_ERR, "%s: parked", e->msg);
+			r = stash_park(d->stash, id, e);
+			d->cursor = id;
+			continue;
+		}
+		if (r < 0)
+			return n ? n : r;
+		ids[n++] = d->cursor = id;
+	}
+	return r < 0 && n == 0 ? r : n;
+}
+
+/* In the folder and safe there: only now anybody may forget them. The end of a request first, so that
+ * it is not given to another after its end was told. */
+static int confirm_batch(struct dir *d, const uint64_t *ids, int n, struct err *e)
+{
+	struct stash_record rec;
+
+	if (fsync(d->tree.events) < 0)
+		return err_sys(e, "sync the folder of the events");
+	FAILPOINT("dir.events");
+	for (int i = 0; i < n; i++) {
+		uint64_t before = ids[i] - 1;
+
+		if (stash_next(d->stash, &before, &rec, NULL) == 1 && before == ids[i])
+			tell_end(d, &rec);
+		FAILPOINT("dir.ended");
+		stash_drop(d->stash, ids[i]);
+	}
+	for (int i = 0; i < n && d->ops->on_confirmed; i++)
+		d->ops->on_confirmed(d->user, ids[i]);
+	return 0;
+}
+
+static void pump(struct dir *d)
+{
+	uint64_t ids[EVENTS_BATCH];
+	struct err e = { 0 };
+	int n = 0;
+
+	while (d->up && (n = write_batch(d, ids, &e)) > 0) {
+		n = confirm_batch(d, ids, n, &e);
+		if (n < 0)
+			break;
+	}
+	if (n < 0) {
+		d->cursor = 0; /* those that are there already are written again */
+		report(d, d->events_failed ? LOG_DEBUG : LOG_WARNING,
+		       "events wait on disk: %s; trying again", e.msg);
+	}
+	d->events_failed = n < 0;
+}
+
+static void on_durable(void *user, uint64_t id)
+{
+	struct dir *d = user;
+
+	d->ops->on_durable(d->user, id);
+	pump(d);
+}
+
+/* --- the worker's state -------------------------------------------------------------------- */
+
+static void on_told(void *user)
+{
+	struct dir *d = user;
+	struct telling *t;
+
+	while ((t = TAILQ_FIRST(&d->tellings))) {
+		TAILQ_REMOVE(&d->tellings, t, entry);
+		t->told(t->user, true);
+		free(t);
+	}
+}
+
+/* There to be read is told. Not synced: a crash of the host ends the lease anyway. */
+static int tell(struct channel *c, unused_arg const char *key, unused_arg const char *id,
+		const void *body, size_t n, channel_told_fn told, void *user, struct err *e)
+{
+	struct dir *d = (struct dir *)c;
+	struct telling *t;
+	char name[ARRAY_LEN(d->tree.worker) + 8];
+	int r;
+
+	if (!d->up)
+		return err_set(e, ENOTCONN, ERR_TRANSIENT, "the channel is not there");
+	t = malloc(sizeof(*t));
+	if (!t)
+		return err_nomem(e);
+	*t = (struct telling){ .told = told, .user = user };
+	snprintf(name, sizeof(name), "%s.json", d->tree.worker);
+	r = fd_write_file(d->tree.workers, name, body, n, 0644, false, e);
+	if (r < 0) {
+		free(t);
+		return r;
+	}
+	TAILQ_INSERT_TAIL(&d->tellings, t, entry);
+	loop_defer_arm(d->told);
+	return 0;
+}
+
+/* --- coming up ----------------------------------------------------------------------------- */
+
+static void watch_folders(struct dir *d)
+{
+	struct err e = { 0 };
+
+	if (dirwatch_add(d->watch, d->tree.requests, &e) < 0 ||
+	    dirwatch_add(d->watch, d->tree.control, &e) < 0)
+		report(d, LOG_WARNING, "%s: looking every channel_scan only", e.msg);
+}
+
+static int open_tree(struct dir *d, struct err *e)
+{
+	struct dirtree fresh;
+	int r = dirtree_open(d->path, d->settings->host, d->worker, &fresh, e);
+
+	if (r < 0)
+		return r;
+	dirtree_done(&d->tree);
+	d->tree = fresh;
+	return 0;
+}
+
+static void come_up(struct dir *d)
+{
+	struct err e = { 0 };
+
+	if (d->said_up && open_tree(d, &e) < 0) {
+		d->ops->on_state(d->user, false, &e);
+		return;
+	}
+	watch_folders(d);
+	d->up = d->said_up = true;
+	d->ops->on_state(d->user, true, NULL);
+	d->cursor = 0;
+	pump(d);
+}
+
+static void on_look(void *user, enum dirwatch_why why)
+{
+	struct dir *d = user;
+	bool scan = why == DIRWATCH_SCAN;
+	struct err e = { 0 };
+
+	d->news = d->news || why != DIRWATCH_SOON;
+	if (scan && !d->up)
+		come_up(d);
+	if (d->up && scan && d->events_failed)
+		pump(d);
+	if (d->up && scan && dirlost_look(d->lost, &d->tree, &e) < 0)
+		set_down(d, &e);
+	if (d->up)
+		read_controls(d, scan);
+	take_all(d, scan);
+}
+
+static void set_want(struct channel *c, unsigned n)
+{
+	struct dir *d = (struct dir *)c;
+
+	d->want = d->closed ? 0 : n;
+	if (d->want && d->up)
+		dirwatch_soon(d->watch);
+}
+
+static bool is_idle(const struct channel *c)
+{
+	return TAILQ_EMPTY(&((const struct dir *)c)->requests);
+}
+
+/* --- the rest of the interface ------------------------------------------------------------- */
+
+static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
+		struct err *e)
+{
+	return stash_note(((struct dir *)c)->stash, name, data, n, ret_id, e);
+}
+
+static void forget(struct channel *c, uint64_t id)
+{
+	stash_forget(((struct dir *)c)->stash, id);
+}
+
+static int sync_events(struct channel *c, struct err *e)
+{
+	return stash_sync(((struct dir *)c)->stash, e);
+}
+
+static uint64_t waiting(const struct channel *c)
+{
+	return stash_waiting(((const struct dir *)c)->stash);
+}
+
+static void on_closing(void *user)
+{
+	struct dir *d = user;
+
+	on_sync(d);
+	d->closed(d->closed_user);
+}
+
+static void close_channel(struct channel *c, void (*done)(void *user), void *user)
+{
+	struct dir *d = (struct dir *)c;
+
+	if (d->closed)
+		return;
+	d->want = 0;
+	d->closed = done;
+	d->closed_user = user;
+	loop_defer_arm(d->closing);
+}
+
+/* What was not settled goes back; the folder goes if nothing is left that we owe. */
+static void leave_folder(struct dir *d)
+{
+	struct channel_request *t;
+
+	while ((t = TAILQ_FIRST(&d->requests)))
+		(void)!settle_back(&d->channel, t);
+	if (d->tree.claimed >= 0) {
+		on_sync(d);
+		(void)unlinkat(d->tree.claimed, d->tree.worker, AT_REMOVEDIR);
+	}
+}
+
+static void dir_free(struct channel *c)
+{
+	struct dir *d = (struct dir *)c;
+	struct telling *t;
+
+	while ((t = TAILQ_FIRST(&d->tellings))) {
+		TAILQ_REMOVE(&d->tellings, t, entry);
+		t->told(t->user, false);
+		free(t);
+	}
+	d->up = false;
+	stash_free(d->stash);
+	d->stash = NULL;
+	if (d->said_up)
+		leave_folder(d);
+	dirwatch_free(d->watch);
+	dirlost_free(d->lost);
+	dirtree_done(&d->tree);
+	tdestroy(d->controls, free);
+	strv_free(d->queue);
+	strv_free(d->again);
+	loop_src_free(d->told);
+	loop_src_free(d->sync);
+	loop_src_free(d->closing);
+	free(d->path);
+	free(d);
+}
+
+static const struct channel_type dir_type = {
+	.name = "dir",
+	.free = dir_free,
+	.close = close_channel,
+	.want = set_want,
+	.holds = holds,
+	.ack = settle_ack,
+	.dead = settle_dead,
+	.give_back = settle_back,
+	.event = send_event,
+	.tell = tell,
+	.keep = keep,
+	.forget = forget,
+	.sync = sync_events,
+	.waiting = waiting,
+	.is_idle = is_idle,
+};
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static void on_warning(void *user, const char *text)
+{
+	report(user, LOG_WARNING, "%s", text);
+}
+
+static bool on_note(void *user, uint64_t id, const char *name, const void *body, size_t n)
+{
+	struct dir *d = user;
+
+	return d->ops->on_kept && d->ops->on_kept(d->user, id, name, body, n);
+}
+
+static void on_sibling(void *user, const char *name)
+{
+	struct dir *d = user;
+	struct err e = { 0 };
+
+	if (dirtree_inherit(&d->tree, name, &e) < 0)
+		report(d, LOG_WARNING, "%s", e.msg);
+}
+
+static const struct stash_ops stash_calls = {
+	.on_durable = on_durable,
+	.on_warning = on_warning,
+	.on_note = on_note,
+	.on_sibling = on_sibling,
+};
+
+static int open_stash(struct dir *d, uint64_t bytes_max, struct err *e)
+{
+	auto_free char *path = NULL;
+
+	if (str_fmt(&path, "%s/spool/events/%u", d->settings->state_dir, d->worker) < 0)
+		return err_nomem(e);
+	return stash_open(d->loop, path, bytes_max, &stash_calls, d, &d->stash, e);
+}
+
+/* Our own folder as a former worker left it. Those of lost workers first: the next attempt of one may
+ * have been written already, and is written over. */
+static int list_again(struct dir *d, struct err *e)
+{
+	auto_strv char **all = NULL;
+	int r = dirfile_list(d->tree.mine, DIRTREE_LOST, &d->again, e);
+
+	if (r == 0)
+		r = dirfile_list(d->tree.mine, "", &all, e);
+	for (char **f = all; f && *f && r == 0; f++)
+		if (!str_ends(*f, DIRTREE_LOST) && strv_add(&d->again, *f) < 0)
+			r = err_nomem(e);
+	return r;
+}
+
+/* What a person has to put right is not tried for ever. */
+static int open_first(struct dir *d, struct err *e)
+{
+	int r = open_tree(d, e);
+
+	if (r == -EACCES || r == -EPERM || r == -ENOTDIR || r == -EROFS)
+		e->kind = ERR_INPUT;
+	return r;
+}
+
+static int open_watch(struct dir *d, struct err *e)
+{
+	bool notify = str_eq(d->settings->channel_watch, "inotify");
+	struct err why = { 0 };
+
+	if (dirwatch_new(d->loop, d->settings->channel_scan_usec, notify, on_look, d, &d->watch,
+			 &why) == 0)
+		return 0;
+	if (!notify)
+		return err_set(e, why.code, why.kind, "%s", why.msg);
+	report(d, LOG_WARNING, "%s: looking every channel_scan only", why.msg);
+	return dirwatch_new(d->loop, d->settings->channel_scan_usec, false, on_look, d, &d->watch,
+			    e);
+}
+
+int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
+		    void *user, struct channel **ret, struct err *e)
+{
+	struct dir *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return err_nomem(e);
+	*d = (struct dir){ .channel = { &dir_type },
+			   .loop = l,
+			   .ops = ops,
+			   .user = user,
+			   .settings = conf->settings,
+			   .worker = conf->worker,
+			   .tree = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1 } };
+	TAILQ_INIT(&d->requests);
+	TAILQ_INIT(&d->tellings);
+	d->path = strdup(conf->folder);
+	r = d->path ? loop_defer(l, on_told, d, &d->told, e) : err_nomem(e);
+	if (r == 0)
+		r = loop_defer(l, on_sync, d, &d->sync, e);
+	if (r == 0)
+		r = loop_defer(l, on_closing, d, &d->closing, e);
+	if (r == 0)
+		r = dirlost_new(conf->settings->lease_usec, &d->lost, e);
+	if (r == 0)
+		r = open_first(d, e);
+	if (r == 0)
+		r = open_stash(d, conf->spool_max, e);
+	if (r == 0)
+		r = list_again(d, e);
+	if (r == 0)
+		r = open_watch(d, e);
+	if (r < 0) {
+		dir_free(&d->channel);
+		return r;
+	}
+	*ret = &d->channel;
+	return 0;
+}

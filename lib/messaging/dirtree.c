@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+#include "messaging/dirtree.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "messaging/dirfile.h"
+
+#define UUID_HYPHEN (UUID_LEN + 1) /* before a NAME */
+
+static int open_one(int root, const char *name, int *ret, struct err *e)
+{
+	if (mkdirat(root, name, 0775) < 0 && errno != EEXIST)
+		return err_sys(e, "make %s", name);
+	*ret = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return *ret < 0 ? err_sys(e, "open %s", name) : 0;
+}
+
+static int open_all(int root, struct dirtree *t, struct err *e)
+{
+	const struct {
+		const char *name;
+		int *fd;
+	} folders[] = {
+		{ "requests", &t->requests }, { "claimed", &t->claimed },
+		{ "events", &t->events },     { "control", &t->control },
+		{ "dead", &t->dead },         { "workers", &t->workers },
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(folders) && r == 0; i++)
+		r = open_one(root, folders[i].name, folders[i].fd, e);
+	return r == 0 ? open_one(t->claimed, t->worker, &t->mine, e) : r;
+}
+
+int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,
+		 struct err *e)
+{
+	auto_done(dirtree) t = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1 };
+	auto_close int root = -1;
+	int r;
+
+	snprintf(t.host, sizeof(t.host), "%s", host);
+	snprintf(t.worker, sizeof(t.worker), "%s.%u", host, worker);
+	t.path = strdup(path);
+	r = t.path ? fd_make_dir(path, 0775, &root, e) : err_nomem(e);
+	if (r == 0)
+		r = open_all(root, &t, e);
+	if (r < 0)
+		return err_wrap(e, "the channel %s", STR_ESC(path));
+	*ret = t;
+	t = (struct dirtree){ NULL, "", "", -1, -1, -1, -1, -1, -1, -1 };
+	return 0;
+}
+
+void dirtree_done(struct dirtree *t)
+{
+	const int fds[] = { t->requests, t->claimed, t->mine,   t->events,
+			    t->control,  t->dead,    t->workers };
+
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(t->path);
+}
+
+/* --- taking -------------------------------------------------------------------------------- */
+
+static int move_to_mine(const struct dirtree *t, int from, const char *name, char *to, char **ret,
+			struct err *e)
+{
+	auto_free char *file = to;
+
+	if (renameat(from, name, t->mine, file) < 0)
+		return err_sys(e, "take %s", STR_ESC(name));
+	*ret = take_ptr(file);
+	return 0;
+}
+
+int dirtree_take(const struct dirtree *t, const char *name, char **ret, struct err *e)
+{
+	char id[UUID_LEN + 1], *to = NULL;
+	/* A name that is too long to be kept whole is cut. */
+	int stem = (int)strnlen(name, DIRFILE_NAME_MAX) - (int)strlen(DIRTREE_REQUEST);
+
+	if (str_fmt(&to, "%s-%.*s" DIRTREE_TAKEN, id_uuid7(id), stem, name) < 0)
+		return err_nomem(e);
+	return move_to_mine(t, t->requests, name, to, ret, e);
+}
+
+int dirtree_take_lost(const struct dirtree *t, const char *worker, const char *name, char **ret,
+		      struct err *e)
+{
+	auto_free char *path = NULL;
+	char id[UUID_LEN + 1], *to = NULL;
+
+	if (str_fmt(&path, "%s/%s", worker, name) < 0 ||
+	    str_fmt(&to, "%s" DIRTREE_LOST, id_uuid7(id)) < 0)
+		return err_nomem(e);
+	return move_to_mine(t, t->claimed, path, to, ret, e);
+}
+
+int dirtree_claim(const struct dirtree *t, const char *taken, const char *evaluation, int attempt,
+		  char **ret, struct err *e)
+{
+	char id[UUID_LEN + 1], *to = NULL;
+
+	if (str_fmt(&to, "%s.%d.%s" DIRTREE_CLAIM, evaluation, attempt, id_uuid7(id)) < 0)
+		return err_nomem(e);
+	return move_to_mine(t, t->mine, taken, to, ret, e);
+}
+
+/* The new file has a name of the old one's: whoever goes on after a crash in between makes the same. */
+int dirtree_again(const struct dirtree *t, const char *lost, const char *evaluation, int attempt,
+		  const void *data, size_t n, char **ret, struct err *e)
+{
+	auto_free char *to = NULL;
+	int r;
+
+	if (str_fmt(&to, "%s.%d.%.*s" DIRTREE_CLAIM, evaluation, attempt, UUID_LEN, lost) < 0)
+		return err_nomem(e);
+	r = dirfile_write(t->mine, to, data, n, e);
+	if (r < 0)
+		return r;
+	FAILPOINT("dirtree.again");
+	(void)unlinkat(t->mine, lost, 0);
+	*ret = take_ptr(to);
+	return 0;
+}
+
+/* --- settling ------------------------------------------------------------------------------ */
+
+int dirtree_settle(const struct dirtree *t, const char *claim, struct err *e)
+{
+	auto_free char *to = NULL;
+
+	if (str_fmt(&to, "%.*s" DIRTREE_RUN, (int)(strlen(claim) - strlen(DIRTREE_CLAIM)), claim) <
+	    0)
+		return err_nomem(e);
+	if (renameat(t->mine, claim, t->mine, to) < 0)
+		return err_sys(e, "settle %s", STR_ESC(claim));
+	return 0;
+}
+
+int dirtree_give_back(const struct dirtree *t, const char *claim, const char *name, struct err *e)
+{
+	auto_free char *other = NULL;
+	int r = name ? dirfile_move(t->mine, claim, t->requests, name, e) : -EEXIST;
+
+	if (r != -EEXIST)
+		return r;
+	if (str_fmt(&other, "%.*s" DIRTREE_REQUEST, (int)(strrchr(claim, '.') - claim), claim) < 0)
+		return err_nomem(e);
+	return dirfile_move(t->mine, claim, t->requests, other, e);
+}
+
+static int reason_text(const char *name, const char *reason, const char *detail, char **ret)
+{
+	char at[TIME_TEXT_MAX];
+	json_auto_t *o =
+		json_pack("{s:s, s:o, s:o, s:s}", "reason", reason, "detail",
+			  js_from_bytes(detail, strlen(detail)), "file",
+			  js_from_bytes(name, strlen(name)), "at", time_text(at, time_wall_usec()));
+
+	*ret = o ? js_pretty(o) : NULL;
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* The reason first: what lies in dead always has one. */
+int dirtree_bury(const struct dirtree *t, const char *file, const char *name, const char *reason,
+		 const char *detail, struct err *e)
+{
+	auto_free char *to = NULL, *beside = NULL, *text = NULL;
+	char id[UUID_LEN + 1];
+	int r;
+
+	if (str_fmt(&to, "%s-%.*s", id_uuid7(id), DIRFILE_NAME_MAX, name) < 0 ||
+	    str_fmt(&beside, "%s.reason", to) < 0 ||
+	    reason_text(name, reason, detail ? detail : "", &text) < 0)
+		return err_nomem(e);
+	r = dirfile_write(t->dead, beside, text, strlen(text), e);
+	FAILPOINT("dirtree.bury");
+	if (r == 0 && renameat(t->mine, file, t->dead, to) < 0)
+		r = err_sys(e, "move %s to dead", STR_ESC(name));
+	if (r == 0 && fsync(t->dead) < 0)
+		r = err_sys(e, "sync dead");
+	return r;
+}
+
+/* --- the end ------------------------------------------------------------------------------- */
+
+/* "HOST.N" of this host, or "N". */
+static bool is_ours(const struct dirtree *t, const char *worker)
+{
+	const char *dot = strrchr(worker, '.');
+
+	return dot && (size_t)(dot - worker) == strlen(t->host) &&
+	       memcmp(worker, t->host, strlen(t->host)) == 0;
+}
+
+static unsigned remove_of(int dirfd, const char *prefix)
+{
+	auto_strv char **names = NULL;
+	unsigned n = 0;
+
+	if (dirfile_list(dirfd, "", &names, NULL) < 0)
+		return 0;
+	for (char **p = names; p && *p; p++)
+		if (str_starts(*p, prefix) &&
+		    strlen(*p) == strlen(prefix) + UUID_LEN + strlen(DIRTREE_RUN) &&
+		    (str_ends(*p, DIRTREE_RUN) || str_ends(*p, DIRTREE_CLAIM)) &&
+		    unlinkat(dirfd, *p, 0) == 0)
+			n++;
+	return n;
+}
+
+void dirtree_ended(const struct dirtree *t, const char *evaluation, int attempt)
+{
+	auto_free char *prefix = NULL;
+	auto_strv char **workers = NULL;
+
+	if (str_fmt(&prefix, "%s.%d.", evaluation, attempt) < 0 || remove_of(t->mine, prefix))
+		return;
+	/* A box may have been adopted by another worker than the one that took its request. */
+	if (dirfile_list(t->claimed, "", &workers, NULL) < 0)
+		return;
+	for (char **w = workers; w && *w; w++) {
+		auto_close int fd =
+			is_ours(t, *w) ? openat(t->claimed, *w, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+				       : -1;
+
+		if (fd >= 0 && remove_of(fd, prefix))
+			return;
+	}
+}
+
+int dirtree_inherit(const struct dirtree *t, const char *number, struct err *e)
+{
+	auto_free char *name = NULL, *beat = NULL;
+	auto_strv char **files = NULL;
+	auto_close int fd = -1;
+	int r;
+
+	if (str_fmt(&name, "%s.%s", t->host, number) < 0 || str_fmt(&beat, "%s.json", name) < 0)
+		return err_nomem(e);
+	fd = openat(t->claimed, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_sys(e, "open claimed/%s", name);
+	r = dirfile_list(fd, "", &files, e);
+	for (char **f = files; f && *f && r == 0; f++)
+		if (renameat(fd, *f, t->mine, *f) < 0 && errno != ENOENT)
+			r = err_sys(e, "take %s of %s over", STR_ESC(*f), name);
+	if (r < 0)
+		return r;
+	(void)unlinkat(t->claimed, name, AT_REMOVEDIR);
+	(void)unlinkat(t->workers, beat, 0);
+	return 0;
+}
+
+int dirtree_sync(const struct dirtree *t, struct err *e)
+{
+	return fsync(t->mine) < 0 || fsync(t->requests) < 0 ? err_sys(e, "sync %s", t->path) : 0;
+}

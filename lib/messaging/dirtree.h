@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The folder of a directory channel, zr-channel(7), and the way of a request through it by renames:
+ *
+ *	requests/NAME.json                  waits
+ *	claimed/HOST.N/UUID-NAME.json       taken by that worker, not looked into yet
+ *	claimed/HOST.N/EV.ATT.UUID.req      it is a request, and not settled
+ *	claimed/HOST.N/EV.ATT.UUID.run      settled: the worker owes its end
+ *	(gone)                              its end is in events/
+ *	claimed/HOST.N/UUID.lost            taken from a worker that was lost, still its attempt
+ *	dead/UUID-NAME, UUID-NAME.reason    refused, as it came, and why
+ *
+ * A rename succeeds for one of those who try it, so that a request has one owner at any moment.
+ */
+#ifndef ZR_MESSAGING_DIRTREE_H
+#define ZR_MESSAGING_DIRTREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+
+#define DIRTREE_REQUEST ".json" /* in requests */
+#define DIRTREE_TAKEN   ".json" /* in claimed/HOST.N */
+#define DIRTREE_CLAIM   ".req"
+#define DIRTREE_RUN     ".run"
+#define DIRTREE_LOST    ".lost"
+
+struct dirtree {
+	char *path;
+	char host[80], worker[96]; /* "oberon", "oberon.1" */
+	int requests, claimed, mine, events, control, dead, workers;
+};
+
+/* The folders are made if they are missing. */
+int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,
+		 struct err *e) must_check;
+void dirtree_done(struct dirtree *t);
+DEFINE_AUTO_DONE(dirtree);
+
+/* All *ret are allocated names in `mine`. -ENOENT: somebody else has it now. */
+int dirtree_take(const struct dirtree *t, const char *name, char **ret, struct err *e) must_check;
+int dirtree_take_lost(const struct dirtree *t, const char *worker, const char *name, char **ret,
+		      struct err *e) must_check;
+int dirtree_claim(const struct dirtree *t, const char *taken, const char *evaluation, int attempt,
+		  char **ret, struct err *e) must_check;
+/* The next attempt of a request that was taken from a lost worker. */
+int dirtree_again(const struct dirtree *t, const char *lost, const char *evaluation, int attempt,
+		  const void *data, size_t n, char **ret, struct err *e) must_check;
+
+int dirtree_settle(const struct dirtree *t, const char *claim, struct err *e) must_check;
+/* Back to the requests, under `name` if that is free. */
+int dirtree_give_back(const struct dirtree *t, const char *claim, const char *name,
+		      struct err *e) must_check;
+int dirtree_bury(const struct dirtree *t, const char *file, const char *name, const char *reason,
+		 const char *detail, struct err *e) must_check;
+
+/* Everything that any worker of this host holds of the attempt goes: its end is told. */
+void dirtree_ended(const struct dirtree *t, const char *evaluation, int attempt);
+
+/* What the former worker `number` of this host held is ours. */
+int dirtree_inherit(const struct dirtree *t, const char *number, struct err *e) must_check;
+
+/* What was renamed so far survives a crash. */
+int dirtree_sync(const struct dirtree *t, struct err *e) must_check;
+
+#endif

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""Workers that share a folder instead of a broker: zr-channel(7)."""
+import collections
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from lib.folder import Site, put
+from lib.services import BUILD
+from lib.wait import stays, wait_for
+
+COUNT = """#!/bin/sh
+echo "$ZR_EVALUATION_ID" >>{folder}/runs
+printf '{{"score": %d}}' "$(wc -c <"$ZR_SUBMISSION/answer")" >"$ZR_OUTPUT/scores.json"
+"""
+HOLD = """#!/bin/sh
+echo "$ZR_EVALUATION_ID $ZR_ATTEMPT" >>{folder}/runs
+while [ ! -e {folder}/go ]; do sleep 0.05; done
+echo '{{"score": 1}}' >"$ZR_OUTPUT/scores.json"
+"""
+
+
+@pytest.fixture(params=["inotify", "poll"])
+def watch(request):
+    return request.param
+
+
+@pytest.fixture
+def make_site():
+    made = []
+
+    def make(**settings):
+        site = Site(**settings)
+        made.append(site)
+        for name, script in (("count", COUNT), ("hold", HOLD)):
+            site.evaluator(name, script.format(folder=site.dir))
+        return site
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def site(make_site):
+    return make_site()
+
+
+def runs(site):
+    path = os.path.join(site.dir, "runs")
+    return open(path).read().splitlines() if os.path.exists(path) else []
+
+
+def go(site):
+    open(os.path.join(site.dir, "go"), "w").close()
+
+
+def test_requests_become_events_and_nothing_stays(make_site, watch):
+    site = make_site(channel_watch=watch)
+    host = site.host("oberon")
+    worker = host.start()
+    for i in range(3):
+        site.submit(i, "count")
+    ends = [site.wait_end(i) for i in range(3)]
+    for e in ends:
+        assert e["kind"] == "completed" and e["body"]["scores"] == {"score": 5} and e["attempt"] == 1
+        assert e["host"] == "oberon" and e["worker"] == "oberon/1"
+    assert sorted(runs(site)) == ["0", "1", "2"]
+    wait_for(lambda: not site.claims(), 10)
+    assert site.names("requests") == site.names("dead") == []
+    # The path of the result is in the event, and what lies there is what the evaluator wrote.
+    pack = os.path.join(ends[0]["results"], "result.tar.zst")
+    assert "scores.json" in subprocess.run(["tar", "--zstd", "-tf", pack], check=True, capture_output=True, text=True).stdout
+    # A worker that leaves says so and leaves no folder behind.
+    worker.stop()
+    with open(site.path("workers", "oberon.1.json")) as f:
+        assert json.load(f)["state"] == "gone"
+    assert site.names("claimed") == []
+    # A collected result goes when its release is put there.
+    host.start()
+    attempt = ends[0]["attempt_id"]
+    put(site.path("control"), "r.json", {"zr": "1.0", "type": "control", "kind": "release", "evaluation": "0",
+                                         "attempt_id": attempt, "at": "2026-11-27T00:00:00Z"})
+    wait_for(lambda: not os.path.exists(ends[0]["results"]), 10)
+    assert os.path.exists(ends[1]["results"])
+
+
+def test_order_of_names_and_no_more_than_there_are_places(site):
+    host = site.host("oberon")
+    for i in (5, 3, 4, 1, 2):
+        site.submit(i, "hold", name=f"n{i}.json")
+    host.start("-w", 1, "--prefetch-count", 2)
+    wait_for(lambda: len(runs(site)) == 2)
+    assert sorted(runs(site)) == ["1 1", "2 1"] and len(site.names("requests")) == 3
+    # What comes now with an early name is before those that wait.
+    site.submit(0, "hold", name="a.json")
+    go(site)
+    for i in range(6):
+        site.wait_end(i)
+    assert sorted(runs(site)[2:4]) == ["0 1", "3 1"]
+
+
+@pytest.mark.parametrize("content, reason", [
+    (b"{", "malformed"), (b"[1]", "malformed"), (b"\xff{}", "bad-utf8"), (b"x" * (2 << 20), "too-large"), (b'{"zr":"1.0"}', "missing-field"),
+    (b'{"zr":"1.0","type":"echo","message":"x","at":"2026-11-21T23:00:00Z"}', "unknown-type")],
+    ids=["torn", "list", "bytes", "large", "empty", "echo"])
+def test_what_is_no_request_is_put_aside_as_it_came(site, content, reason):
+    host = site.host("oberon")
+    host.start(ready=False)
+    wait_for(lambda: os.path.isdir(site.path("requests")))
+    put(site.path("requests"), "bad.json", content)
+    dead = wait_for(lambda: len(n := site.names("dead")) == 2 and n)
+    assert dead[0].endswith("-bad.json") and dead[1] == dead[0] + ".reason"
+    with open(site.path("dead", dead[0]), "rb") as f:
+        assert f.read() == content
+    with open(site.path("dead", dead[1])) as f:
+        said = json.load(f)
+    assert said["reason"] == reason and said["file"] == "bad.json" and said["detail"]
+    site.submit(1, "count")
+    assert site.wait_end(1)["kind"] == "completed"
+
+
+def test_odd_things_in_the_folder(site):
+    host = site.host("oberon")
+    host.start(ready=False)
+    wait_for(lambda: os.path.isdir(site.path("control")))
+    os.mkdir(site.path("requests", "folder.json"))
+    os.mkfifo(site.path("requests", "fifo.json"))
+    os.symlink("/etc/passwd", site.path("requests", "link.json"))
+    put(site.path("requests"), "x" * 240 + ".json", b"no")
+    open(site.path("requests", "half.tmp"), "w").close()
+    put(site.path("control"), "bad.json", b"no")
+    os.mkdir(site.path("control", "folder.json"))
+    site.submit("z", "count")
+    assert site.wait_end("z")["kind"] == "completed"
+    assert len(wait_for(lambda: len(n := site.names("dead")) == 8 and n)) == 8
+    assert site.names("requests") == ["half.tmp"] and os.path.isfile("/etc/passwd")
+
+
+def test_an_unknown_evaluator_ends_as_failed(site):
+    site.host("oberon").start()
+    site.submit(1, "nobody")
+    end = site.wait_end(1)
+    assert end["kind"] == "failed" and end["body"]["reason"] == "setup" and "nobody" in end["body"]["detail"]
+    wait_for(lambda: not site.claims(), 10)
+
+
+def test_cancel_of_a_running_one_and_of_one_that_waits(site):
+    site.host("oberon").start("-w", 1, "--prefetch-count", 1)
+    site.submit(1, "hold")
+    wait_for(lambda: runs(site))
+    site.submit(2, "hold")
+    site.cancel(2)
+    site.cancel(1)
+    assert site.wait_end(1)["kind"] == "canceled"
+    assert site.wait_end(2)["kind"] == "canceled"
+    assert runs(site) == ["1 1"]
+    wait_for(lambda: not site.claims(), 10)
+    # Control messages stay for other workers, and for this one after a restart.
+    assert len(site.names("control")) == 2
+
+
+def test_many_workers_of_many_hosts_take_each_request_once(make_site, watch):
+    site = make_site(channel_watch=watch)
+    for i in range(150):
+        site.submit(i, "count")
+    for name in ("oberon", "puck"):
+        site.host(name).start("-w", 2, "--prefetch-count", 3)
+    wait_for(lambda: len(site.ends()) == 150, 60)
+    ends = collections.Counter(e["evaluation"] for e in site.ends())
+    assert set(ends.values()) == {1} and sorted(runs(site), key=int) == [str(i) for i in range(150)]
+    wait_for(lambda: not site.claims() and not site.names("requests"), 10)
+    assert {e["host"] for e in site.ends()} == {"oberon", "puck"}
+
+
+def test_a_killed_worker_is_followed_by_the_next(site):
+    host = site.host("oberon")
+    worker = host.start("-w", 1, "--prefetch-count", 2)
+    for i in (1, 2, 3):
+        site.submit(i, "hold")
+    wait_for(lambda: len(runs(site)) == 2)
+    wait_for(lambda: all(c.endswith(".run") for c in site.claims()))
+    worker.kill_group()
+    assert len(site.claims()) == 2
+    host.start("-w", 1, "--prefetch-count", 2)
+    go(site)
+    for i in (1, 2, 3):
+        assert site.wait_end(i)["kind"] == "completed"
+    assert sorted(runs(site)) == ["1 1", "2 1", "3 1"] and len(site.ends()) == 3
+    wait_for(lambda: not site.claims(), 10)
+
+
+def test_fewer_workers_than_before_leave_nothing_lying(site):
+    host = site.host("oberon")
+    worker = host.start("-w", 3, "--prefetch-count", 1)
+    for i in range(3):
+        site.submit(i, "hold")
+    wait_for(lambda: len(runs(site)) == 3)
+    worker.kill_group()
+    host.start("-w", 1, "--prefetch-count", 3)
+    go(site)
+    for i in range(3):
+        assert site.wait_end(i)["kind"] == "completed"
+    assert len(runs(site)) == 3
+    wait_for(lambda: not site.claims(), 10)
+
+
+def test_what_a_worker_had_taken_and_not_begun_is_begun_by_the_next(site):
+    host = site.host("oberon")
+    folder = site.path("claimed", "oberon.1")
+    os.makedirs(folder)
+    taken = "01890a5d-ac96-774b-bcce-b302099a8057"
+    put(folder, f"{taken}-a.json", site.request(1, "count"))
+    put(folder, f"2.1.{taken}.req", site.request(2, "count"))
+    put(folder, f"{taken}.lost", site.request(3, "count"))
+    put(folder, f"3.2.{taken}.req", site.request(3, "count", attempt=2))
+    put(folder, f"{taken[:-1]}8-b.json", b"no")
+    host.start()
+    assert [site.wait_end(i)["attempt"] for i in (1, 2, 3)] == [1, 1, 2]
+    assert sorted(runs(site)) == ["1", "2", "3"] and len(site.names("dead")) == 2
+    wait_for(lambda: not site.claims(), 10)
+
+
+def test_what_a_lost_host_held_goes_on_elsewhere(make_site):
+    site = make_site(lease="3s")
+    oberon = site.host("oberon").start("-w", 1, "--prefetch-count", 2)
+    site.submit(1, "hold")
+    site.submit(2, "hold")
+    wait_for(lambda: len(runs(site)) == 2)
+    puck = site.host("puck").start("-w", 1, "--prefetch-count", 2)
+    # Those that are heard of keep what they have.
+    assert stays(lambda: len(site.claims()) == 2 and all(c.startswith("oberon") for c in site.claims()), 6) is None
+    for pid in [oberon.pid, *_workers(oberon)]:
+        os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: sorted(runs(site)) == ["1 1", "1 2", "2 1", "2 2"], 30)
+    puck.wait_log("evaluation 1 is begun here as attempt 2: worker oberon.1 is not heard of any more")
+    go(site)
+    for i in (1, 2):
+        end = site.wait_end(i)
+        assert end["kind"] == "completed" and end["attempt"] == 2 and end["host"] == "puck"
+    # The host comes back: its keepers have ended what was theirs, and it says so.
+    for pid in [oberon.pid, *_workers(oberon)]:
+        os.kill(pid, signal.SIGCONT)
+    for i in (1, 2):
+        site.wait_end(i, n=2)
+        by_attempt = {e["attempt"]: e for e in site.ends(i)}
+        assert by_attempt[1]["kind"] == "failed" and by_attempt[1]["body"]["reason"] == "lost"
+        assert by_attempt[2]["kind"] == "completed"
+    wait_for(lambda: not site.claims(), 10)
+
+
+def _workers(daemon):
+    out = subprocess.run(["pgrep", "-P", str(daemon.pid), "-f", "--", "--worker="], capture_output=True, text=True).stdout
+    return [int(p) for p in out.split()]
+
+
+def test_a_request_that_takes_hosts_down_is_put_aside(make_site):
+    site = make_site(lease="3s", infrastructure_retries=1)
+    folder = site.path("claimed", "titania.1")
+    os.makedirs(folder)
+    taken = "01890a5d-ac96-774b-bcce-b302099a8057"
+    put(folder, f"1.2.{taken}.run", site.request(1, "count", attempt=2))
+    site.host("oberon").start()
+    dead = wait_for(lambda: len(n := site.names("dead")) == 2 and n, 30)
+    with open(site.path("dead", dead[1])) as f:
+        assert json.load(f)["reason"] == "lost"
+    assert not runs(site)
+
+
+@pytest.mark.needs("root")
+def test_events_wait_until_the_folder_takes_them(site):
+    worker = site.host("oberon").start()
+    site.submit(1, "hold")
+    wait_for(lambda: site.events(1, "started"))
+    subprocess.run(["chattr", "+i", site.path("events")], check=True)
+    try:
+        go(site)
+        worker.wait_log("events wait on disk")
+        # The request is not let go of before its end is told.
+        assert len(site.claims()) == 1
+    finally:
+        subprocess.run(["chattr", "-i", site.path("events")], check=True)
+    assert site.wait_end(1)["kind"] == "completed"
+    wait_for(lambda: not site.claims(), 10)
+
+
+def test_a_drained_worker_finishes_and_leaves_the_rest(site):
+    worker = site.host("oberon").start("-w", 1, "--prefetch-count", 1)
+    site.submit(1, "hold")
+    wait_for(lambda: runs(site))
+    site.submit(2, "hold")
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("draining")
+    go(site)
+    assert worker.wait() == 0
+    assert site.wait_end(1)["kind"] == "completed" and site.names("requests") == ["2.json"] and runs(site) == ["1 1"]
+
+
+def test_a_folder_that_cannot_be_one_is_said_at_once(site):
+    with open(site.channel, "w"):
+        pass
+    worker = site.host("oberon").start(ready=False)
+    assert worker.wait() == 2
+    assert site.channel in worker.log()
+
+
+def test_a_channel_that_is_none(site):
+    host = site.host("oberon")
+    r = subprocess.run([os.path.join(BUILD, "zr"), "worker:run:eval", "--channel", "smoke"], env=host.env, capture_output=True, text=True)
+    assert r.returncode == 2 and "amqp or dir:FOLDER" in r.stderr
+
+
+def zr(host, *args, check=0):
+    r = subprocess.run([os.path.join(BUILD, "zr"), *map(str, args)], env=host.env, capture_output=True, text=True, timeout=60)
+    assert r.returncode == check, r.stderr
+    return r
+
+
+def test_the_verbs_of_a_requester(site):
+    host = site.host("oberon")
+    answer = os.path.join(site.dir, "answer")
+    with open(answer, "w") as f:
+        f.write("seven c")
+    # Not a channel yet: nothing is made by accident.
+    os.mkdir(site.channel)
+    assert "is no channel" in zr(host, "channel:submit", site.channel, "count", answer, check=1).stderr
+    assert os.listdir(site.channel) == []
+    host.start("-w", 1, "--prefetch-count", 1)
+    end = json.loads(zr(host, "channel:submit", site.channel, "count", answer, "--wait").stdout)
+    assert end["kind"] == "completed" and end["body"]["scores"] == {"score": 7}
+    # The same submission is there once; a request that fails is told by the exit status.
+    assert json.loads(zr(host, "channel:submit", site.channel, "nobody", answer, "--wait", check=1).stdout)["kind"] == "failed"
+    assert len(site.names("submissions")) == 1 and not site.names("claimed", "oberon.1")
+    assert zr(host, "channel:submit", site.channel, "hold", answer, "--evaluation", "mine").stdout == "evaluation mine\n"
+    wait_for(lambda: len(runs(site)) == 2)
+    zr(host, "channel:cancel", site.channel, "mine")
+    assert site.wait_end("mine")["kind"] == "canceled"
+    assert "evaluation" in zr(host, "channel:submit", site.channel, "count", answer, "--evaluation", "../x", check=1).stderr
+    assert "no such file" in zr(host, "channel:submit", site.channel, "count", answer + "x", check=1).stderr.lower()
