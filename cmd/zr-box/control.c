@@ -7,6 +7,7 @@
  *	{"t":"phase","phase":"run"}                   of those that follow the first
  *	{"t":"log","out":BYTES,"err":BYTES}           sizes of the files, at most 10 times a second
  *	{"t":"progress","phase":"run","progress":{…}} at most 4 times a second, the last one always
+ *	{"t":"violation","phase":"run","violations":{…}} what there is by now, at most once a second
  *	{"t":"end","spare":true,"ready":true}         the journal has the result; so does a hang-up.
  *	                                              spare: the folder is fit for another box;
  *	                                              ready: we for another job (serve.c)
@@ -35,9 +36,10 @@
 #include "exec/keepers.h"
 #include "keeper.h"
 
-#define LOG_PAUSE      (100 * USEC_PER_MSEC)
-#define PROGRESS_PAUSE (250 * USEC_PER_MSEC)
-#define READS_MAX      256
+#define LOG_PAUSE       (100 * USEC_PER_MSEC)
+#define PROGRESS_PAUSE  (250 * USEC_PER_MSEC)
+#define VIOLATION_PAUSE (1000 * USEC_PER_MSEC)
+#define READS_MAX       256
 
 void control_init(struct control *c, int serve)
 {
@@ -73,6 +75,17 @@ static char *progress_message(const struct keeper *k)
 	return text;
 }
 
+static char *violation_message(const struct keeper *k)
+{
+	json_t *o = json_pack(
+		"{s:s, s:s, s:o}", "t", "violation", "phase", phase_name(k->phase), "violations",
+		k->result.violations ? json_incref(k->result.violations) : violations_json(k));
+	char *text = o ? js_text(o) : NULL;
+
+	json_decref(o);
+	return text;
+}
+
 static char *message(const struct keeper *k, unsigned bit)
 {
 	char *text = NULL;
@@ -82,6 +95,8 @@ static char *message(const struct keeper *k, unsigned bit)
 		return k->control.started ? strdup(k->control.started) : NULL;
 	if (bit == TELL_PROGRESS)
 		return progress_message(k);
+	if (bit == TELL_VIOLATION)
+		return violation_message(k);
 	if (bit == TELL_PHASE)
 		r = str_fmt(&text, "{\"t\":\"phase\",\"phase\":\"%s\"}", phase_name(k->phase));
 	else if (bit == TELL_LOG)
@@ -146,7 +161,7 @@ static void tell_all(struct keeper *k, unsigned bits)
 
 void control_tell(struct keeper *k, unsigned bits)
 {
-	const unsigned paced = TELL_LOG | TELL_PROGRESS;
+	const unsigned paced = TELL_LOG | TELL_PROGRESS | TELL_VIOLATION;
 
 	k->control.known |= bits;
 	k->control.waiting |= bits & paced;
@@ -154,26 +169,29 @@ void control_tell(struct keeper *k, unsigned bits)
 		tell_all(k, bits & ~paced);
 }
 
+/* Returns when it is due, or sends it. */
+static uint64_t tick_one(struct keeper *k, unsigned bit, uint64_t *last, uint64_t pause,
+			 uint64_t now)
+{
+	if (!(k->control.waiting & bit))
+		return UINT64_MAX;
+	if (now < *last + pause)
+		return *last + pause;
+	*last = now;
+	k->control.waiting &= ~bit;
+	tell_all(k, bit);
+	return UINT64_MAX;
+}
+
 uint64_t control_tick(struct keeper *k, uint64_t now)
 {
 	struct control *c = &k->control;
-	uint64_t log_due = c->waiting & TELL_LOG ? c->log_usec + LOG_PAUSE : UINT64_MAX;
-	uint64_t progress_due =
-		c->waiting & TELL_PROGRESS ? c->progress_usec + PROGRESS_PAUSE : UINT64_MAX;
+	uint64_t due = tick_one(k, TELL_LOG, &c->log_usec, LOG_PAUSE, now);
+	uint64_t other = tick_one(k, TELL_PROGRESS, &c->progress_usec, PROGRESS_PAUSE, now);
 
-	if (now >= log_due) {
-		c->log_usec = now;
-		c->waiting &= ~TELL_LOG;
-		tell_all(k, TELL_LOG);
-		log_due = UINT64_MAX;
-	}
-	if (now >= progress_due) {
-		c->progress_usec = now;
-		c->waiting &= ~TELL_PROGRESS;
-		tell_all(k, TELL_PROGRESS);
-		progress_due = UINT64_MAX;
-	}
-	return log_due < progress_due ? log_due : progress_due;
+	due = other < due ? other : due;
+	other = tick_one(k, TELL_VIOLATION, &c->violation_usec, VIOLATION_PAUSE, now);
+	return other < due ? other : due;
 }
 
 /* All that is waiting, whatever its rate. */
@@ -257,7 +275,7 @@ int control_enter(struct keeper *k, struct err *e)
 
 	c->known = c->waiting = 0;
 	c->client[0].dirty = 0;
-	c->log_usec = c->progress_usec = 0;
+	c->log_usec = c->progress_usec = c->violation_usec = 0;
 	if (r == 0)
 		return 0;
 	/* The first job, or a folder elsewhere, or somebody has removed it. */

@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -419,11 +420,23 @@ static void failed(struct keeper *k, const struct jail_note *n)
 		refuse(k, "the kernel lets us mount no /proc, because parts of the one here are "
 			  "covered (by ProtectKernelTunables= or ProtectKernelLogs= of the unit, "
 			  "or by a container engine)");
+	else if (n->step == STEP_JAIL_FILTER && n->value == EBUSY)
+		refuse(k, "nobody can watch system calls, as on_violation = stop wants: a filter "
+			  "around zr has the one listener that the kernel allows");
 	else if (is_lacking(n->value))
 		refuse(k, "cannot %s: %s", step_names[n->step], strerror(n->value));
 	else
 		verdict(k, BOX_INFRASTRUCTURE, "cannot %s: %s", step_names[n->step],
 			strerror(n->value));
+}
+
+static int jail_note_unwatched(struct keeper *k)
+{
+	return json_array_append_new(
+		json_object_get(k->isolation, "missing"),
+		json_pack("{s:s, s:s}", "what", "violations.calls", "effect",
+			  "forbidden system calls are refused, but not counted: a filter around "
+			  "zr has the one listener that the kernel allows"));
 }
 
 static void take_note(struct keeper *k, const struct jail_note *n)
@@ -432,6 +445,11 @@ static void take_note(struct keeper *k, const struct jail_note *n)
 		failed(k, n);
 	} else if (n->kind == NOTE_EXECUTED) {
 		k->exec_usec = n->usec;
+		violations_begin(k);
+	} else if (n->kind == NOTE_LISTENER && n->value) {
+		k->violations.unwatched = true;
+		if (jail_note_unwatched(k) < 0)
+			verdict(k, BOX_INFRASTRUCTURE, "out of memory");
 	} else if (n->kind == NOTE_ENDED) {
 		k->leader_ended = true;
 		k->leader_status = n->value;
@@ -442,6 +460,43 @@ static void take_note(struct keeper *k, const struct jail_note *n)
 	}
 }
 
+int jail_open_notes(struct keeper *k, int child[IN_N], struct err *e)
+{
+	int fd[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) < 0)
+		return err_sys(e, "make a socket");
+	close(k->in[IN_EXEC]);
+	close(child[IN_EXEC]);
+	k->in[IN_EXEC] = fd[0];
+	child[IN_EXEC] = fd[1];
+	return fcntl(fd[0], F_SETFL, O_NONBLOCK) < 0 ? err_sys(e, "make a socket") : 0;
+}
+
+/* As read(); the descriptor that a note may bring is k->violations.listener then. */
+static ssize_t receive_note(struct keeper *k, struct jail_note *n)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = n, .iov_len = sizeof(*n) };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control.room,
+			    .msg_controllen = sizeof(control.room) };
+	ssize_t got = recvmsg(k->in[IN_EXEC], &m, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = got < 0 ? NULL : CMSG_FIRSTHDR(&m);
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+	    c->cmsg_len == CMSG_LEN(sizeof(int))) {
+		if (k->violations.listener >= 0)
+			close(k->violations.listener);
+		memcpy(&k->violations.listener, CMSG_DATA(c), sizeof(int));
+	}
+	return got;
+}
+
 void jail_seen(struct keeper *k)
 {
 	struct jail_note n;
@@ -449,7 +504,7 @@ void jail_seen(struct keeper *k)
 
 	if (k->in[IN_EXEC] < 0)
 		return;
-	while ((got = read(k->in[IN_EXEC], &n, sizeof(n))) == sizeof(n))
+	while ((got = receive_note(k, &n)) == sizeof(n))
 		take_note(k, &n);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -469,6 +524,15 @@ void jail_reaped(struct keeper *k, int status)
 			(unsigned)status);
 }
 
+uint64_t jail_disk_bytes(const struct keeper *k)
+{
+	struct statfs s;
+
+	if (k->jail->tree < 0 || fstatfs(k->jail->tree, &s) < 0 || s.f_bsize <= 0)
+		return 0;
+	return (s.f_blocks - s.f_bfree) * (uint64_t)s.f_bsize;
+}
+
 static bool is_full(uint64_t free, uint64_t all)
 {
 	return all && free * 100 <= all * (100 - FULL_PERCENT);
@@ -482,6 +546,8 @@ void jail_judge_full(struct keeper *k)
 	if (!k->jail || k->jail->tree < 0 || fstatfs(k->jail->tree, &s) < 0)
 		return;
 	str_size_text(limit, sizeof(limit), k->jail->bytes);
+	if (is_full(s.f_bfree, s.f_blocks) || is_full(s.f_ffree, s.f_files))
+		violations_used(k, NEAR_DISK, k->jail->bytes, k->jail->bytes);
 	if (is_full(s.f_bfree, s.f_blocks))
 		verdict(k, BOX_DISK, "%s failed with its disk limit of %s used up",
 			phase_name(k->phase), limit);

@@ -64,6 +64,7 @@ enum jail_note_kind {
 	NOTE_EXECUTED, /* the script's first instruction is next */
 	NOTE_FAILED,   /* value: errno, step: enum jail_step; init exits */
 	NOTE_ENDED,    /* value: as wait4() gives it; init exits */
+	NOTE_LISTENER, /* of the script's filter, a descriptor; or value: why there is none */
 };
 struct jail_note {
 	int32_t kind, step, value;
@@ -80,10 +81,14 @@ int jail_reopen(struct keeper *k, char *path, struct err *e) must_check;
 /* Starts init: its pid, or -1 and errno. The words and lines are the host's; they are translated. */
 pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
 		 char *const *env);
+/* Replaces the exec pipe by a socket, through which a descriptor can come. */
+int jail_open_notes(struct keeper *k, int child[IN_N], struct err *e) must_check;
 /* IN_EXEC is readable. */
 void jail_seen(struct keeper *k);
 /* Init has ended: what it has said of the script counts more than how. */
 void jail_reaped(struct keeper *k, int status);
+/* Used of the job's file system. */
+uint64_t jail_disk_bytes(const struct keeper *k);
 /* The job failed: was its file system full? */
 void jail_judge_full(struct keeper *k);
 void jail_end(struct keeper *k);

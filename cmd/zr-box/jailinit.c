@@ -39,6 +39,29 @@ static void tell(int fd, const struct jail_note *n)
 	(void)!write(fd, n, sizeof(*n));
 }
 
+/* A listener, or why there is none. It is close-on-exec. */
+static void tell_listener(int fd, int listener)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .room = { 0 } };
+	struct jail_note n = { .kind = NOTE_LISTENER, .value = listener < 0 ? -listener : 0 };
+	struct iovec iov = { .iov_base = &n, .iov_len = sizeof(n) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (listener >= 0) {
+		m.msg_control = control.room;
+		m.msg_controllen = sizeof(control.room);
+		*CMSG_FIRSTHDR(&m) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+						       .cmsg_type = SCM_RIGHTS,
+						       .cmsg_len = CMSG_LEN(sizeof(int)) };
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &listener, sizeof(int));
+	}
+	/* If it is lost nobody answers, and the kernel refuses. */
+	(void)!sendmsg(fd, &m, MSG_NOSIGNAL);
+}
+
 __attribute__((noreturn)) static void fail(int fd, enum jail_step step, int r)
 {
 	tell(fd, &(struct jail_note){ .kind = NOTE_FAILED, .step = (int)step, .value = -r });
@@ -169,7 +192,10 @@ static int script_main(void *user)
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_LANDLOCK, r);
 	spawn_default_signals(UINT64_MAX);
-	r = filter_install();
+	r = filter_install(true);
+	tell_listener(FD_ERROR, r);
+	if (r == -EBUSY && !p->k->spec->sandbox.stop)
+		r = filter_install(false);
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_FILTER, r);
 	execve(p->argv[0], p->argv, p->env);
@@ -221,7 +247,7 @@ static int die_with_keeper(int status)
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return -errno;
-	return poll(&p, 1, 0) == 1 && p.revents & POLLERR ? -EOWNERDEAD : 0;
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLERR | POLLHUP) ? -EOWNERDEAD : 0;
 }
 
 /* Init is not the script's uid, and can do nothing but signal. */

@@ -26,6 +26,7 @@ void job_init(struct keeper *k)
 	for (int i = 0; i < IN_N; i++)
 		k->in[i] = -1;
 	k->cg = (struct cgroup_box){ .v2 = -1, .memory = -1, .pids = -1 };
+	violations_init(&k->violations);
 	box_result_init(&k->result);
 }
 

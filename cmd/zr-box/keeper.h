@@ -16,6 +16,7 @@
 #include "exec/progress.h"
 #include "exec/result.h"
 #include "exec/spec.h"
+#include "filter.h"
 
 /* What the keeper reads of a running phase. */
 enum input {
@@ -47,7 +48,8 @@ enum {
 	TELL_PHASE = 1u << 1,
 	TELL_LOG = 1u << 2,
 	TELL_PROGRESS = 1u << 3,
-	TELL_END = 1u << 4,
+	TELL_VIOLATION = 1u << 4,
+	TELL_END = 1u << 5,
 };
 
 struct control {
@@ -56,15 +58,40 @@ struct control {
 	char name[UUID_LEN + 1];           /* of the socket there */
 	struct client client[CLIENTS_MAX]; /* [0]: the worker that we serve */
 	unsigned known;                    /* bits that a new client gets too */
-	unsigned waiting;                  /* bits held back by their rate: log and progress */
+	unsigned waiting;                  /* bits held back by their rate */
 	uint64_t log_usec;                 /* when they were last told */
-	uint64_t progress_usec;            /* */
-	char *started;                     /* the message, kept for later clients */
+	uint64_t progress_usec, violation_usec;
+	char *started; /* the message, kept for later clients */
 	struct progress progress;
 };
 
 struct jail;
 struct gpu_hold;
+
+/* Limits of which the largest use is kept, once it came near. */
+enum near {
+	NEAR_WALL,
+	NEAR_CPU,
+	NEAR_MEMORY,
+	NEAR_PIDS,
+	NEAR_DISK,
+	NEAR_N,
+};
+struct near_limit {
+	uint64_t used, limit; /* used 0: was never near */
+};
+
+/* violations.c; numbers are of all phases so far. */
+struct violations {
+	int listener; /* of the phase's system call filter; or -1 */
+	int net[2];   /* counters of its network namespace; or -1 */
+	unsigned calls, call[FILTER_CALLS_MAX];
+	bool more;                        /* than were counted */
+	bool unwatched;                   /* the kernel gave us no listener */
+	uint64_t away, refused;           /* packets for elsewhere; for ports that nobody has */
+	uint64_t away_seen, refused_seen; /* in this phase */
+	struct near_limit near[NEAR_N];
+};
 
 struct keeper {
 	/* What stays from one job to the next. */
@@ -92,6 +119,7 @@ struct keeper {
 	json_t *isolation;
 	struct logfile log[2];
 	struct box_result result;
+	struct violations violations;
 	bool stuck;     /* something of the job will not die */
 	bool untouched; /* its folders are as we made them */
 	bool clean;     /* there is something in them that nobody needs */
@@ -203,6 +231,20 @@ void gpus_take(struct keeper *k);
 void gpus_let_go(struct keeper *k);
 /* For the environment of the phase; -ENOMEM. */
 int gpus_env(const struct keeper *k, char ***env) must_check;
+
+/* violations.c: what the job tried and was refused. */
+void violations_init(struct violations *v);
+/* The script was executed: init's network is the job's. Level `sandbox` only. */
+void violations_begin(struct keeper *k);
+/* The listener has something. */
+void violations_listen(struct keeper *k, short revents);
+/* What the kernel has counted by now. */
+void violations_look(struct keeper *k);
+void violations_used(struct keeper *k, enum near what, uint64_t used, uint64_t limit);
+/* The phase is empty. */
+void violations_end(struct keeper *k);
+/* NULL: there is nothing to say (or no memory). */
+json_t *violations_json(const struct keeper *k);
 
 /* isolation.c: what the result says about this box's walls. */
 json_t *isolation_describe(const struct keeper *k);

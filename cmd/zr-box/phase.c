@@ -12,7 +12,7 @@
 #include "keeper.h"
 
 enum {
-	POLL_N = IN_N + POLL_CONTROL,
+	POLL_N = IN_N + POLL_CONTROL + 1,
 };
 
 void phase_stop(struct keeper *k, bool gently)
@@ -126,8 +126,11 @@ static bool turn(struct keeper *k)
 	until = earliest(until, k->stop_usec ? k->kill_usec : wall_deadline(k));
 	n = poll_inputs(k, p);
 	n += control_poll(k, p + n);
-	(void)signals_poll(p, n, until);
+	p[n] = (struct pollfd){ .fd = k->violations.listener, .events = POLLIN };
+	(void)signals_poll(p, n + 1, until);
 	handle_inputs(k, p);
+	if (p[n].revents)
+		violations_listen(k, p[n].revents);
 	control_events(k, p + IN_N);
 	return true;
 }
@@ -188,8 +191,10 @@ static void end(struct keeper *k)
 	output_drain(k);
 	watch_end(k);
 	judge_leader(k);
-	if (from)
-		k->result.wall_usec += k->stop_usec - from;
+	if (!from)
+		return;
+	k->result.wall_usec += k->stop_usec - from;
+	violations_used(k, NEAR_WALL, k->stop_usec - from, k->spec->limits.wall_usec[k->phase]);
 }
 
 void phase_run(struct keeper *k, enum phase p)

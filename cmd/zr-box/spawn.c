@@ -370,6 +370,9 @@ int spawn_leader(struct keeper *k, struct err *e)
 
 	if (r < 0)
 		return r;
+	r = k->jail ? jail_open_notes(k, child, e) : 0;
+	if (r < 0)
+		return r;
 	if (make_env(k, &env) < 0)
 		return err_nomem(e);
 	plan.null = null;

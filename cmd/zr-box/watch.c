@@ -15,10 +15,12 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "jail.h"
 #include "keeper.h"
 
 enum {
 	SAMPLE_USEC = 250000,
+	STOP_SAMPLE_USEC = 20000,
 	CPU_SAMPLE_MIN_USEC = 10000,
 	DISK_FIRST_USEC = 1000000,
 	/* Looking at the files may take this share of the time, 1/n … */
@@ -93,6 +95,7 @@ static void look_at_disk(struct keeper *k, uint64_t at_most_usec)
 	add_dir(k->dir, "work", &l, 0);
 	add_dir(k->dir, "tmp", &l, 0);
 	add_dir(k->dir, "output", &l, 0);
+	violations_used(k, NEAR_DISK, l.bytes, max);
 	if (l.bytes <= max)
 		return;
 	str_size_text(limit, sizeof(limit), max);
@@ -121,11 +124,27 @@ static void look_at_counters(struct keeper *k)
 
 	if (l->memory_bytes && cgroup_oom_kills(&k->cg, &v) >= 0 && v) {
 		str_size_text(limit, sizeof(limit), l->memory_bytes);
+		violations_used(k, NEAR_MEMORY, l->memory_bytes, l->memory_bytes);
 		verdict(k, BOX_MEMORY, "%s needs more memory than %s", phase, limit);
 	}
-	if (l->pids && cgroup_pids_refused(&k->cg, &v) >= 0 && v)
+	if (l->pids && cgroup_pids_refused(&k->cg, &v) >= 0 && v) {
+		violations_used(k, NEAR_PIDS, l->pids, l->pids);
 		verdict(k, BOX_PIDS, "%s needs more than %llu processes", phase,
 			(unsigned long long)l->pids);
+	}
+}
+
+/* What is near its limit, or was refused, without having ended the job. */
+static void look_at_jail(struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+	uint64_t v;
+
+	violations_look(k);
+	violations_used(k, NEAR_DISK, jail_disk_bytes(k), l->disk_bytes);
+	/* One is init. */
+	if (cgroup_pids_most(&k->cg, &v) >= 0 && v)
+		violations_used(k, NEAR_PIDS, v - 1, l->pids);
 }
 
 static uint64_t look_at_cpu(struct keeper *k)
@@ -134,6 +153,7 @@ static uint64_t look_at_cpu(struct keeper *k)
 	uint64_t used = watch_cpu_usec(k) - k->cpu_before_usec;
 	char limit[32];
 
+	violations_used(k, NEAR_CPU, used, max);
 	if (used <= max)
 		return max - used;
 	str_span_text(limit, sizeof(limit), max);
@@ -158,6 +178,11 @@ static void sample(struct keeper *k, uint64_t now)
 	if (l->memory_bytes || l->pids)
 		pause = SAMPLE_USEC;
 	look_at_counters(k);
+	if (k->jail)
+		look_at_jail(k);
+	/* What ends the job ends it soon. */
+	if (k->jail && k->spec->sandbox.stop)
+		pause = STOP_SAMPLE_USEC;
 	if (l->cpu_usec) {
 		uint64_t p = cpu_pause(look_at_cpu(k));
 
@@ -195,6 +220,12 @@ void watch_end(struct keeper *k)
 	r->cpu_usec += watch_cpu_usec(k) - k->cpu_before_usec;
 	if (cgroup_memory_peak(&k->cg, &peak) >= 0)
 		r->memory_peak_bytes = peak;
+	if (r->memory_peak_bytes != BOX_UNKNOWN)
+		violations_used(k, NEAR_MEMORY, r->memory_peak_bytes, k->spec->limits.memory_bytes);
+	if (k->jail) {
+		look_at_jail(k);
+		violations_end(k);
+	}
 	look_at_counters(k);
 	if (k->spec->limits.cpu_usec)
 		(void)look_at_cpu(k);

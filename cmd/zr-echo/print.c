@@ -73,6 +73,7 @@ static void print_event(const struct message_event *ev)
 {
 	struct message_started started;
 	struct message_log log;
+	struct message_violation violation;
 
 	printf("%s evaluation=%s attempt=%d seq=%" PRId64 " worker=%s", message_kind_name(ev->kind),
 	       ev->evaluation, ev->attempt, ev->seq, ev->worker);
@@ -88,6 +89,11 @@ static void print_event(const struct message_event *ev)
 		message_log(ev->body, &log);
 		printf(" stream=%s offset=%" PRId64, log.err ? "err" : "out", log.offset);
 		print_member("text", log.text);
+		return;
+	case MESSAGE_VIOLATION:
+		message_violation(ev->body, &violation);
+		print_member("phase", violation.phase);
+		print_json_member("violations", violation.violations);
 		return;
 	case MESSAGE_COMPLETED:
 	case MESSAGE_FAILED:

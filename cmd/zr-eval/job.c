@@ -220,6 +220,14 @@ static void on_progress(void *user, unused_arg struct box *b, enum phase phase,
 	report_progress(j->ev, j->spec, &j->last_seq, phase, p);
 }
 
+static void on_violation(void *user, unused_arg struct box *b, enum phase phase, json_t *violations)
+{
+	struct job *j = user;
+
+	tell_started(j);
+	report_violation(j->ev, j->spec, &j->last_seq, phase, violations);
+}
+
 static void on_log(void *user, struct box *b, enum box_stream stream, uint64_t size)
 {
 	struct job *j = user;
@@ -232,6 +240,7 @@ static const struct box_calls calls = {
 	.on_started = on_started,
 	.on_phase = on_phase,
 	.on_progress = on_progress,
+	.on_violation = on_violation,
 	.on_log = on_log,
 	.on_end = on_end,
 };

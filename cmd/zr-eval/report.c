@@ -91,6 +91,18 @@ void report_progress(struct eval *ev, const struct box_spec *spec, uint64_t *las
 		send_now_or_never(ev, &m);
 }
 
+void report_violation(struct eval *ev, const struct box_spec *spec, uint64_t *last_seq,
+		      enum phase phase, json_t *violations)
+{
+	json_auto_t *body =
+		json_pack("{s:s, s:O}", "phase", phase_name(phase), "violations", violations);
+	struct message_event m =
+		event_of(ev, spec, MESSAGE_VIOLATION, next_seq(last_seq, spec), body);
+
+	if (body)
+		send_now_or_never(ev, &m);
+}
+
 /* Up to LOG_PIECE_MAX bytes at *sent; false at the end of what is there. */
 static bool send_piece(struct eval *ev, const struct box_spec *spec, int fd, enum box_stream stream,
 		       uint64_t *sent, uint64_t size, uint64_t *last_seq)

@@ -18,6 +18,9 @@ void report_started(struct eval *ev, const struct box_spec *spec, uint64_t wall_
 		    const json_t *isolation);
 void report_progress(struct eval *ev, const struct box_spec *spec, uint64_t *last_seq,
 		     enum phase phase, const struct progress *p);
+/* What a job was refused, as the box has told it. */
+void report_violation(struct eval *ev, const struct box_spec *spec, uint64_t *last_seq,
+		      enum phase phase, json_t *violations);
 /* Sends the bytes of a log from *sent to `size`, and moves *sent. */
 void report_log(struct eval *ev, const struct box_spec *spec, const struct box *box,
 		enum box_stream stream, uint64_t *sent, uint64_t size, uint64_t *last_seq);

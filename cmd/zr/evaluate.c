@@ -175,6 +175,7 @@ static int exit_status(const struct evaluate *v)
 	case BOX_DISK:
 	case BOX_PIDS:
 	case BOX_POISON:
+	case BOX_VIOLATION:
 	case BOX_REASON_N:
 		break;
 	}

@@ -102,6 +102,7 @@ static const struct cli_col show_cols[] = {
 	{ "attempt", "attempt", COL_TEXT },
 	{ "progress_text", "progress", COL_TEXT },
 	{ "scores", "scores", COL_TEXT },
+	{ "violations_text", "violations", COL_TEXT },
 	{ "results.state", "results", COL_TEXT },
 	{ "results.path", "results path", COL_TEXT },
 	{ "used_text", "used", COL_TEXT },
@@ -159,6 +160,58 @@ static int add_used_text(json_t *v)
 	return r < 0 ? r : json_object_set_new(v, "used_text", js_from_bytes(b.data, b.len));
 }
 
+/* "2 of unshare, 1 of mount" */
+static int add_calls(struct buf *b, const json_t *violations)
+{
+	json_t *calls = json_object_get(violations, "calls"), *n;
+	const char *name;
+	int r = 0;
+
+	json_object_foreach(calls, name, n) if (r == 0) r =
+		buf_fmt(b, "%sforbidden system call %s %lld times", b->len ? ", " : "",
+			STR_ESC(name), (long long)json_integer_value(n));
+	return r;
+}
+
+static int add_near(struct buf *b, const json_t *violations)
+{
+	json_t *limits = json_object_get(violations, "limits"), *l;
+	const char *name;
+	int r = 0;
+
+	json_object_foreach(limits, name, l) if (r == 0) r =
+		buf_fmt(b, "%slimit %s %s", b->len ? ", " : "", STR_ESC(name),
+			json_is_true(json_object_get(l, "hit")) ? "hit" : "near");
+	return r;
+}
+
+/* Of the attempt in force; nothing if it did nothing of the kind. */
+static int add_violations_text(json_t *v)
+{
+	const json_t *a, *attempts = json_object_get(v, "attempts");
+	auto_buf struct buf b = { 0 };
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(attempts, i, a)
+	{
+		const json_t *seen = json_object_get(a, "violations");
+		long long network = json_integer_value(json_object_get(seen, "network"));
+
+		if (r < 0 || !json_is_true(json_object_get(a, "in_force")))
+			continue;
+		r = add_calls(&b, seen);
+		if (r == 0 && network)
+			r = buf_fmt(&b, "%s%lld attempts to reach a network", b.len ? ", " : "",
+				    network);
+		if (r == 0)
+			r = add_near(&b, seen);
+	}
+	if (r < 0 || !b.len)
+		return r;
+	return json_object_set_new(v, "violations_text", js_from_bytes(b.data, b.len));
+}
+
 static int show_for_people(const struct cli *c, json_t *v)
 {
 	const json_t *attempts = json_object_get(v, "attempts");
@@ -166,7 +219,8 @@ static int show_for_people(const struct cli *c, json_t *v)
 	struct err e = { 0 };
 	int status;
 
-	if (!one || add_progress_texts(one) < 0 || add_used_text(v) < 0) {
+	if (!one || add_progress_texts(one) < 0 || add_used_text(v) < 0 ||
+	    add_violations_text(v) < 0) {
 		err_nomem(&e);
 		return cli_fail(c, &e);
 	}

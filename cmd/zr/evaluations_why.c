@@ -285,6 +285,7 @@ static void say_reason(struct words *w, const json_t *v, const json_t *attempt)
 		{ "memory", "needed more memory than it may use" },
 		{ "output-limit", "wrote more than it may" },
 		{ "disk", "found no disk space" },
+		{ "violation", "did what it may not do" },
 		{ "pids", "started more processes than it may" },
 	};
 	const char *reason = text_of(v, "reason"), *phase = text_of(attempt, "phase");

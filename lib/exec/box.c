@@ -558,6 +558,15 @@ static bool tell_progress(struct box *b, const json_t *o)
 	return CALL(b, on_progress, phase, &p);
 }
 
+static bool tell_violation(struct box *b, const json_t *o)
+{
+	json_t *violations = NULL;
+	enum phase phase;
+
+	return get_phase(o, &phase) && js_obj(o, "violations", &violations, NULL) == 0 &&
+	       CALL(b, on_violation, phase, violations);
+}
+
 static bool tell_log(struct box *b, const json_t *o)
 {
 	int64_t out, err;
@@ -582,6 +591,8 @@ static bool tell(struct box *b, const json_t *o)
 		return get_phase(o, &phase) && CALL(b, on_phase, phase);
 	if (str_eq(type, "progress"))
 		return tell_progress(b, o);
+	if (str_eq(type, "violation"))
+		return tell_violation(b, o);
 	if (str_eq(type, "log"))
 		return tell_log(b, o);
 	if (str_eq(type, "end")) {

@@ -48,6 +48,8 @@ struct box_calls {
 	void (*on_phase)(void *user, struct box *b, enum phase phase);
 	/* At most four a second, the last one always. */
 	void (*on_progress)(void *user, struct box *b, enum phase phase, const struct progress *p);
+	/* What there is by now, {"calls", …} as in the result; at most once a second. */
+	void (*on_violation)(void *user, struct box *b, enum phase phase, json_t *violations);
 	/* The log file has `size` bytes now. It only grows, except that at the end the marker and
 	 * the tail of a truncated log are added at once. */
 	void (*on_log)(void *user, struct box *b, enum box_stream stream, uint64_t size);

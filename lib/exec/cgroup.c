@@ -535,6 +535,13 @@ int cgroup_oom_kills(const struct cgroup_box *c, uint64_t *ret)
 	return read_number(c->memory, "memory.oom_control", "oom_kill", ret);
 }
 
+int cgroup_pids_most(const struct cgroup_box *c, uint64_t *ret)
+{
+	int r = read_number(c->pids, "pids.peak", "", ret);
+
+	return r == -ENOENT ? read_number(c->pids, "pids.current", "", ret) : r;
+}
+
 int cgroup_pids_refused(const struct cgroup_box *c, uint64_t *ret)
 {
 	return read_number(c->pids, "pids.events", "max", ret);

@@ -71,6 +71,8 @@ int cgroup_remove(const struct cgroup_box *c, struct err *e);
 int cgroup_cpu_usec(const struct cgroup_box *c, uint64_t *ret) must_check;
 int cgroup_memory_peak(const struct cgroup_box *c, uint64_t *ret) must_check;
 int cgroup_oom_kills(const struct cgroup_box *c, uint64_t *ret) must_check;
+/* The most processes at a time, or, before Linux 6.6, how many there are now. */
+int cgroup_pids_most(const struct cgroup_box *c, uint64_t *ret) must_check;
 int cgroup_pids_refused(const struct cgroup_box *c, uint64_t *ret) must_check;
 
 #endif

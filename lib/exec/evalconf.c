@@ -257,6 +257,23 @@ static int take_paths(const struct reader *r, const char *key, bool relative, ch
 	return n;
 }
 
+static int take_violation(const struct reader *r)
+{
+	struct evaluator *ev = r->ev;
+	const char *what = cfg_getstr(r->cfg, "on_violation");
+
+	if (!str_eq(what, "count") && !str_eq(what, "stop"))
+		return bad(r, "on_violation", "'on_violation' is '%s' (want count or stop)",
+			   STR_ESC(what));
+	ev->stop_on_violation = str_eq(what, "stop");
+	if (ev->stop_on_violation && ev->isolation != ISOLATION_SANDBOX)
+		return bad(r, "on_violation",
+			   "'on_violation' is 'stop', which needs isolation = \"sandbox\": "
+			   "nobody watches at \"%s\"",
+			   isolation_name(ev->isolation));
+	return 0;
+}
+
 static int take_sandbox(const struct reader *r)
 {
 	struct evaluator *ev = r->ev;
@@ -274,7 +291,7 @@ static int take_sandbox(const struct reader *r)
 		n = bad(r, "reference",
 			"'reference' is shown to nobody: only 'score' sees it, or 'run' with "
 			"submission = \"data\"");
-	return n;
+	return n < 0 ? n : take_violation(r);
 }
 
 static int check_env(const struct reader *r)
@@ -462,6 +479,7 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_STR_LIST("mounts", NULL, CFGF_NODEFAULT),
 		CFG_STR_LIST("reference", NULL, CFGF_NODEFAULT),
 		CFG_STR("submission", "code", CFGF_NONE),
+		CFG_STR("on_violation", "count", CFGF_NONE),
 		CFG_INT("retries", (long)ev->retries, CFGF_NONE),
 		CFG_STR("scores", ev->scores_file, CFGF_NONE),
 		CFG_BOOL("scores_required", cfg_false, CFGF_NONE),

@@ -427,6 +427,7 @@ static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
 		.network = ev->network,
 		.bare = ev->bare,
 		.data = ev->submission_data,
+		.stop = ev->stop_on_violation,
 	};
 	if (ev->isolation == ISOLATION_NONE)
 		return 0;

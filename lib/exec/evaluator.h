@@ -43,7 +43,8 @@ struct evaluator {
 	char *arch;                               /* of the machine; or NULL */
 	bool timing;
 	char **mounts;
-	char **reference;     /* what only `score` may see; see sandbox.h */
+	char **reference; /* what only `score` may see; see sandbox.h */
+	bool stop_on_violation;
 	bool submission_data; /* nothing of the submission is executed */
 
 	unsigned retries; /* further attempts after failures of the evaluation's own */

@@ -25,6 +25,7 @@ static const char *const reason_names[BOX_REASON_N] = {
 	[BOX_CANCELED] = "canceled",
 	[BOX_LOST] = "lost",
 	[BOX_POISON] = "poison",
+	[BOX_VIOLATION] = "violation",
 };
 
 const char *box_reason_name(enum box_reason r)
@@ -62,6 +63,7 @@ void box_result_done(struct box_result *r)
 	free(r->scores_error);
 	free(r->root_hash);
 	json_decref(r->scores);
+	json_decref(r->violations);
 	json_decref(r->isolation);
 	box_result_init(r);
 }
@@ -129,10 +131,12 @@ json_t *box_result_json(const struct box_result *r)
 {
 	json_t *o = result_json(r);
 
-	if (!o || !r->keeper_died || json_object_set_new(o, "keeper_died", json_true()) == 0)
-		return o;
-	json_decref(o);
-	return NULL;
+	if (o && ((r->keeper_died && json_object_set_new(o, "keeper_died", json_true()) < 0) ||
+		  (r->violations && json_object_set(o, "violations", r->violations) < 0))) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
 }
 
 /* --- and back --------------------------------------------------------------------------------- */
@@ -264,6 +268,8 @@ static int get_all(const json_t *o, struct box_result *ret, struct err *e)
 		r = get_usage(o, ret, e);
 	if (r == 0)
 		r = get_object(o, "isolation", &ret->isolation, e);
+	if (r == 0)
+		r = get_object(o, "violations", &ret->violations, e);
 	if (r == 0 && ret->root_hash && !id_is_digest(ret->root_hash))
 		r = err_input(e, "'root_hash' is not a digest");
 	return r;

@@ -26,6 +26,7 @@ enum box_reason {
 	BOX_CANCELED,
 	BOX_LOST,
 	BOX_POISON,
+	BOX_VIOLATION,
 	BOX_REASON_N,
 };
 const char *box_reason_name(enum box_reason r); /* "ok", "exit", "cpu-limit", … */
@@ -56,7 +57,8 @@ struct box_result {
 	uint64_t out_bytes, err_bytes; /* written by the job; what is kept may be less */
 	bool log_truncated;
 
-	json_t *isolation; /* {"level", "mechanisms", "missing", "limits", "end"} */
+	json_t *violations; /* what was refused and which limits came near, or NULL */
+	json_t *isolation;  /* {"level", "mechanisms", "missing", "limits", "end"} */
 };
 
 void box_result_init(struct box_result *r);

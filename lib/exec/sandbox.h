@@ -26,14 +26,15 @@ struct sandbox {
 	enum isolation level;
 	bool network;  /* the host's; otherwise there is a loopback interface and nothing else */
 	bool bare;     /* of the evaluator's folder only the program itself is shown */
+	bool stop;     /* at the first forbidden system call or attempt to reach a network */
 	bool data;     /* nothing of the submission is executed: `run` may see the reference data */
 	char **mounts; /* absolute paths, shown read-only at the same place in all phases */
 	char **reference; /* absolute, or relative to the evaluator's folder: shown to `score` */
 };
 void sandbox_done(struct sandbox *s);
 
-/* The member "isolation" of spec.json: {"level", "network", "bare", "data", "mounts",
- * "reference"}. */
+/* The member "isolation" of spec.json: {"level", "network", "bare", "data", "stop",
+ * "mounts", "reference"}. */
 int sandbox_from_json(const json_t *o, struct sandbox *ret, struct err *e) must_check;
 json_t *sandbox_to_json(const struct sandbox *s);
 

@@ -8,13 +8,13 @@
 #include "base/str.h"
 #include "base/time.h"
 
-const char *const message_kinds[] = { "started", "progress", "log", "completed",
-				      "failed",  "canceled", NULL };
+const char *const message_kinds[] = { "started",   "progress", "log",      "violation",
+				      "completed", "failed",   "canceled", NULL };
 
 const char *const message_reasons[] = {
-	"ok",           "exit",   "signal", "cpu-limit", "wall-limit",     "memory",
-	"output-limit", "disk",   "pids",   "setup",     "infrastructure", "canceled",
-	"lost",         "poison", NULL,
+	"ok",           "exit",   "signal",    "cpu-limit", "wall-limit",     "memory",
+	"output-limit", "disk",   "pids",      "setup",     "infrastructure", "canceled",
+	"lost",         "poison", "violation", NULL,
 };
 
 const char *message_kind_name(enum message_kind k)
@@ -92,6 +92,21 @@ void message_log(const json_t *body, struct message_log *ret)
 	ret->text = text(body, "text");
 }
 
+void message_violation(const json_t *body, struct message_violation *ret)
+{
+	ret->phase = text(body, "phase");
+	ret->violations = object(body, "violations");
+}
+
+static void check_violation(struct message_reader *rd)
+{
+	const char *s;
+	json_t *o;
+
+	rd_str(rd, "phase", &rd_id, true, &s);
+	rd_object(rd, "violations", false, &o);
+}
+
 static void check_log(struct message_reader *rd)
 {
 	static const char *const streams[] = { "out", "err", NULL };
@@ -163,7 +178,8 @@ static void check_reason(struct message_reader *rd, enum message_kind kind)
 static void check_end(struct message_reader *rd, enum message_kind kind)
 {
 	static const struct rd_rule rule = { 64, is_time, "an RFC 3339 time" };
-	static const char *const objects[] = { "scores", "usage", "log", "isolation" };
+	static const char *const objects[] = { "scores",    "usage",      "log",
+					       "isolation", "violations", "conditions" };
 	const char *s;
 	int64_t n;
 	json_t *o;
@@ -195,6 +211,9 @@ void message_body_check(struct message_reader *rd, enum message_kind kind)
 		return;
 	case MESSAGE_LOG:
 		check_log(rd);
+		return;
+	case MESSAGE_VIOLATION:
+		check_violation(rd);
 		return;
 	case MESSAGE_COMPLETED:
 	case MESSAGE_FAILED:

@@ -16,6 +16,7 @@ enum message_kind {
 	MESSAGE_STARTED,
 	MESSAGE_PROGRESS,
 	MESSAGE_LOG,
+	MESSAGE_VIOLATION,
 	MESSAGE_COMPLETED,
 	MESSAGE_FAILED,
 	MESSAGE_CANCELED,
@@ -45,6 +46,13 @@ struct message_log {
 	const char *text;
 };
 void message_log(const json_t *body, struct message_log *ret);
+
+/* What the job was refused by now, and which limits are near. */
+struct message_violation {
+	const char *phase; /* or NULL */
+	json_t *violations;
+};
+void message_violation(const json_t *body, struct message_violation *ret);
 
 /* The outcome: body of completed (reason "ok"), canceled (reason "canceled") and failed. */
 struct message_end {

@@ -9,7 +9,8 @@
 #include "base/time.h"
 #include "store/rows.h"
 
-static const char *const kinds[] = { "started", "progress", "completed", "failed", "canceled" };
+static const char *const kinds[] = { "started",   "progress", "violation",
+				     "completed", "failed",   "canceled" };
 
 static int check_text(const char *field, const char *s, size_t max, struct err *e)
 {

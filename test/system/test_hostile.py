@@ -138,6 +138,7 @@ def harmless(arena):
 
 def test_fork_storm(arena):
     box, r = arena.run("fork-storm")
+    assert r["violations"]["limits"]["pids"]["hit"]
     assert r["reason"] == "pids" and r["isolation"]["end"]["empty_usec"] < 1000000
     harmless(arena)
 
@@ -145,6 +146,7 @@ def test_fork_storm(arena):
 def test_memory_bomb_in_a_child(arena):
     box, r = arena.run("memory-bomb", limits={"memory_bytes": 64 << 20})
     assert r["reason"] == "memory" and (56 << 20) < r["usage"]["memory_peak_bytes"] <= 64 << 20
+    assert r["violations"]["limits"]["memory_bytes"] == {"used": 64 << 20, "limit": 64 << 20, "hit": True}
 
 
 @pytest.mark.parametrize("mode", ["bytes", "files"])
@@ -238,6 +240,9 @@ def test_network(arena):
         assert seen["tcp-host"] == seen["abstract"] == "ECONNREFUSED"
         assert seen["tcp"] == seen["udp"] == "ENETUNREACH" and seen["vsock"] == seen["packet"] == "EAFNOSUPPORT"
         assert seen["dns"] == "fails" and "not supported" in seen["vsock-high"]
+        v = r["violations"]
+        # tcp, udp, tcp6 are for elsewhere; sockets of six families, and one with high bits, are system calls.
+        assert v["network"] >= 3 and v["loopback_refused"] >= 2 and v["calls"] == {"socket": v["calls_total"]} and v["calls_total"] >= 5
 
 
 def test_network_of_the_host(arena):
@@ -276,6 +281,30 @@ def test_namespaces(arena):
     assert all(seen[n] == "EPERM" for n in ("unshare-user", "clone-user", "mount", "fsopen", "setns", "chroot", "settimeofday", "bpf"))
     assert seen["clone3"] == seen["io_uring"] == seen["keyctl"] == seen["add_key"] == "ENOSYS"
     assert seen["setuid"] in ("EPERM", "EINVAL") and seen["setuid-program"] == "not root"
+    calls = r["violations"]["calls"]
+    assert calls["unshare"] == calls["clone"] == 7 and calls["mount"] == 2 and "clone3" not in calls
+    assert {"setns", "umount2", "fsopen", "open_tree", "mount_setattr", "chroot", "pivot_root", "open_by_handle_at", "settimeofday", "bpf",
+            "perf_event_open", "userfaultfd", "io_uring_setup", "keyctl", "add_key", "syslog"} <= set(calls)
+    assert r["violations"]["calls_total"] == sum(calls.values()) and not r["violations"]["calls_more"]
+
+
+@pytest.mark.parametrize("program,what", [("namespaces", "run made the forbidden system call unshare"), ("network", "run tried to reach a network")])
+def test_stop_on_violation(arena, program, what):
+    box, r = arena.run(program, env={"PORT": 1, "NAME": "none"}, isolation={"stop": True})
+    assert r["reason"] == "violation" and r["root_hash"]
+    assert r["detail"] in (what + ", and its evaluator says on_violation = stop",
+                           "run made the forbidden system call socket, and its evaluator says on_violation = stop")
+    last = "setuid-program" if program == "namespaces" else "own-loopback"
+    assert not box.has("out.log") or last not in dict(results(box))
+    harmless(arena)
+
+
+def test_flood_of_forbidden_calls(arena):
+    """The keeper counts for a while, and the rest is refused by the kernel alone."""
+    box, r = arena.run("flood")
+    assert r["reason"] == "ok" and results(box) == [("refused", "DONE")]
+    assert r["violations"]["calls"] == {"ptrace": 10000} and r["violations"]["calls_more"]
+    harmless(arena)
 
 
 def test_limits(arena):

@@ -347,6 +347,70 @@ def test_grandchild_holds_the_output(box):
     assert r["reason"] == "ok" and time.monotonic() - t < 2 and lines(box) == ["said"]
 
 
+# --- what is counted ---
+
+def until_told(s, kind):
+    """The first message of that kind on a control socket, and of no other."""
+    seen = b""
+    while True:
+        data = s.recv(65536)
+        assert data, seen
+        seen += data
+        for line in seen.split(b"\n")[:-1]:
+            if (message := json.loads(line))["t"] == kind:
+                return message
+
+
+def test_quiet(box):
+    """What any program does, threads and children included, is no offence."""
+    r = box.run("/usr/bin/python3 -c 'import threading,socket,subprocess;t=threading.Thread(target=print);t.start();t.join();"
+                "subprocess.run([\"true\"]);s=socket.socket();s.bind((\"127.0.0.1\",0))'")
+    assert (r["reason"], r["violations"]) == ("ok", {"calls": {}, "calls_total": 0, "calls_more": False, "network": 0, "loopback_refused": 0, "limits": {}})
+
+
+def test_violations_are_told_while_it_runs(box):
+    box.start("unshare -U true; sleep 1000")
+    with box.connect() as s:
+        told = until_told(s, "violation")
+        assert told["phase"] == "run" and told["violations"]["calls"] == {"unshare": 1}
+        s.sendall(b'{"t":"kill"}\n')
+    assert box.wait()["violations"]["calls_total"] == 1
+
+
+def test_violations_of_all_phases(box):
+    r = box.run(prepare="unshare -U true; exit 0", run="unshare -U true; exit 0", score="unshare -U true; exit 0")
+    assert r["reason"] == "ok" and r["violations"]["calls"] == {"unshare": 3}
+
+
+def test_limits_that_came_near(box):
+    r = box.run("head -c 30M /dev/zero >x; for i in $(seq 17); do sleep 1 & done; sleep 0.5; wait", limits={"pids": 20, "wall_usec": 1600000})
+    near = r["violations"]["limits"]
+    assert r["reason"] == "ok" and set(near) == {"disk_bytes", "pids"} and not near["disk_bytes"]["hit"] and not near["pids"]["hit"], r
+    assert near["disk_bytes"]["used"] >= 30 << 20 and 18 <= near["pids"]["used"] < 20
+
+
+OUTER_LISTENER = """
+import ctypes, os, sys
+class F(ctypes.Structure): _fields_ = [("c", ctypes.c_uint16), ("t", ctypes.c_uint8), ("f", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+class P(ctypes.Structure): _fields_ = [("n", ctypes.c_uint16), ("p", ctypes.POINTER(F))]
+allow = F(6, 0, 0, 0x7fff0000)
+fd = ctypes.CDLL(None, use_errno=True).syscall(317 if os.uname().machine == "x86_64" else 277, 1, 8, ctypes.byref(P(1, ctypes.pointer(allow))))
+assert fd >= 0
+os.set_inheritable(fd, True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_filter_around_us_has_the_listener(box):
+    """The kernel allows but one: the calls are refused all the same, and the result says that nobody counted."""
+    r = box.run("unshare -U true || echo refused", wrapper=("/usr/bin/python3", "-c", OUTER_LISTENER))
+    assert r["reason"] == "ok" and lines(box) == ["refused"] and r["violations"]["calls_total"] == 0
+    assert "violations.calls" in {m["what"] for m in r["isolation"]["missing"]}
+    other = Jailed(box.base)
+    r = other.run("unshare -U true || echo refused", wrapper=("/usr/bin/python3", "-c", OUTER_LISTENER), isolation={"stop": True})
+    assert r["reason"] == "setup" and "nobody can watch" in r["detail"], r
+
+
 # --- refusals ---
 
 @pytest.mark.parametrize("groups_,limits,say", [
@@ -448,7 +512,25 @@ def test_through_a_worker(sandbox):
         assert (done["reason"], done["scores"]) == ("ok", {"right": answer == "42"})
         isolation = sandbox.evaluation(done["id"])["attempts"][-1]["isolation"]
         assert isolation["level"] == "sandbox" and isolation["network"] == "none"
+        assert sandbox.evaluation(done["id"])["attempts"][-1]["violations"]["calls_total"] == 0
     assert "key: Permission denied" in sandbox.zr("evaluations:logs", done["id"]).stdout
+
+
+def test_violations_through_a_worker(sandbox):
+    """As an event while it runs, and as the end."""
+    sandbox.prepare()
+    sandbox.evaluator("spy", "#!/bin/sh\nunshare -U true\nsleep 60\n", conf='isolation = sandbox\nrun = run.sh\non_violation = stop\n')
+    sandbox.eval_worker()
+    sandbox.update_worker()
+    sandbox.zr("challenges:add", "c", "--evaluator", "spy")
+    path = os.path.dirname(sandbox.file("sub/answer", "x"))
+    ident = sandbox.zr_id("submissions:eval", sandbox.zr_id("submissions:create", "c", path, "--author", "ada"))
+    done = sandbox.wait_evaluation(ident, "completed", "failed")
+    assert done["status"] == "failed" and done["reason"] == "violation"
+    shown = sandbox.evaluation(ident)["attempts"]
+    assert len(shown) == 1 and shown[0]["violations"]["calls"] == {"unshare": 1}
+    assert "did what it may not do" in sandbox.zr("evaluations:why", ident).stdout
+    assert "unshare" in sandbox.zr("evaluations:show", ident).stdout
 
 
 def test_one_keeper_for_many(sandbox):

@@ -146,6 +146,8 @@ static const struct {
 	{ "run = run.sh\nreference = {\"x\"}\n",
 	  "evaluator.conf:2: 'reference' is shown to nobody" },
 	{ "run = run.sh\nsubmission = art\n", "'submission' is 'art'" },
+	{ "run = run.sh\non_violation = cry\n", "'on_violation' is 'cry' (want count or stop)" },
+	{ "run = run.sh\non_violation = stop\n", "needs isolation = \"sandbox\"" },
 	{ "run = run.sh\nisolation = sandbox\nmemory = 0\n", "'memory' may not be unlimited" },
 	{ "section {\n", "evaluator.conf:1: " },
 };

@@ -63,6 +63,7 @@ static const char *const good[] = {
 	CONTROL,
 	ECHO,
 	LEASED,
+	EVENT("violation", "{\"phase\":\"run\",\"violations\":{\"network\":1}}"),
 };
 
 /* What is decoded and encoded again is the same value, unknown members included. */
@@ -141,6 +142,7 @@ static const struct {
 	{ EVENT("started", "{\"evaluator\":\"../sh\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("exploded", "{}"), MESSAGE_BAD_VALUE },
 	{ EVENT("progress", "{\"fraction\":1.5}"), MESSAGE_BAD_VALUE },
+	{ EVENT("violation", "{\"violations\":[]}"), MESSAGE_BAD_VALUE },
 	{ EVENT("completed", "{\"reason\":\"exit\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"canceled\"}"), MESSAGE_BAD_VALUE },
 	{ EVENT("failed", "{\"reason\":\"boredom\"}"), MESSAGE_BAD_VALUE },

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs when zr-box is built and prints its system call filter as initialisers of struct sock_filter:
- * to have the library make it in each keeper costs more page faults than all else of a jail.
+ * Runs when zr-box is built and prints its system call filters as arrays of struct sock_filter: to
+ * have the library make one in each keeper costs more page faults than all else of a jail. There are
+ * two, equal in what they refuse: `watching` lets the keeper give the answer, which counts it, and
+ * `refusing` is for where the kernel lets nobody watch. `calls` has the answers.
  *
  * What is not named here is allowed: compilers, interpreters and GPU libraries need too wide a set
  * for the opposite. The list closes what namespaces, uid and missing capabilities leave open
@@ -16,7 +18,9 @@
 #include <linux/filter.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -74,18 +78,33 @@ static const int refused[] = {
 	SCMP_SYS(userfaultfd),
 };
 
-/* The C library then does without: clone3's flags sit in memory that a filter cannot read, so it
- * must fall back to clone. */
 static const int absent[] = {
-	SCMP_SYS(add_key),           SCMP_SYS(clone3),         SCMP_SYS(io_uring_enter),
-	SCMP_SYS(io_uring_register), SCMP_SYS(io_uring_setup), SCMP_SYS(keyctl),
-	SCMP_SYS(request_key),
+	SCMP_SYS(add_key),        SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register),
+	SCMP_SYS(io_uring_setup), SCMP_SYS(keyctl),         SCMP_SYS(request_key),
+};
+
+/* What is refused by its arguments alone. */
+static const struct {
+	int call, error;
+} others[] = {
+	{ SCMP_SYS(clone), EPERM },
+	{ SCMP_SYS(socket), EAFNOSUPPORT },
+	{ SCMP_SYS(ioctl), EPERM },
+	{ SCMP_SYS(fcntl), EPERM },
 };
 
 static const unsigned namespaces[] = {
 	CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET,  CLONE_NEWNS,
 	CLONE_NEWPID,    CLONE_NEWUTS, CLONE_NEWUSER,
 };
+
+/* Set: the keeper answers. */
+static bool watching;
+
+static uint32_t refuse(int error)
+{
+	return watching ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO((uint32_t)error);
+}
 
 static int add_list(scmp_filter_ctx ctx, uint32_t action, const int *call, size_t n)
 {
@@ -105,7 +124,7 @@ static int add_clone(scmp_filter_ctx ctx)
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(namespaces) && r == 0; i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+		r = seccomp_rule_add(ctx, refuse(EPERM), SCMP_SYS(clone), 1,
 				     SCMP_A0(SCMP_CMP_MASKED_EQ, namespaces[i], namespaces[i]));
 	return r;
 }
@@ -113,7 +132,7 @@ static int add_clone(scmp_filter_ctx ctx)
 /* UNIX, INET, INET6 and NETLINK of protocol ROUTE, which is 0, are left. */
 static int add_socket(scmp_filter_ctx ctx)
 {
-	const uint32_t no = SCMP_ACT_ERRNO(EAFNOSUPPORT);
+	const uint32_t no = refuse(EAFNOSUPPORT);
 	int r = seccomp_rule_add(ctx, no, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
 
 	for (unsigned f = AF_UNSPEC; f < AF_NETLINK && r == 0; f++)
@@ -127,7 +146,7 @@ static int add_socket(scmp_filter_ctx ctx)
 
 static int add_low(scmp_filter_ctx ctx, int call, unsigned value)
 {
-	return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), call, 1,
+	return seccomp_rule_add(ctx, refuse(EPERM), call, 1,
 				SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, value));
 }
 
@@ -139,9 +158,13 @@ static int add_all(scmp_filter_ctx ctx)
 	if (r == 0)
 		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (r == 0)
-		r = add_list(ctx, SCMP_ACT_ERRNO(EPERM), refused, ARRAY_LEN(refused));
+		r = add_list(ctx, refuse(EPERM), refused, ARRAY_LEN(refused));
 	if (r == 0)
-		r = add_list(ctx, SCMP_ACT_ERRNO(ENOSYS), absent, ARRAY_LEN(absent));
+		r = add_list(ctx, refuse(ENOSYS), absent, ARRAY_LEN(absent));
+	/* Its flags sit in memory that a filter cannot read, so the C library must fall back to clone:
+	 * what every thread begins with is no offence. */
+	if (r == 0)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (r == 0)
 		r = add_clone(ctx);
 	if (r == 0)
@@ -172,14 +195,52 @@ static int print(scmp_filter_ctx ctx)
 	return r;
 }
 
-int main(void)
+static int print_filter(const char *name, bool watch)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-	int r = ctx ? add_all(ctx) : -ENOMEM;
+	int r = ctx ? 0 : -ENOMEM;
 
+	watching = watch;
+	if (r == 0)
+		r = add_all(ctx);
+	printf("static const struct sock_filter %s[] = {\n", name);
 	if (r == 0)
 		r = print(ctx);
+	puts("};");
 	seccomp_release(ctx);
+	return r;
+}
+
+static void print_call(int call, int error)
+{
+	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, call);
+
+	/* Not on this machine. */
+	if (call >= 0)
+		printf("{ %d, %d, \"%s\" },\n", call, error,
+		       call == SYS_OPEN_TREE_ATTR ? "open_tree_attr" : name);
+	free(name);
+}
+
+static void print_calls(void)
+{
+	puts("static const struct filter_call calls[] = {");
+	for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+		print_call(refused[i], EPERM);
+	for (size_t i = 0; i < ARRAY_LEN(absent); i++)
+		print_call(absent[i], ENOSYS);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		print_call(others[i].call, others[i].error);
+	puts("};");
+}
+
+int main(void)
+{
+	int r = print_filter("refusing", false);
+
+	if (r == 0)
+		r = print_filter("watching", true);
+	print_calls();
 	if (r < 0)
 		fprintf(stderr, "cannot make the system call filter: %s\n", strerror(-r));
 	return r < 0 || fflush(stdout) != 0;
