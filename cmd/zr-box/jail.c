@@ -620,6 +620,8 @@ static int add_gaps(json_t *to, const struct keeper *k)
 		{ true, "device-cgroup",
 		  "devices are kept away by the private /dev and missing capabilities alone" },
 		{ true, "cpuset", "the job can use all processors" },
+		{ !k->spec->sandbox.writes, "violations.writes",
+		  "writes outside the box are refused, but not counted (watch_writes)" },
 		{ true, "file-locks",
 		  "two jobs at the same time can signal each other by locks on files both may "
 		  "read" },

@@ -192,10 +192,10 @@ static int script_main(void *user)
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_LANDLOCK, r);
 	spawn_default_signals(UINT64_MAX);
-	r = filter_install(true);
+	r = filter_install(p->k->spec->sandbox.writes ? FILTER_WATCH_WRITES : FILTER_WATCH);
 	tell_listener(FD_ERROR, r);
 	if (r == -EBUSY && !p->k->spec->sandbox.stop)
-		r = filter_install(false);
+		r = filter_install(FILTER_REFUSE);
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_FILTER, r);
 	execve(p->argv[0], p->argv, p->env);

@@ -40,6 +40,7 @@ static void job_done(struct keeper *k)
 	gpus_let_go(k);
 	json_decref(k->isolation);
 	box_result_done(&k->result);
+	violations_done(&k->violations);
 	spec_free(k->spec);
 	free(k->path);
 	/* Whatever hangs on the folder's file system may be unmounted between jobs. */

@@ -81,13 +81,19 @@ struct near_limit {
 	uint64_t used, limit; /* used 0: was never near */
 };
 
+enum {
+	WRITTEN_MAX = 8,
+};
+
 /* violations.c; numbers are of all phases so far. */
 struct violations {
 	int listener; /* of the phase's system call filter; or -1 */
 	int net[2];   /* counters of its network namespace; or -1 */
 	unsigned calls, call[FILTER_CALLS_MAX];
-	bool more;                        /* than were counted */
-	bool unwatched;                   /* the kernel gave us no listener */
+	bool more;       /* than were counted */
+	bool unwatched;  /* the kernel gave us no listener */
+	unsigned writes; /* attempts to write outside the box, and where the first ones went */
+	char *written[WRITTEN_MAX];
 	uint64_t away, refused;           /* packets for elsewhere; for ports that nobody has */
 	uint64_t away_seen, refused_seen; /* in this phase */
 	struct near_limit near[NEAR_N];
@@ -234,6 +240,7 @@ int gpus_env(const struct keeper *k, char ***env) must_check;
 
 /* violations.c: what the job tried and was refused. */
 void violations_init(struct violations *v);
+void violations_done(struct violations *v);
 /* The script was executed: init's network is the job's. Level `sandbox` only. */
 void violations_begin(struct keeper *k);
 /* The listener has something. */
@@ -245,6 +252,10 @@ void violations_used(struct keeper *k, enum near what, uint64_t used, uint64_t l
 void violations_end(struct keeper *k);
 /* NULL: there is nothing to say (or no memory). */
 json_t *violations_json(const struct keeper *k);
+
+/* writes.c: would this call change a file outside the box? Its path then, in path[PATH_MAX]. */
+struct seccomp_data;
+bool writes_outside(pid_t pid, const struct seccomp_data *d, char *path);
 
 /* isolation.c: what the result says about this box's walls. */
 json_t *isolation_describe(const struct keeper *k);

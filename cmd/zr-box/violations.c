@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "filter.h"
 #include "jail.h"
@@ -32,6 +34,12 @@ enum {
 void violations_init(struct violations *v)
 {
 	v->listener = v->net[0] = v->net[1] = -1;
+}
+
+void violations_done(struct violations *v)
+{
+	for (size_t i = 0; i < WRITTEN_MAX; i++)
+		free(v->written[i]);
 }
 
 static void close_fd(int *fd)
@@ -66,6 +74,25 @@ static int count_call(struct keeper *k, int number)
 	return -EPERM;
 }
 
+static void count_write(struct keeper *k, const struct seccomp_notif *n)
+{
+	struct violations *v = &k->violations;
+	char path[PATH_MAX];
+
+	if (!writes_outside((pid_t)n->pid, &n->data, path))
+		return;
+	v->writes++;
+	stop(k, "tried to write to ", STR_ESC(path));
+	for (size_t i = 0; i < WRITTEN_MAX; i++) {
+		if (v->written[i] && str_eq(v->written[i], path))
+			return;
+		if (v->written[i])
+			continue;
+		v->written[i] = strdup(path);
+		return;
+	}
+}
+
 /* False: nothing for us there, or nobody any more. */
 static bool answer(struct keeper *k)
 {
@@ -85,7 +112,12 @@ static bool answer(struct keeper *k)
 	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &in) < 0)
 		return errno == EINTR || errno == ENOENT;
 	out.r.id = in.n.id;
-	out.r.error = count_call(k, in.n.data.nr);
+	if (filter_write(in.n.data.nr)) {
+		count_write(k, &in.n);
+		out.r.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	} else {
+		out.r.error = count_call(k, in.n.data.nr);
+	}
 	/* ENOENT: the caller was killed meanwhile. */
 	(void)!ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &out);
 	return true;
@@ -94,14 +126,14 @@ static bool answer(struct keeper *k)
 void violations_listen(struct keeper *k, short revents)
 {
 	struct violations *v = &k->violations;
-	unsigned before = v->calls;
+	unsigned before = v->calls + v->writes;
 
 	for (int i = 0; i < PER_TURN && v->listener >= 0 && revents & POLLIN; i++) {
 		struct pollfd p = { .fd = v->listener, .events = POLLIN };
 
 		if (!answer(k)) {
 			close_fd(&v->listener);
-		} else if (v->calls >= CALLS_MAX) {
+		} else if (v->calls >= CALLS_MAX && !k->spec->sandbox.writes) {
 			v->more = true;
 			close_fd(&v->listener);
 		} else {
@@ -110,7 +142,7 @@ void violations_listen(struct keeper *k, short revents)
 	}
 	if (revents & (POLLHUP | POLLERR))
 		close_fd(&v->listener);
-	if (v->calls != before)
+	if (v->calls + v->writes != before)
 		control_tell(k, TELL_VIOLATION);
 }
 
@@ -240,11 +272,11 @@ static json_t *limits_json(const struct violations *v)
 	for (size_t i = 0; o && i < NEAR_N; i++) {
 		const struct near_limit *n = &v->near[i];
 
-		if (n->used && json_object_set_new(
-				       o, limit_names[i],
-				       json_pack("{s:I, s:I, s:b}", "used", (json_int_t)n->used,
-						 "limit", (json_int_t)n->limit, "hit",
-						 n->used >= n->limit)) < 0) {
+		if (n->used &&
+		    json_object_set_new(o, limit_names[i],
+					json_pack("{s:I, s:I, s:b}", "used", (json_int_t)n->used,
+						  "limit", (json_int_t)n->limit, "hit",
+						  n->used >= n->limit)) < 0) {
 			json_decref(o);
 			return NULL;
 		}
@@ -260,15 +292,32 @@ static bool is_near(const struct violations *v)
 	return false;
 }
 
+static json_t *writes_json(const struct violations *v)
+{
+	json_t *paths = json_array();
+
+	for (size_t i = 0; paths && i < WRITTEN_MAX && v->written[i]; i++)
+		if (json_array_append_new(
+			    paths, js_from_bytes(v->written[i], strlen(v->written[i]))) < 0) {
+			json_decref(paths);
+			return NULL;
+		}
+	return json_pack("{s:I, s:o}", "total", (json_int_t)v->writes, "paths", paths);
+}
+
 json_t *violations_json(const struct keeper *k)
 {
 	const struct violations *v = &k->violations;
+	json_t *o;
 
 	/* At level `none` nothing is forbidden. */
 	if (!k->jail)
 		return is_near(v) ? json_pack("{s:o}", "limits", limits_json(v)) : NULL;
-	return json_pack("{s:o, s:I, s:b, s:I, s:I, s:o}", "calls", calls_json(v), "calls_total",
-			 (json_int_t)v->calls, "calls_more", v->more, "network",
-			 (json_int_t)v->away, "loopback_refused", (json_int_t)v->refused, "limits",
-			 limits_json(v));
+	o = json_pack("{s:o, s:I, s:b, s:I, s:I, s:o}", "calls", calls_json(v), "calls_total",
+		      (json_int_t)v->calls, "calls_more", v->more, "network", (json_int_t)v->away,
+		      "loopback_refused", (json_int_t)v->refused, "limits", limits_json(v));
+	if (!o || !k->spec->sandbox.writes || json_object_set_new(o, "writes", writes_json(v)) == 0)
+		return o;
+	json_decref(o);
+	return NULL;
 }

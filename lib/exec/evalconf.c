@@ -266,11 +266,14 @@ static int take_violation(const struct reader *r)
 		return bad(r, "on_violation", "'on_violation' is '%s' (want count or stop)",
 			   STR_ESC(what));
 	ev->stop_on_violation = str_eq(what, "stop");
+	ev->watch_writes = cfg_getbool(r->cfg, "watch_writes");
 	if (ev->stop_on_violation && ev->isolation != ISOLATION_SANDBOX)
 		return bad(r, "on_violation",
 			   "'on_violation' is 'stop', which needs isolation = \"sandbox\": "
 			   "nobody watches at \"%s\"",
 			   isolation_name(ev->isolation));
+	if (ev->watch_writes && ev->isolation != ISOLATION_SANDBOX)
+		return bad(r, "watch_writes", "'watch_writes' needs isolation = \"sandbox\"");
 	return 0;
 }
 
@@ -480,6 +483,7 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_STR_LIST("reference", NULL, CFGF_NODEFAULT),
 		CFG_STR("submission", "code", CFGF_NONE),
 		CFG_STR("on_violation", "count", CFGF_NONE),
+		CFG_BOOL("watch_writes", cfg_false, CFGF_NONE),
 		CFG_INT("retries", (long)ev->retries, CFGF_NONE),
 		CFG_STR("scores", ev->scores_file, CFGF_NONE),
 		CFG_BOOL("scores_required", cfg_false, CFGF_NONE),

@@ -428,6 +428,7 @@ static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
 		.bare = ev->bare,
 		.data = ev->submission_data,
 		.stop = ev->stop_on_violation,
+		.writes = ev->watch_writes,
 	};
 	if (ev->isolation == ISOLATION_NONE)
 		return 0;

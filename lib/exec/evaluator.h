@@ -44,7 +44,7 @@ struct evaluator {
 	bool timing;
 	char **mounts;
 	char **reference; /* what only `score` may see; see sandbox.h */
-	bool stop_on_violation;
+	bool stop_on_violation, watch_writes;
 	bool submission_data; /* nothing of the submission is executed */
 
 	unsigned retries; /* further attempts after failures of the evaluation's own */

@@ -106,8 +106,8 @@ static int read_paths(const json_t *o, const char *key, bool relative, char ***r
 
 static int only_known(const json_t *o, struct err *e)
 {
-	static const char *const known[] = { "level", "network", "bare",     "data",
-					     "stop",  "mounts",  "reference" };
+	static const char *const known[] = { "level", "network", "bare",   "data",
+					     "stop",  "writes",  "mounts", "reference" };
 	json_t *obj = (json_t *)(uintptr_t)o;
 
 	for (void *it = json_object_iter(obj); it; it = json_object_iter_next(obj, it)) {
@@ -137,6 +137,8 @@ static int read_all(const json_t *o, struct sandbox *s, struct err *e)
 		r = js_opt_bool(o, "data", &s->data, e);
 	if (r >= 0)
 		r = js_opt_bool(o, "stop", &s->stop, e);
+	if (r >= 0)
+		r = js_opt_bool(o, "writes", &s->writes, e);
 	if (r >= 0)
 		r = read_paths(o, "mounts", false, &s->mounts, e);
 	if (r >= 0)
@@ -173,7 +175,8 @@ static json_t *paths_json(char *const *v)
 
 json_t *sandbox_to_json(const struct sandbox *s)
 {
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:o, s:o}", "level", isolation_name(s->level),
-			 "network", s->network, "bare", s->bare, "data", s->data, "stop", s->stop,
-			 "mounts", paths_json(s->mounts), "reference", paths_json(s->reference));
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}", "level",
+			 isolation_name(s->level), "network", s->network, "bare", s->bare, "data",
+			 s->data, "stop", s->stop, "writes", s->writes, "mounts",
+			 paths_json(s->mounts), "reference", paths_json(s->reference));
 }

@@ -27,6 +27,7 @@ struct sandbox {
 	bool network;  /* the host's; otherwise there is a loopback interface and nothing else */
 	bool bare;     /* of the evaluator's folder only the program itself is shown */
 	bool stop;     /* at the first forbidden system call or attempt to reach a network */
+	bool writes;   /* calls that change files are watched */
 	bool data;     /* nothing of the submission is executed: `run` may see the reference data */
 	char **mounts; /* absolute paths, shown read-only at the same place in all phases */
 	char **reference; /* absolute, or relative to the evaluator's folder: shown to `score` */
@@ -34,7 +35,7 @@ struct sandbox {
 void sandbox_done(struct sandbox *s);
 
 /* The member "isolation" of spec.json: {"level", "network", "bare", "data", "stop",
- * "mounts", "reference"}. */
+ * "writes", "mounts", "reference"}. */
 int sandbox_from_json(const json_t *o, struct sandbox *ret, struct err *e) must_check;
 json_t *sandbox_to_json(const struct sandbox *s);
 

@@ -274,6 +274,17 @@ def test_host_writes(arena):
     assert read["/proc/kallsyms"] in ("zeros", "No such file or directory", "Permission denied")
 
 
+def test_writes_are_counted(arena):
+    box, r = arena.run("writer", isolation={"writes": True})
+    assert r["reason"] == "ok", box.read("err.log")
+    refused(box, allowed={"inside"}, but={"rename", "rename-away"})
+    writes = r["violations"]["writes"]
+    assert writes["total"] == len([w for w, e in results(box) if w != "inside"]), (writes, results(box))
+    assert set(writes["paths"]) == {"/usr/x", "/etc/passwd", "/evaluator/x", "/submission/x", "/x", "/var"}
+    box, r = arena.run("writer", isolation={"writes": True, "stop": True})
+    assert (r["reason"], r["detail"]) == ("violation", "run tried to write to /usr/x, and its evaluator says on_violation = stop")
+
+
 def test_namespaces(arena):
     box, r = arena.run("namespaces")
     assert r["reason"] == "ok"

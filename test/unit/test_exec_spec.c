@@ -27,7 +27,7 @@ START_TEST(round_trip)
 		     "\"limits\":{\"wall_usec\":5,\"pids\":3},\"env\":[\"A=1\"],"
 		     "\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},"
 		     "\"isolation\":{\"level\":\"sandbox\",\"network\":true,\"bare\":false,"
-		     "\"data\":true,\"stop\":true,\"mounts\":[\"/"
+		     "\"data\":true,\"stop\":true,\"writes\":true,\"mounts\":[\"/"
 		     "data\"],\"reference\":[\"labels\",\"/r\"]},"
 		     "\"claim\":{\"any\":[1,{}]}}";
 	auto_free char *out = NULL;

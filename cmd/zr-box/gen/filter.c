@@ -2,8 +2,9 @@
 /*
  * Runs when zr-box is built and prints its system call filters as arrays of struct sock_filter: to
  * have the library make one in each keeper costs more page faults than all else of a jail. There are
- * two, equal in what they refuse: `watching` lets the keeper give the answer, which counts it, and
- * `refusing` is for where the kernel lets nobody watch. `calls` has the answers.
+ * three, equal in what they refuse: `watching` lets the keeper give the answer, which counts it,
+ * `refusing` is for where the kernel lets nobody watch, and `watching_writes` also shows the keeper
+ * what changes files, before the kernel decides. `calls` and `writes` say what to do with a call.
  *
  * What is not named here is allowed: compilers, interpreters and GPU libraries need too wide a set
  * for the opposite. The list closes what namespaces, uid and missing capabilities leave open
@@ -98,6 +99,31 @@ static const unsigned namespaces[] = {
 	CLONE_NEWPID,    CLONE_NEWUTS, CLONE_NEWUSER,
 };
 
+enum {
+	CWD = -1,
+	NONE = -2,
+};
+
+/* What changes files: where the folder and the path are among its arguments, twice. */
+static const struct {
+	int call, dir, path, dir2, path2;
+} writes[] = {
+	{ SCMP_SYS(open), CWD, 0, NONE, 0 },      { SCMP_SYS(openat), 0, 1, NONE, 0 },
+	{ SCMP_SYS(openat2), 0, 1, NONE, 0 },     { SCMP_SYS(creat), CWD, 0, NONE, 0 },
+	{ SCMP_SYS(mkdir), CWD, 0, NONE, 0 },     { SCMP_SYS(mkdirat), 0, 1, NONE, 0 },
+	{ SCMP_SYS(mknod), CWD, 0, NONE, 0 },     { SCMP_SYS(mknodat), 0, 1, NONE, 0 },
+	{ SCMP_SYS(unlink), CWD, 0, NONE, 0 },    { SCMP_SYS(unlinkat), 0, 1, NONE, 0 },
+	{ SCMP_SYS(rmdir), CWD, 0, NONE, 0 },     { SCMP_SYS(truncate), CWD, 0, NONE, 0 },
+	{ SCMP_SYS(rename), CWD, 0, CWD, 1 },     { SCMP_SYS(renameat), 0, 1, 2, 3 },
+	{ SCMP_SYS(renameat2), 0, 1, 2, 3 },      { SCMP_SYS(link), CWD, 1, NONE, 0 },
+	{ SCMP_SYS(linkat), 2, 3, NONE, 0 },      { SCMP_SYS(symlink), CWD, 1, NONE, 0 },
+	{ SCMP_SYS(symlinkat), 1, 2, NONE, 0 },   { SCMP_SYS(chmod), CWD, 0, NONE, 0 },
+	{ SCMP_SYS(fchmodat), 0, 1, NONE, 0 },    { SCMP_SYS(chown), CWD, 0, NONE, 0 },
+	{ SCMP_SYS(lchown), CWD, 0, NONE, 0 },    { SCMP_SYS(fchownat), 0, 1, NONE, 0 },
+	{ SCMP_SYS(utimensat), 0, 1, NONE, 0 },   { SCMP_SYS(setxattr), CWD, 0, NONE, 0 },
+	{ SCMP_SYS(lsetxattr), CWD, 0, NONE, 0 },
+};
+
 /* Set: the keeper answers. */
 static bool watching;
 
@@ -141,6 +167,34 @@ static int add_socket(scmp_filter_ctx ctx)
 	if (r == 0)
 		r = seccomp_rule_add(ctx, no, SCMP_SYS(socket), 2, SCMP_A0(SCMP_CMP_EQ, AF_NETLINK),
 				     SCMP_A2(SCMP_CMP_NE, 0));
+	return r;
+}
+
+/* Opened for reading alone is not shown: that would cost too much. */
+static int add_open(scmp_filter_ctx ctx, int call, unsigned flags_at)
+{
+	static const unsigned flags[] = { O_WRONLY, O_RDWR, O_CREAT, O_TRUNC };
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(flags) && r == 0; i++)
+		r = seccomp_rule_add(
+			ctx, SCMP_ACT_NOTIFY, call, 1,
+			(struct scmp_arg_cmp){ flags_at, SCMP_CMP_MASKED_EQ, flags[i], flags[i] });
+	return r == -EDOM ? 0 : r;
+}
+
+static int add_writes(scmp_filter_ctx ctx)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(writes) && r == 0; i++) {
+		int call = writes[i].call;
+
+		if (call == SCMP_SYS(open) || call == SCMP_SYS(openat))
+			r = add_open(ctx, call, call == SCMP_SYS(open) ? 1 : 2);
+		else
+			r = add_list(ctx, SCMP_ACT_NOTIFY, &call, 1);
+	}
 	return r;
 }
 
@@ -195,7 +249,7 @@ static int print(scmp_filter_ctx ctx)
 	return r;
 }
 
-static int print_filter(const char *name, bool watch)
+static int print_filter(const char *name, bool watch, bool with_writes)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
 	int r = ctx ? 0 : -ENOMEM;
@@ -203,6 +257,8 @@ static int print_filter(const char *name, bool watch)
 	watching = watch;
 	if (r == 0)
 		r = add_all(ctx);
+	if (r == 0 && with_writes)
+		r = add_writes(ctx);
 	printf("static const struct sock_filter %s[] = {\n", name);
 	if (r == 0)
 		r = print(ctx);
@@ -234,13 +290,26 @@ static void print_calls(void)
 	puts("};");
 }
 
+static void print_writes(void)
+{
+	puts("static const struct filter_write writes[] = {");
+	for (size_t i = 0; i < ARRAY_LEN(writes); i++)
+		if (writes[i].call >= 0)
+			printf("{ %d, { %d, %d }, { %d, %d } },\n", writes[i].call, writes[i].dir,
+			       writes[i].dir2, writes[i].path, writes[i].path2);
+	puts("};");
+}
+
 int main(void)
 {
-	int r = print_filter("refusing", false);
+	int r = print_filter("refusing", false, false);
 
 	if (r == 0)
-		r = print_filter("watching", true);
+		r = print_filter("watching", true, false);
+	if (r == 0)
+		r = print_filter("watching_writes", true, true);
 	print_calls();
+	print_writes();
 	if (r < 0)
 		fprintf(stderr, "cannot make the system call filter: %s\n", strerror(-r));
 	return r < 0 || fflush(stdout) != 0;
