@@ -94,12 +94,23 @@ static void simplify(char *path)
 /* What a box may write to, or what belongs to the process itself. */
 static bool is_inside(const char *path)
 {
-	static const char *const ours[] = { JAIL_BOX,       JAIL_TMP,       JAIL_OUTPUT,
-					    "/dev/shm",     "/dev/null",    "/dev/zero",
-					    "/dev/full",    "/dev/random",  "/dev/urandom",
-					    "/dev/fd",      "/dev/stdin",   "/dev/stdout",
-					    "/dev/stderr",  "/dev/tty",     "/dev/nvidiactl",
-					    "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools" };
+	static const char *const ours[] = { JAIL_BOX,
+					    JAIL_TMP,
+					    JAIL_OUTPUT,
+					    "/dev/shm",
+					    "/dev/null",
+					    "/dev/zero",
+					    "/dev/full",
+					    "/dev/random",
+					    "/dev/urandom",
+					    "/dev/fd",
+					    "/dev/stdin",
+					    "/dev/stdout",
+					    "/dev/stderr",
+					    "/dev/tty",
+					    "/dev/nvidiactl",
+					    "/dev/nvidia-uvm",
+					    "/dev/nvidia-uvm-tools" };
 
 	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
 		if (sandbox_path_in(path, ours[i]))
