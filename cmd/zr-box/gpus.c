@@ -62,6 +62,7 @@ static void show_all(struct keeper *k)
 	}
 	for (size_t i = 0; !k->decided && (g = gpu_hold_gpu(k->gpus, i)); i++)
 		show(k, g);
+	jail_close_devices(k);
 }
 
 static void hide_all(struct keeper *k)
@@ -75,6 +76,7 @@ static void hide_all(struct keeper *k)
 		snprintf(name, sizeof(name), "nvidia%d", g->node);
 		jailroot_remove_node(k, name);
 	}
+	jail_close_devices(k);
 }
 
 int gpus_env(const struct keeper *k, char ***env)

@@ -39,6 +39,8 @@ static json_t *missing(const struct keeper *k)
 		  "memory is limited per process (RLIMIT_DATA) and its peak unknown" },
 		{ k->cg.pids < 0 && l->pids, "cgroup.pids",
 		  "the number of processes is unlimited" },
+		{ k->no_cpu_group, "cgroup.cpu",
+		  "the share of processor time that the evaluator sets is not kept to" },
 		{ l->disk_bytes, "disk.quota",
 		  "disk use is sampled, so a job can pass its limit for a moment" },
 		{ k->spec->gpus, "gpu-devices",
@@ -65,6 +67,7 @@ static json_t *mechanisms(const struct keeper *k)
 		{ k->cg.memory >= 0 && k->cg.memory != k->cg.v2, "cgroup1.memory" },
 		{ k->cg.pids >= 0 && k->cg.pids == k->cg.v2, "cgroup2.pids" },
 		{ k->cg.pids >= 0 && k->cg.pids != k->cg.v2, "cgroup1.pids" },
+		{ k->cg.cpu >= 0, k->cg.cpu == k->cg.v2 ? "cgroup2.cpu" : "cgroup1.cpu" },
 		{ k->landlock, "landlock.scope" },
 	};
 	json_t *a = json_array();

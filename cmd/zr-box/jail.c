@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "exec/devices.h"
 #include "spawn.h"
 
 enum {
@@ -233,7 +234,7 @@ int jail_begin(struct keeper *k, struct err *e)
 	j = k->jail = calloc(1, sizeof(*j));
 	if (!j)
 		return err_nomem(e);
-	j->tree = j->map = j->alone = -1;
+	j->tree = j->map = j->alone = j->device_program = -1;
 	j->network = k->spec->sandbox.network;
 	j->bytes = k->spec->limits.disk_bytes;
 	j->landlock = landlock_abi();
@@ -253,6 +254,8 @@ int jail_begin(struct keeper *k, struct err *e)
 			refuse(k, "%s", e->msg);
 		return 0;
 	}
+	if (r == 0)
+		jail_close_devices(k);
 	k->tree = j->tree;
 	if (k->spec->argv[PHASE_SCORE])
 		k->output = "score";
@@ -267,8 +270,33 @@ void jail_end(struct keeper *k)
 	jailroot_done(k);
 	if (k->jail->alone >= 0)
 		close(k->jail->alone);
+	if (k->jail->device_program >= 0)
+		close(k->jail->device_program);
+	free(k->jail->devices);
 	free(k->jail);
 	k->jail = NULL;
+}
+
+void jail_close_devices(struct keeper *k)
+{
+	struct jail *j = k->jail;
+	auto_close int program = -1;
+
+	if (k->cg.v2 >= 0 && j->root) {
+		program = devices_program(j->devices, j->n_devices);
+		if (program >= 0 && devices_attach(k->cg.v2, program, j->device_program) == 0) {
+			if (j->device_program >= 0)
+				close(j->device_program);
+			j->device_program = take_fd(program);
+			return;
+		}
+	}
+	/* Of version 1, or none: then missing capabilities and the private /dev have to do. */
+	if (cgroup_limit_devices(&k->cg, j->devices, j->n_devices, NULL) < 0 &&
+	    k->cg.devices >= 0) {
+		close(k->cg.devices);
+		k->cg.devices = -1;
+	}
 }
 
 /* --- the words and lines of a phase, as the job sees them ----------------------------------------- */
@@ -588,6 +616,9 @@ static int add_names(json_t *to, const struct keeper *k)
 		{ true, "rlimits" },
 		{ true, "clean-env" },
 		{ true, "closed-fds" },
+		{ k->cg.cpu >= 0, k->cg.cpu == k->cg.v2 ? "cgroup2.cpu" : "cgroup1.cpu" },
+		{ j->device_program >= 0, "cgroup2.devices" },
+		{ k->cg.devices >= 0, "cgroup1.devices" },
 	};
 	int r = 0;
 
@@ -617,7 +648,9 @@ static int add_gaps(json_t *to, const struct keeper *k)
 		{ k->cg.v2 < 0 && k->spec->limits.cpu_usec, "cpu.stat",
 		  "CPU time is limited per process and counted when processes end" },
 		{ !j->landlock, "landlock", "there is no second wall around what can be written" },
-		{ true, "device-cgroup",
+		{ k->no_cpu_group, "cgroup.cpu",
+		  "the share of processor time that the evaluator sets is not kept to" },
+		{ j->device_program < 0 && k->cg.devices < 0, "device-cgroup",
 		  "devices are kept away by the private /dev and missing capabilities alone" },
 		{ true, "cpuset", "the job can use all processors" },
 		{ !k->spec->sandbox.writes, "violations.writes",

@@ -57,6 +57,9 @@ struct jail {
 	struct jail_bind *binds;
 	size_t n_binds;
 	unsigned leftovers; /* of all phases so far */
+	int device_program; /* bound to the box's group; or -1 */
+	dev_t *devices;     /* that the job may open */
+	size_t n_devices;
 };
 
 /* What init tells the keeper. */
@@ -109,6 +112,8 @@ void jailroot_done(struct keeper *k);
  * the host does not have: -ENOENT. */
 int jailroot_add_node(struct keeper *k, const char *name, struct err *e) must_check;
 void jailroot_remove_node(struct keeper *k, const char *name);
+/* What k->jail->devices holds becomes what the kernel lets the job open, if it lets us say so. */
+void jail_close_devices(struct keeper *k);
 /* Would a job find this path of the host at the same place? */
 bool jailroot_shows(const struct keeper *k, const char *path);
 

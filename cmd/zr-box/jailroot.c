@@ -188,7 +188,18 @@ static int make_top(const struct jail *j, const char *name, struct err *e)
 static const char *const tops[] = { "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
 static const char *const nodes[] = { "null", "zero", "full", "random", "urandom" };
 
-static int make_nodes(const struct jail *j, struct err *e)
+static int allow_device(struct jail *j, dev_t device, struct err *e)
+{
+	dev_t *v = reallocarray(j->devices, j->n_devices + 1, sizeof(*v));
+
+	if (!v)
+		return err_nomem(e);
+	j->devices = v;
+	v[j->n_devices++] = device;
+	return 0;
+}
+
+static int make_nodes(struct jail *j, struct err *e)
 {
 	static const char *const links[][2] = { { "/proc/self/fd", "dev/fd" },
 						{ "/proc/self/fd/0", "dev/stdin" },
@@ -205,6 +216,8 @@ static int make_nodes(const struct jail *j, struct err *e)
 		if (mknodat(j->tree, name, type | 0666, j->root ? makedev(1, minors[i]) : 0) < 0 ||
 		    fchmodat(j->tree, name, 0666, 0) < 0)
 			return err_sys(e, "make /dev/%s of the box", nodes[i]);
+		if (allow_device(j, makedev(1, minors[i]), e) < 0)
+			return -ENOMEM;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(links); i++)
 		if (symlinkat(links[i][0], j->tree, links[i][1]) < 0)
@@ -229,7 +242,7 @@ static int make_skeleton(const struct keeper *k, struct err *e)
 					    "dev",
 					    "dev/shm",
 					    "void" };
-	const struct jail *j = k->jail;
+	struct jail *j = k->jail;
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(dirs) && r == 0; i++)
@@ -325,6 +338,8 @@ int jailroot_add_node(struct keeper *k, const char *name, struct err *e)
 		    0 ||
 	    fchmodat(j->tree, to, 0666, 0) < 0)
 		return err_sys(e, "make %s of the box", from);
+	if (allow_device(j, st.st_rdev, e) < 0)
+		return -ENOMEM;
 	/* In a user namespace the file is where the host's node is mounted. */
 	return j->root ? 0
 		       : add_bind(j, from, from, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
@@ -337,6 +352,9 @@ void jailroot_remove_node(struct keeper *k, const char *name)
 
 	snprintf(to, sizeof(to), "dev/%s", name);
 	(void)unlinkat(k->jail->tree, to, 0);
+	/* GPUs are all that was added to what every box has. */
+	if (k->jail->n_devices > ARRAY_LEN(nodes))
+		k->jail->n_devices = ARRAY_LEN(nodes);
 }
 
 bool jailroot_shows(const struct keeper *k, const char *path)

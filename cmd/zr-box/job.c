@@ -25,7 +25,9 @@ void job_init(struct keeper *k)
 	k->dir = k->journal = k->tree = -1;
 	for (int i = 0; i < IN_N; i++)
 		k->in[i] = -1;
-	k->cg = (struct cgroup_box){ .v2 = -1, .memory = -1, .pids = -1 };
+	k->cg = (struct cgroup_box){
+		.v2 = -1, .memory = -1, .pids = -1, .cpu = -1, .cpuset = -1, .devices = -1
+	};
 	violations_init(&k->violations);
 	box_result_init(&k->result);
 }
@@ -98,6 +100,15 @@ static void move_to_keepers(const struct keeper *k)
 		return; /* no harm while the worker's service runs */
 }
 
+/* Not a limit that anything rests on: where it cannot be had the result says so. */
+static int share_cpu(struct keeper *k, struct err *e)
+{
+	int r = cgroup_limit_cpu(&k->cg, k->spec->cpu_percent, k->spec->cpu_weight, e);
+
+	k->no_cpu_group = r == -ENOENT;
+	return k->no_cpu_group ? 0 : r;
+}
+
 static int build(struct keeper *k, struct err *e)
 {
 	struct limits l = k->spec->limits;
@@ -111,6 +122,8 @@ static int build(struct keeper *k, struct err *e)
 		r = make_folders(k, e);
 	if (r == 0)
 		r = cgroup_make(&k->spec->cgroup, k->spec->attempt_id, &l, &k->cg, e);
+	if (r == 0 && (k->spec->cpu_percent || k->spec->cpu_weight))
+		r = share_cpu(k, e);
 	if (r == 0)
 		r = jail_begin(k, e);
 	if (r < 0)

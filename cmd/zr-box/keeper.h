@@ -119,6 +119,7 @@ struct keeper {
 	char *path;         /* absolute */
 	int journal;        /* locked as long as the job is ours */
 	struct cgroup_box cg;
+	bool no_cpu_group;     /* asked for, but this host has none */
 	struct jail *jail;     /* level `sandbox`; else NULL */
 	struct gpu_hold *gpus; /* ours, or waited for; else NULL */
 	uint64_t gpu_usec;     /* since when they are held */

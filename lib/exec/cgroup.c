@@ -3,17 +3,54 @@
 
 #include <dirent.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "base/fd.h"
 #include "base/str.h"
 
+/* The v1 hierarchies: where one is, and its directory of a box. */
+static const struct {
+	size_t host, box;
+} v1[] = {
+#define V1(name)                                                                                   \
+	{                                                                                          \
+		offsetof(struct cgroup_host, v1_##name), offsetof(struct cgroup_box, name)         \
+	}
+	V1(memory), V1(pids), V1(cpu), V1(cpuset), V1(devices),
+#undef V1
+};
+
+static char **v1_path(struct cgroup_host *h, size_t i)
+{
+	return (char **)((char *)h + v1[i].host);
+}
+
+static const char *v1_path_of(const struct cgroup_host *h, size_t i)
+{
+	return *(char *const *)((const char *)h + v1[i].host);
+}
+
+static int *v1_dir(struct cgroup_box *c, size_t i)
+{
+	return (int *)((char *)c + v1[i].box);
+}
+
+/* -1: none, or none of its own. */
+static int v1_dir_of(const struct cgroup_box *c, size_t i)
+{
+	int fd = *(const int *)((const char *)c + v1[i].box);
+
+	return fd == c->v2 ? -1 : fd;
+}
+
 void cgroup_host_done(struct cgroup_host *h)
 {
 	free(h->v2);
-	free(h->v1_memory);
-	free(h->v1_pids);
+	for (size_t i = 0; i < ARRAY_LEN(v1); i++)
+		free(*v1_path(h, i));
 	free(h->keepers);
 	*h = (struct cgroup_host){ .v2 = NULL };
 }
@@ -26,10 +63,17 @@ static int copy_path(const char *from, char **to)
 
 int cgroup_host_copy(const struct cgroup_host *from, struct cgroup_host *to, struct err *e)
 {
-	auto_done(cgroup_host) h = { .v2_memory = from->v2_memory, .v2_pids = from->v2_pids };
+	auto_done(cgroup_host) h = { .v2_memory = from->v2_memory,
+				     .v2_pids = from->v2_pids,
+				     .v2_cpu = from->v2_cpu,
+				     .v2_cpuset = from->v2_cpuset };
+	int r = copy_path(from->v2, &h.v2);
 
-	if (copy_path(from->v2, &h.v2) < 0 || copy_path(from->v1_memory, &h.v1_memory) < 0 ||
-	    copy_path(from->v1_pids, &h.v1_pids) < 0 || copy_path(from->keepers, &h.keepers) < 0)
+	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
+		r = copy_path(v1_path_of(from, i), v1_path(&h, i));
+	if (r == 0)
+		r = copy_path(from->keepers, &h.keepers);
+	if (r < 0)
 		return err_nomem(e);
 	*to = h;
 	h = (struct cgroup_host){ .v2 = NULL };
@@ -253,10 +297,14 @@ static void v2_controllers(const char *dir, struct cgroup_host *h)
 		return;
 	(void)write_file(fd, "cgroup.subtree_control", "+memory");
 	(void)write_file(fd, "cgroup.subtree_control", "+pids");
+	(void)write_file(fd, "cgroup.subtree_control", "+cpu");
+	(void)write_file(fd, "cgroup.subtree_control", "+cpuset");
 	if (read_start(fd, "cgroup.subtree_control", text, sizeof(text)) < 0)
 		return;
 	h->v2_memory = has_word(text, "memory");
 	h->v2_pids = has_word(text, "pids");
+	h->v2_cpu = has_word(text, "cpu");
+	h->v2_cpuset = has_word(text, "cpuset");
 }
 
 static int probe_v2(const char *parent, struct cgroup_host *h)
@@ -306,6 +354,12 @@ int cgroup_probe(const char *parent, struct cgroup_host *ret, struct err *e)
 			r = probe_v1("memory", "memory.limit_in_bytes", parent, &h.v1_memory);
 		if (r == 0 && !h.v2_pids)
 			r = probe_v1("pids", "pids.max", parent, &h.v1_pids);
+		if (r == 0 && !h.v2_cpu)
+			r = probe_v1("cpu", "cpu.cfs_quota_us", parent, &h.v1_cpu);
+		if (r == 0 && !h.v2_cpuset)
+			r = probe_v1("cpuset", "cpuset.cpus", parent, &h.v1_cpuset);
+		if (r == 0)
+			r = probe_v1("devices", "devices.deny", parent, &h.v1_devices);
 	}
 	if (r < 0)
 		return err_errno(e, r, "look for control groups");
@@ -318,7 +372,9 @@ int cgroup_probe(const char *parent, struct cgroup_host *ret, struct err *e)
 
 static void box_names(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *c)
 {
-	*c = (struct cgroup_box){ .v2 = -1, .memory = -1, .pids = -1, .host = h };
+	*c = (struct cgroup_box){ .v2 = -1, .host = h };
+	for (size_t i = 0; i < ARRAY_LEN(v1); i++)
+		*v1_dir(c, i) = -1;
 	snprintf(c->name, sizeof(c->name), "zr-%s", attempt_id);
 }
 
@@ -334,19 +390,25 @@ void cgroup_open(const struct cgroup_host *h, const char *attempt_id, struct cgr
 	box_names(h, attempt_id, c);
 	if (h->v2)
 		c->v2 = open_below(h->v2, c->name);
-	c->memory = h->v2_memory ? c->v2 : h->v1_memory ? open_below(h->v1_memory, c->name) : -1;
-	c->pids = h->v2_pids ? c->v2 : h->v1_pids ? open_below(h->v1_pids, c->name) : -1;
+	for (size_t i = 0; i < ARRAY_LEN(v1); i++)
+		if (v1_path_of(h, i))
+			*v1_dir(c, i) = open_below(v1_path_of(h, i), c->name);
+	if (h->v2_memory)
+		c->memory = c->v2;
+	if (h->v2_pids)
+		c->pids = c->v2;
 }
 
 void cgroup_close(struct cgroup_box *c)
 {
-	if (c->memory >= 0 && c->memory != c->v2)
-		close(c->memory);
-	if (c->pids >= 0 && c->pids != c->v2)
-		close(c->pids);
+	for (size_t i = 0; i < ARRAY_LEN(v1); i++) {
+		if (v1_dir_of(c, i) >= 0)
+			close(v1_dir_of(c, i));
+		*v1_dir(c, i) = -1;
+	}
 	if (c->v2 >= 0)
 		close(c->v2);
-	c->v2 = c->memory = c->pids = -1;
+	c->v2 = -1;
 }
 
 static int make_below(const char *parent, const char *name, int *ret_fd, struct err *e)
@@ -417,16 +479,89 @@ int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struc
 	return 0;
 }
 
+/* The directory for a limit: the box's in v2, or one of its own in v1, made when it is asked for. */
+static int need_dir(struct cgroup_box *c, bool in_v2, const char *parent, int *fd, struct err *e)
+{
+	if (*fd >= 0)
+		return 0;
+	if (in_v2 && c->v2 >= 0) {
+		*fd = c->v2;
+		return 0;
+	}
+	return parent ? make_below(parent, c->name, fd, e) : -ENOENT;
+}
+
+enum {
+	CPU_PERIOD_USEC = 100000,
+	V1_SHARES = 1024, /* what a weight of 100 is there */
+};
+
+int cgroup_limit_cpu(struct cgroup_box *c, uint64_t percent, uint64_t weight, struct err *e)
+{
+	unsigned long long quota = percent * (CPU_PERIOD_USEC / 100);
+	int r = need_dir(c, c->host->v2_cpu, c->host->v1_cpu, &c->cpu, e);
+	bool v2 = c->cpu == c->v2;
+	char text[48];
+
+	if (r < 0)
+		return r;
+	snprintf(text, sizeof(text), "%llu %d", quota, CPU_PERIOD_USEC);
+	if (percent && v2)
+		r = write_file(c->cpu, "cpu.max", text);
+	else if (percent)
+		r = write_number(c->cpu, "cpu.cfs_quota_us", quota);
+	if (r == 0 && weight)
+		r = write_number(c->cpu, v2 ? "cpu.weight" : "cpu.shares",
+				 v2 ? weight : weight * V1_SHARES / 100);
+	return r < 0 ? err_errno(e, r, "limit the processor time of %s", c->name) : 0;
+}
+
+/* A new v1 group has no memory nodes, and nothing can be in it then. */
+static int copy_nodes(const struct cgroup_box *c)
+{
+	auto_close int parent = open(c->host->v1_cpuset, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char nodes[256];
+	int r = parent < 0 ? -errno : read_start(parent, "cpuset.mems", nodes, sizeof(nodes));
+
+	return r < 0 ? r : write_file(c->cpuset, "cpuset.mems", nodes);
+}
+
+int cgroup_limit_cpus(struct cgroup_box *c, const char *cpus, struct err *e)
+{
+	bool fresh = c->cpuset < 0;
+	int r = need_dir(c, c->host->v2_cpuset, c->host->v1_cpuset, &c->cpuset, e);
+
+	if (r == 0 && fresh && c->cpuset != c->v2)
+		r = copy_nodes(c);
+	if (r == 0)
+		r = write_file(c->cpuset, "cpuset.cpus", cpus);
+	return r < 0 && r != -ENOENT ? err_errno(e, r, "give %s the processors %s", c->name, cpus)
+				     : r;
+}
+
+int cgroup_limit_devices(struct cgroup_box *c, const dev_t *allowed, size_t n, struct err *e)
+{
+	int r = need_dir(c, false, c->host->v1_devices, &c->devices, e);
+	char text[48];
+
+	if (r == 0)
+		r = write_file(c->devices, "devices.deny", "a");
+	for (size_t i = 0; i < n && r == 0; i++) {
+		snprintf(text, sizeof(text), "c %u:%u rw", major(allowed[i]), minor(allowed[i]));
+		r = write_file(c->devices, "devices.allow", text);
+	}
+	return r < 0 && r != -ENOENT ? err_errno(e, r, "close the devices to %s", c->name) : r;
+}
+
 int cgroup_join(const struct cgroup_box *c, bool in_v2)
 {
 	int r = 0;
 
 	if (c->v2 >= 0 && !in_v2)
 		r = write_file(c->v2, "cgroup.procs", "0");
-	if (r == 0 && c->memory >= 0 && c->memory != c->v2)
-		r = write_file(c->memory, "cgroup.procs", "0");
-	if (r == 0 && c->pids >= 0 && c->pids != c->v2)
-		r = write_file(c->pids, "cgroup.procs", "0");
+	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
+		if (v1_dir_of(c, i) >= 0)
+			r = write_file(v1_dir_of(c, i), "cgroup.procs", "0");
 	return r;
 }
 
@@ -509,10 +644,9 @@ int cgroup_remove(const struct cgroup_box *c, struct err *e)
 {
 	int r = remove_below(c->host->v2, c->name, e);
 
-	if (r == 0 && c->memory >= 0 && c->memory != c->v2)
-		r = remove_below(c->host->v1_memory, c->name, e);
-	if (r == 0 && c->pids >= 0 && c->pids != c->v2)
-		r = remove_below(c->host->v1_pids, c->name, e);
+	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
+		if (v1_dir_of(c, i) >= 0)
+			r = remove_below(v1_path_of(c->host, i), c->name, e);
 	return r;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Control groups as this host has them. Tracking (which processes belong to a job, killing them) is
  * version 2 wherever a v2 tree is mounted, also on hybrid hosts; limits are v2 files where the
- * controllers are delegated to us, else directories of the v1 memory and pids hierarchies.
+ * controllers are delegated to us, else directories of the v1 hierarchies.
  * The worker probes once; a keeper only makes and removes directories.
  */
 #ifndef ZR_EXEC_CGROUP_H
@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/attr.h"
 #include "base/err.h"
@@ -17,9 +18,9 @@
 
 /* Absolute directories below which boxes are made; NULL: not available. */
 struct cgroup_host {
-	char *v2;                /* tracking */
-	bool v2_memory, v2_pids; /* and these limits */
-	char *v1_memory, *v1_pids;
+	char *v2;                                   /* tracking */
+	bool v2_memory, v2_pids, v2_cpu, v2_cpuset; /* and these limits */
+	char *v1_memory, *v1_pids, *v1_cpu, *v1_cpuset, *v1_devices;
 	char *keepers; /* v2 directory that keepers move to; NULL: they stay with their worker */
 };
 void cgroup_host_done(struct cgroup_host *h);
@@ -40,6 +41,7 @@ struct cgroup_box {
 	int v2;
 	int memory; /* where the memory limit is: v2 itself or a v1 directory; -1: nowhere */
 	int pids;
+	int cpu, cpuset, devices; /* only after cgroup_limit_cpu() and the like */
 	/* cgroup.kill was written: on Linux 6.13 and later CLONE_INTO_CGROUP then starts processes
 	 * that are killed at once, so from here on they have to join by themselves. */
 	bool killed;
@@ -54,6 +56,17 @@ int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struc
 /* The same directories again, for cleaning up after a keeper; none at all is success. */
 void cgroup_open(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *c);
 void cgroup_close(struct cgroup_box *c);
+
+/* Before anything is in it. -ENOENT: this host has no such controller for us. `percent`: of one
+ * processor, 0: no bound; `weight`: beside others, 1 to 10000, 0: as usual, which is 100. */
+int cgroup_limit_cpu(struct cgroup_box *c, uint64_t percent, uint64_t weight,
+		     struct err *e) must_check;
+/* "0-2,4"; also for what is in it already. */
+int cgroup_limit_cpus(struct cgroup_box *c, const char *cpus, struct err *e) must_check;
+/* Version 1: these character devices, for reading and writing, and no others. On version 2 it is a
+ * program that does this, see exec/devices.h. */
+int cgroup_limit_devices(struct cgroup_box *c, const dev_t *allowed, size_t n,
+			 struct err *e) must_check;
 
 /* For the new process itself (async-signal-safe): joins all directories, or all but v2, in which
  * CLONE_INTO_CGROUP has put it already. */

@@ -210,6 +210,17 @@ static int take_limits(const struct reader *r)
 	return 0;
 }
 
+static int take_cpus(const struct reader *r)
+{
+	double cpus = cfg_getfloat(r->cfg, "cpus");
+
+	if (cpus != 0 && !(cpus >= 0.01 && cpus <= 4096))
+		return bad(r, "cpus", "'cpus' is %g, outside 0.01 to 4096 (0 means no limit)",
+			   cpus);
+	r->ev->cpu_percent = (uint64_t)(cpus * 100 + 0.5);
+	return take_number(r, "cpu_weight", 0, 10000, &r->ev->cpu_weight);
+}
+
 static int take_isolation(const struct reader *r)
 {
 	const char *s = cfg_getstr(r->cfg, "isolation");
@@ -409,6 +420,8 @@ static int take_all(const struct reader *r)
 	if (n == 0)
 		n = take_limits(r);
 	if (n == 0)
+		n = take_cpus(r);
+	if (n == 0)
 		n = take_isolation(r);
 	if (n == 0)
 		n = take_sandbox(r);
@@ -471,6 +484,8 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_INT("pids", (long)l->pids, CFGF_NONE),
 		CONF_SIZE("disk", (long)l->disk_bytes, CFGF_NONE),
 		CONF_SIZE("output_limit", (long)l->output_bytes, CFGF_NONE),
+		CFG_FLOAT("cpus", 0, CFGF_NONE),
+		CFG_INT("cpu_weight", 0, CFGF_NONE),
 		CFG_STR("isolation", NULL, CFGF_NONE),
 		CFG_INT("gpus", 0, CFGF_NONE),
 		CFG_STR("gpu_arch", NULL, CFGF_NONE),

@@ -281,14 +281,16 @@ static json_t *words_json(char *const *v)
 json_t *evaluator_json(const struct evaluator *ev)
 {
 	return json_pack(
-		"{s:s, s:s?, s:b, s:s, s:o, s:o, s:o, s:i, s:s?, s:I, s:s?, s:b, s:i, s:s, s:b}",
+		"{s:s, s:s?, s:b, s:s, s:o, s:o, s:o, s:i, s:s?, s:I, s:s?, s:b, s:i, s:s, s:b, "
+		"s:f, s:I}",
 		"name", ev->name, "description", ev->description, "bare", ev->bare, "isolation",
 		isolation_name(ev->isolation), "phases", phases_json(ev), "limits",
 		limits_to_json(&ev->limits), "allow_args", words_json(ev->allow_args), "gpus",
 		(int)ev->gpus, "gpu_arch", ev->gpu_arch, "gpu_memory_bytes",
 		(json_int_t)ev->gpu_memory_bytes, "arch", ev->arch, "network", ev->network,
 		"retries", (int)ev->retries, "scores", ev->scores_file, "scores_required",
-		ev->scores_required);
+		ev->scores_required, "cpus", (double)ev->cpu_percent / 100, "cpu_weight",
+		(json_int_t)ev->cpu_weight);
 }
 
 json_t *evaluator_index(const struct evaluator_entry *list, size_t n)
@@ -437,6 +439,25 @@ static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
 		       : add_words(&s->sandbox.reference, ev->reference);
 }
 
+/* What the job will not use is not told: the keeper looks for all that it is told. */
+static int plan_groups(const struct evaluator *ev, const struct evaluator_job *job,
+		       struct box_spec *s, struct err *e)
+{
+	struct cgroup_host h = *job->cgroup;
+
+	s->cpu_percent = ev->cpu_percent;
+	s->cpu_weight = ev->cpu_weight;
+	if (!ev->cpu_percent && !ev->cpu_weight) {
+		h.v1_cpu = NULL;
+		h.v2_cpu = false;
+	}
+	if (ev->isolation == ISOLATION_NONE)
+		h.v1_devices = NULL;
+	h.v1_cpuset = NULL;
+	h.v2_cpuset = false;
+	return cgroup_host_copy(&h, &s->cgroup, e);
+}
+
 static int plan_gpus(const struct evaluator *ev, const struct evaluator_job *job,
 		     struct box_spec *s, struct err *e)
 {
@@ -503,7 +524,7 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 	if (job->asked)
 		r = limits_lower(&s->limits, job->asked, e);
 	if (r == 0)
-		r = cgroup_host_copy(job->cgroup, &s->cgroup, e);
+		r = plan_groups(ev, job, s, e);
 	if (r == 0)
 		r = plan_gpus(ev, job, s, e);
 	if (r < 0)

@@ -35,7 +35,8 @@ struct evaluator {
 	struct limits limits;
 
 	enum isolation isolation;
-	bool isolation_given; /* by the file; `none` otherwise, and results say so */
+	bool isolation_given;             /* by the file; `none` otherwise, and results say so */
+	uint64_t cpu_percent, cpu_weight; /* as in spec.h */
 	bool network;
 	unsigned gpus;
 	char *gpu_arch;                           /* or NULL */

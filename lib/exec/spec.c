@@ -55,6 +55,8 @@ static const struct field fields[] = {
 	FIELD("scores_required", K_BOOL, false, scores_required),
 	FIELD("progress_pattern", K_REGEX, false, progress_pattern),
 	FIELD("retries", K_UINT, false, retries),
+	FIELD("cpu_percent", K_UINT, false, cpu_percent),
+	FIELD("cpu_weight", K_UINT, false, cpu_weight),
 };
 
 static const struct field cgroup_fields[] = {
@@ -63,6 +65,11 @@ static const struct field cgroup_fields[] = {
 	FIELD("v2_pids", K_BOOL, false, cgroup.v2_pids),
 	FIELD("v1_memory", K_PATH, false, cgroup.v1_memory),
 	FIELD("v1_pids", K_PATH, false, cgroup.v1_pids),
+	FIELD("v2_cpu", K_BOOL, false, cgroup.v2_cpu),
+	FIELD("v2_cpuset", K_BOOL, false, cgroup.v2_cpuset),
+	FIELD("v1_cpu", K_PATH, false, cgroup.v1_cpu),
+	FIELD("v1_cpuset", K_PATH, false, cgroup.v1_cpuset),
+	FIELD("v1_devices", K_PATH, false, cgroup.v1_devices),
 	FIELD("keepers", K_PATH, false, cgroup.keepers),
 };
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -345,6 +346,72 @@ def test_grandchild_holds_the_output(box):
     t = time.monotonic()
     r = box.run("sleep 1000 & echo said")
     assert r["reason"] == "ok" and time.monotonic() - t < 2 and lines(box) == ["said"]
+
+
+# --- control groups of a kind that not every host has ---
+
+MORE = boxes.more_groups()
+
+
+def try_devices(groups):
+    """As root, from inside the groups of a box, so that nothing but them stands between."""
+    paths = ("/dev/null", "/dev/urandom", "/dev/ptmx", "/dev/tty")
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for group in groups:
+                with open(group + "/cgroup.procs", "w") as f:
+                    f.write("0")
+            for path in paths:
+                try:
+                    os.close(os.open(path, os.O_RDWR | os.O_NOCTTY))
+                    os.write(w, b"0 ")
+                except OSError as e:
+                    os.write(w, b"%d " % e.errno)
+            try:
+                os.mknod("/dev/shm/zr-test-node", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+                os.unlink("/dev/shm/zr-test-node")
+                os.write(w, b"0")
+            except OSError as e:
+                os.write(w, b"%d" % e.errno)
+        finally:
+            os._exit(0)
+    os.close(w)
+    os.waitpid(pid, 0)
+    with open(r) as f:
+        return f.read().split()
+
+
+@pytest.mark.parametrize("version", [2, 1])
+def test_devices_are_closed_by_a_group(box, version):
+    if version == 1:
+        if "v1_devices" not in MORE or "v1_memory" not in GROUPS or "v1_pids" not in GROUPS:
+            pytest.skip("no version 1 controllers")
+        box.groups = {**{k: v for k, v in GROUPS.items() if k != "v2"}, "v1_devices": MORE["v1_devices"]}
+    box.start("sleep 1000")
+    with box.connect() as s:
+        until_told(s, "phase")
+        seen = try_devices([d for d in box.cgroup_dirs() if version == 2 or "/devices/" in d])
+        s.sendall(b'{"t":"kill"}\n')
+    i = box.wait()["isolation"]
+    assert f"cgroup{version}.devices" in i["mechanisms"] and "device-cgroup" not in {m["what"] for m in i["missing"]}, i
+    # ptmx would be opened (or not be there at all), a terminal is not ours (ENXIO)
+    assert seen == ["0", "0", "1", "1", "1"], seen
+
+
+@pytest.mark.parametrize("level", ["none", "sandbox"])
+def test_share_of_processors(box, level):
+    if not {"v1_cpu", "v2_cpu"} & set(MORE):
+        pytest.skip("no cpu controller")
+    box.groups = {**GROUPS, **{k: v for k, v in MORE.items() if k.endswith("_cpu")}}
+    t = time.monotonic()
+    r = box.run("timeout 1 sh -c 'while :; do :; done' & timeout 1 sh -c 'while :; do :; done'; wait", cpu_percent=20, cpu_weight=50,
+                isolation={"level": level})
+    assert r["reason"] == "ok" and r["usage"]["cpu_usec"] < 450000 and time.monotonic() - t >= 1, r
+    assert any(m in r["isolation"]["mechanisms"] for m in ("cgroup1.cpu", "cgroup2.cpu"))
+    r = Jailed(box.base, GROUPS).run("exit 0", cpu_percent=20, isolation={"level": level})
+    assert "cgroup.cpu" in {m["what"] for m in r["isolation"]["missing"]}
 
 
 # --- what is counted ---

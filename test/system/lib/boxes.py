@@ -62,6 +62,16 @@ def groups():
     return found
 
 
+def more_groups():
+    """What jobs get by wish alone: shares of processors, some processors, some devices."""
+    found = {"v1_" + name: path for name in ("cpu", "cpuset", "devices") if (path := _group("cgroup", name))}
+    v2 = _group("cgroup2")
+    if v2:
+        with open(os.path.join(v2, "cgroup.subtree_control")) as f:
+            found.update({"v2_" + name: True for name in ("cpu", "cpuset") if name in f.read().split()})
+    return found
+
+
 def now():
     """Microseconds on the clock of leases."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
