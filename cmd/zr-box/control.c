@@ -204,15 +204,9 @@ static void flush(struct keeper *k)
 		tell_all(k, bits);
 }
 
-void control_started(struct keeper *k)
+void control_started(struct keeper *k, char *record)
 {
-	char at[TIME_TEXT_MAX];
-	json_t *o = json_pack("{s:s, s:s, s:s, s:O}", "t", "started", "at",
-			      time_text(at, k->result.started_wall_usec), "phase",
-			      phase_name(k->phase), "isolation", k->isolation);
-
-	k->control.started = o ? js_text(o) : NULL;
-	json_decref(o);
+	k->control.started = record;
 	control_tell(k, TELL_STARTED);
 }
 

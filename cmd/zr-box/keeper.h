@@ -223,7 +223,7 @@ void control_hear(struct keeper *k);
 void control_tell(struct keeper *k, unsigned bits);
 /* Sends what its rate allows now; returns when the rest is due. */
 uint64_t control_tick(struct keeper *k, uint64_t now);
-void control_started(struct keeper *k);
+void control_started(struct keeper *k, char *record); /* of the journal; taken */
 void control_progress(struct keeper *k, const struct progress *p);
 /* The job is over: `end`, and adopters are let go. */
 void control_leave(struct keeper *k);

@@ -63,6 +63,7 @@ static void check_wall(struct keeper *k, uint64_t now)
 static void note_started(struct keeper *k)
 {
 	struct err e = { 0 };
+	char *record = NULL;
 	int r;
 
 	if (k->result.started_wall_usec) {
@@ -70,9 +71,9 @@ static void note_started(struct keeper *k)
 	} else {
 		k->result.started_wall_usec = time_wall_usec();
 		r = journal_add_started(k->journal, k->result.started_wall_usec, k->phase,
-					k->isolation, &e);
+					k->isolation, &record, &e);
 		FAILPOINT("keeper.started");
-		control_started(k);
+		control_started(k, record);
 	}
 	if (r < 0)
 		verdict(k, BOX_INFRASTRUCTURE, "%s", e.msg);

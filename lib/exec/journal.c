@@ -178,18 +178,32 @@ bool journal_is_empty(int box_dirfd)
 	return st.st_size == 0;
 }
 
-/* Takes the record, which may be NULL for want of memory. */
-static int add(int fd, json_t *record, struct err *e)
+/* `text` NULL: there was no memory for it. */
+static int add_text(int fd, const char *text, struct err *e)
 {
-	auto_free char *text = record ? js_text(record) : NULL;
 	auto_free char *line = NULL;
 	int n = text ? str_fmt(&line, "%s\n", text) : -1, r;
 
-	json_decref(record);
 	if (n < 0)
 		return err_nomem(e);
 	r = FAILPOINT_FAILS("journal.write") ? -errno : fd_write_all(fd, line, (size_t)n);
 	return r < 0 ? err_errno(e, r, "write " JOURNAL_FILE) : 0;
+}
+
+/* Takes the record, which may be NULL for want of memory. */
+static char *text_of(json_t *record)
+{
+	char *text = record ? js_text(record) : NULL;
+
+	json_decref(record);
+	return text;
+}
+
+static int add(int fd, json_t *record, struct err *e)
+{
+	auto_free char *text = text_of(record);
+
+	return add_text(fd, text, e);
 }
 
 /*
@@ -204,14 +218,14 @@ int journal_add_begun(int fd, struct err *e)
 }
 
 int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
-			struct err *e)
+			char **ret_record, struct err *e)
 {
 	char at[TIME_TEXT_MAX];
 
-	return add(fd,
-		   json_pack("{s:s, s:s, s:s, s:O}", "t", "started", "at", time_text(at, wall_usec),
-			     "phase", phase_name(p), "isolation", isolation),
-		   e);
+	*ret_record = text_of(json_pack("{s:s, s:s, s:s, s:O}", "t", "started", "at",
+					time_text(at, wall_usec), "phase", phase_name(p),
+					"isolation", isolation));
+	return add_text(fd, *ret_record, e);
 }
 
 int journal_add_phase(int fd, enum phase p, struct err *e)

@@ -48,8 +48,9 @@ bool journal_is_free(int box_dirfd);
 bool journal_is_empty(int box_dirfd);
 
 int journal_add_begun(int fd, struct err *e) must_check;
+/* *ret_record: the same, for others who are told; NULL if there is no memory for it. */
 int journal_add_started(int fd, uint64_t wall_usec, enum phase p, const json_t *isolation,
-			struct err *e) must_check;
+			char **ret_record, struct err *e) must_check;
 int journal_add_phase(int fd, enum phase p, struct err *e) must_check;
 int journal_add_done(int fd, const struct box_result *r, struct err *e) must_check;
 
