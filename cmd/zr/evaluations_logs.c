@@ -167,21 +167,31 @@ static void print_piece(struct logs *l, const struct message_event *ev)
 	*next = piece.offset + (int64_t)n;
 }
 
+/* Workers say every few seconds that they are there. */
+static bool is_from_before(const struct logs *l, const struct message *m)
+{
+	return (m->type == MESSAGE_EVENT ? m->event.at_wall_usec : m->worker.at_wall_usec) <=
+	       l->started_wall;
+}
+
 static void on_delivery(void *user, const struct delivery *d)
 {
 	struct logs *l = user;
 	auto_obj(message) m = NULL;
 	struct err e = { 0 };
+	bool ours = str_eq(d->routing_key, l->key), old;
 
-	l->heard = time_mono_usec();
 	(void)broker_ack(l->broker, d->ref, true);
 	if (!d->body || message_decode(d->body, d->size, SIZE_MAX, &m, &e) != MESSAGE_GOOD ||
-	    m->type != MESSAGE_EVENT)
+	    (m->type != MESSAGE_EVENT && m->type != MESSAGE_WORKER))
 		return;
-	if (str_eq(d->routing_key, l->key) && m->event.kind == MESSAGE_LOG)
+	old = is_from_before(l, m);
+	if (old || ours)
+		l->heard = time_mono_usec();
+	if (ours && m->type == MESSAGE_EVENT && m->event.kind == MESSAGE_LOG)
 		print_piece(l, &m->event);
 	/* What was said after we began was not asked for. */
-	if (!l->go_on && m->event.at_wall_usec > l->started_wall)
+	if (!l->go_on && !old)
 		loop_exit(l->loop, CLI_DONE);
 }
 

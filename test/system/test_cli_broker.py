@@ -259,6 +259,24 @@ def test_logs_from_the_stream(site):
     assert site.zr("evaluations:logs", e, "--stream", "err").stdout == "warning\n"
 
 
+@pytest.mark.parametrize("follow", [[], ["-f"]])
+def test_logs_end_though_workers_go_on_beating(site, follow):
+    e = evaluation(site, submission(site))
+    channel = site.channel()
+    say(channel, e, "out", 0, "one\n", 1)
+    event(site, e, "completed", 3, reason="ok", exit_code=0)
+    p = subprocess.Popen([ZR, "evaluations:logs", str(e), *follow], env=site.env, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while p.poll() is None and time.monotonic() < deadline:
+        at = time.strftime("%Y-%m-%dT%H:%M:%S.999999Z", time.gmtime())
+        channel.basic_publish("zr", "event.worker.oberon", json.dumps({
+            "zr": "1.0", "type": "worker", "host": "oberon", "worker": "oberon/1", "pid": 7, "boot_id": ATTEMPT_ID, "since": at,
+            "at": at, "state": "idle", "jobs": []}))
+        channel.connection.sleep(0.2)
+    p.kill()
+    assert p.wait() == 0 and p.stdout.read() == "one\n"
+
+
 def test_logs_follow_until_the_end(site):
     e = evaluation(site, submission(site))
     channel = site.channel()
