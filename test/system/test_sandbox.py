@@ -391,7 +391,7 @@ def test_devices_are_closed_by_a_group(box, version):
         box.groups = {**{k: v for k, v in GROUPS.items() if k != "v2"}, "v1_devices": MORE["v1_devices"]}
     box.start("sleep 1000")
     with box.connect() as s:
-        until_told(s, "phase")
+        until_told(s, "started")
         seen = try_devices([d for d in box.cgroup_dirs() if version == 2 or "/devices/" in d])
         s.sendall(b'{"t":"kill"}\n')
     i = box.wait()["isolation"]
