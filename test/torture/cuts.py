@@ -5,7 +5,7 @@ import time
 
 import tree
 
-KINDS = {"quick": 3, "short": 3, "medium": 4, "long": 2}
+KINDS = {"quick": 3, "short": 3, "medium": 3, "long": 1}
 
 
 def until(condition, seconds):
@@ -23,13 +23,22 @@ def jobs_of(world, host):
     return [p for p in world.processes("job") if host.has(p)]
 
 
+def busy(world, stream, host=None):
+    """Jobs that take long have begun, on this host among others."""
+    def begun():
+        ran = {r[0] for r in world.marks_read()}
+        return all(i in ran for i in idents)
+    idents = [stream.submit("long") for _ in range(4)]
+    return until(lambda: begun() and (not host or jobs_of(world, host)), 20)
+
+
 def cut(mode, lease, seconds, costs):
     """One host has jobs when it is cut off. costs: whether a lease may run out."""
     def play(t, name, seed):
         host = t.world.net.hosts["h1"]
 
-        def act(f, _stream):
-            if not until(lambda: jobs_of(t.world, host), 20):
+        def act(f, stream):
+            if not busy(t.world, stream, host):
                 return [f"{host.name} never had a job"]
             f.trouble.count[f"link {mode}"] = 1
             f.cut(host, mode, seconds, costs)
@@ -69,7 +78,7 @@ def host_lost(t, name, seed):
         return all(any(r[2] not in lost for r in runs.get(i, [])) for i in lost.values())
 
     def act(f, stream):
-        if not until(lambda: jobs_of(w, host), 20):
+        if not busy(w, stream, host):
             return [f"{host.name} never had a job"]
         stream.end()
         w.off.add(host.name)

@@ -188,6 +188,13 @@ class Faults:
         self.cut(host, mode, pause)
         return f"{host.name} {mode} for {pause} s"
 
+    def broker_was_away(self, begin, end, costs):
+        """costs: a lease may have run out. Acknowledgements and requests that were on their way are lost in any case."""
+        if costs:
+            self.trouble.silent(begin, end)
+        self.trouble.workers += [begin, end]
+        self.trouble.senders += [begin, (begin + end) / 2, end]
+
     def cut(self, host, mode, pause, costs_a_lease=True):
         """Packets that were lost are sent again after up to as long as the link was away."""
         begin = time.time()
