@@ -41,6 +41,7 @@
 #include "gpus.h"
 #include "job.h"
 #include "ledger.h"
+#include "pike.h"
 #include "report.h"
 
 #define EXIT_USAGE      2
@@ -48,12 +49,33 @@
 /* Events that wait for the broker: hours of them. */
 #define EVENT_SPOOL_MAX ((uint64_t)1 << 30)
 
+enum {
+	OPTION_CHANNEL,
+	OPTION_PIKE,
+};
+_Static_assert(OPTION_PIKE + PIKE_OPTION_N <= DAEMON_OPTIONS_MAX, "there is room for all options");
+
+static const struct daemon_option options[] = {
+	[OPTION_CHANNEL] = { "channel", "CHANNEL",
+			     "amqp, or dir:FOLDER: where requests come from" },
+	PIKE_OPTIONS,
+	{ 0 },
+};
+
+static bool is_pike(const struct daemon_options *o)
+{
+	return pike_is_asked_for(o->given + OPTION_PIKE);
+}
+
 /* --- one worker ---------------------------------------------------------------------------- */
 
 struct worker {
 	struct eval ev;
 	struct super_link *link;
 	struct loop_src *signals[3];
+	const struct daemon_options *options;
+	struct pike_setup pike;
+	pid_t supervisor;
 	bool ready;
 };
 
@@ -130,7 +152,8 @@ static void on_state(void *user, bool up, const struct err *why)
 		return;
 	}
 	log_info("connected to the %s",
-		 settings_channel_folder(w->ev.settings) ? "folder" : "broker");
+		 settings_channel_folder(w->ev.settings) || is_pike(w->options) ? "folder"
+										: "broker");
 	eval_update_intake(&w->ev);
 	beat_changed(w->ev.beat);
 	if (!w->ready)
@@ -233,6 +256,16 @@ static int watch_signals(struct worker *w, struct err *e)
 	return r;
 }
 
+/* The supervisor has all of its workers drain, and ends when they have. */
+static void on_close(void *user)
+{
+	const struct worker *w = user;
+
+	log_notice("the channel was closed");
+	if (getppid() == w->supervisor)
+		kill(w->supervisor, SIGTERM);
+}
+
 static void on_report(unused_arg void *user, int level, const char *text)
 {
 	log_ctx(NULL, level, "%s", text);
@@ -249,16 +282,29 @@ static int open_channel(struct worker *w, struct err *e)
 		.on_state = on_state,
 		.on_report = on_report,
 		.on_kept = on_kept,
+		.on_close = on_close,
 	};
 	const struct channel_conf conf = {
+		.pike = &w->pike.conf,
 		.settings = w->ev.settings,
 		.worker = w->ev.number,
 		.spool_max = EVENT_SPOOL_MAX,
 		.folder = settings_channel_folder(w->ev.settings),
 	};
 
+	if (is_pike(w->options))
+		return channel_pike_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e);
 	return conf.folder ? channel_dir_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e)
 			   : channel_amqp_new(w->ev.loop, &conf, &ops, w, &w->ev.channel, e);
+}
+
+/* For the second time, and now to be kept: this is one of the supervisor's workers. */
+static int prepare_pike(struct worker *w, struct err *e)
+{
+	struct daemon_options o = *w->options;
+	int r = pike_apply(o.given + OPTION_PIKE, &o, w->ev.settings, &w->pike, e);
+
+	return r < 0 ? r : pike_prepare(&w->pike, w->ev.settings, e);
 }
 
 static int worker_init(struct worker *w, struct err *e)
@@ -266,6 +312,8 @@ static int worker_init(struct worker *w, struct err *e)
 	struct eval *ev = &w->ev;
 	int r = fd_mkdirs(ev->settings->state_dir, 0750, e);
 
+	if (r == 0 && is_pike(w->options))
+		r = prepare_pike(w, e);
 	if (r == 0)
 		r = loop_new(&ev->loop, e);
 	if (r == 0)
@@ -320,12 +368,15 @@ static void worker_done(struct worker *w)
 		loop_src_free(w->signals[i]);
 	super_link_free(w->link);
 	loop_free(ev->loop);
+	pike_setup_done(&w->pike);
 }
 DEFINE_AUTO_DONE(worker);
 
 static int run_worker(const struct daemon_options *o, struct settings *s, struct err *e)
 {
-	auto_done(worker) w = { .ev = { .settings = s,
+	auto_done(worker) w = { .options = o,
+				.supervisor = getppid(),
+				.ev = { .settings = s,
 					.conf = o->conf,
 					.number = o->worker,
 					.slots = o->prefetch,
@@ -340,16 +391,6 @@ static int run_worker(const struct daemon_options *o, struct settings *s, struct
 	r = worker_init(&w, e);
 	return r < 0 ? r : loop_run(w.ev.loop, e);
 }
-
-enum {
-	OPTION_CHANNEL,
-};
-
-static const struct daemon_option options[] = {
-	[OPTION_CHANNEL] = { "channel", "CHANNEL",
-			     "amqp, or dir:FOLDER: where requests come from" },
-	{ 0 },
-};
 
 /* An option is the setting of this call. */
 static int replace_setting(char **setting, const char *given, struct err *e)
@@ -371,6 +412,12 @@ static int check_settings(struct daemon_options *o, struct settings *s, struct e
 
 	if (r == 0)
 		r = settings_check_channel(s, e);
+	if (r == 0 && is_pike(o))
+		return pike_apply(o->given + OPTION_PIKE, o, s, NULL, e);
+	if (r == 0 && o->given[OPTION_PIKE + PIKE_DIALECT] &&
+	    !str_eq(o->given[OPTION_PIKE + PIKE_DIALECT], "native"))
+		return err_input(e, "there is no dialect '%s' (want native or pike)",
+				 STR_ESC(o->given[OPTION_PIKE + PIKE_DIALECT]));
 	if (r < 0)
 		return r;
 	if (str_eq(s->channel, "amqp") && !s->amqp_url)
@@ -390,5 +437,6 @@ int main(int argc, char **argv)
 		.run = run_worker,
 	};
 
+	daemon_dashes(argc, argv);
 	return daemon_main(argc, argv, &spec);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/daemon.h"
 #include "base/id.h"
 #include "base/proc.h"
 #include "base/str.h"
@@ -15,6 +16,7 @@
 #include "reach.h"
 
 #define ECHO_TIMEOUT_USEC (10 * USEC_PER_SEC)
+#define EVAL_OPTIONS_MAX  11
 
 static int exec_daemon(const struct cli *c, const char *program, char **words)
 {
@@ -73,20 +75,42 @@ static int run_eval(struct cli *c)
 {
 	struct counts n = { .workers = 1, .prefetch = 1 };
 	auto_strv char **words = NULL;
-	const char *channel = NULL;
+	/* zr-eval's own, which looks into them. */
+	const char *given[EVAL_OPTIONS_MAX] = { NULL };
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
 		COUNT_OPTS(n),
-		{ "channel", 0, CLI_TEXT, &channel, "CHANNEL",
+		{ "channel", 0, CLI_TEXT, &given[0], "CHANNEL",
 		  "amqp, or dir:FOLDER: where requests come from" },
+		{ "dialect", 0, CLI_TEXT, &given[1], "DIALECT",
+		  "native, or pike: how messages in a folder are written" },
+		{ "input-dir", 0, CLI_TEXT, &given[2], "DIR", "pike: where requests come" },
+		{ "output-dir", 0, CLI_TEXT, &given[3], "DIR", "pike: where answers go" },
+		{ "scratch-dir", 0, CLI_TEXT, &given[4], "DIR", "pike: code, results and caches" },
+		{ "arch", 0, CLI_TEXT, &given[5], "ARCH",
+		  "pike: TORCH_CUDA_ARCH_LIST of the evaluations" },
+		{ "max-active-tasks", 0, CLI_TEXT, &given[6], "N",
+		  "pike: evaluations at once; default: 20" },
+		{ "eval-script", 0, CLI_TEXT, &given[7], "FILE", "pike: default: scripts/eval.py" },
+		{ "wall-limit", 0, CLI_TEXT, &given[8], "SPAN",
+		  "pike: of one evaluation; default: 900s" },
+		{ "grace", 0, CLI_TEXT, &given[9], "SPAN",
+		  "pike: to wait for the text of a message; default: 60s" },
+		{ "drain-limit", 0, CLI_TEXT, &given[10], "SPAN",
+		  "pike: from close to the last answer; default: 60s" },
 		{ 0 },
 	};
 
+	daemon_dashes(c->argc, c->argv);
 	if (!cli_parse(c, opts, 0, 0))
 		return c->status;
-	if (channel && strv_addf(&words, "--channel=%s", channel) < 0) {
-		err_nomem(&e);
-		return cli_fail(c, &e);
+	for (const struct cli_opt *o = opts; o->name; o++) {
+		const char *value = o->type == CLI_TEXT ? *(const char *const *)o->to : NULL;
+
+		if (value && strv_addf(&words, "--%s=%s", o->name, value) < 0) {
+			err_nomem(&e);
+			return cli_fail(c, &e);
+		}
 	}
 	return run_workers(c, "zr-eval", &n, &words);
 }

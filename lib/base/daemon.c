@@ -172,6 +172,14 @@ bool daemon_reload(struct settings *s, const char *conf, void (*before)(void *us
 	return true;
 }
 
+void daemon_dashes(int argc, char **argv)
+{
+	for (int i = 1; i < argc && !str_eq(argv[i], "--"); i++)
+		for (char *p = argv[i]; str_starts(argv[i], "--") && *p && *p != '='; p++)
+			if (*p == '_')
+				*p = '-';
+}
+
 int daemon_main(int argc, char **argv, const struct daemon_spec *d)
 {
 	struct daemon_options o = { .workers = 1, .prefetch = d->prefetch };

@@ -36,6 +36,9 @@ struct daemon_spec {
 	int (*run)(const struct daemon_options *o, struct settings *s, struct err *e);
 };
 
+/* Long options may be written with '_' for '-'. */
+void daemon_dashes(int argc, char **argv);
+
 /* Returns the exit status: 2 for a wrong call or settings that cannot work. */
 int daemon_main(int argc, char **argv, const struct daemon_spec *d);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A channel brings requests and control messages to a worker and takes its events away. The worker
- * does not know what is behind it: channel_amqp_new() is RabbitMQ, channel_dir_new() a folder.
+ * does not know what is behind it: channel_amqp_new() is RabbitMQ, channel_dir_new() a folder,
+ * channel_pike_new() a pair of folders.
  */
 #ifndef ZR_MESSAGING_CHANNEL_H
 #define ZR_MESSAGING_CHANNEL_H
@@ -37,6 +38,8 @@ struct channel_ops {
 	void (*on_state)(void *user, bool up, const struct err *why);
 	/* After channel_want(c, 0): channel_is_idle() has become true by itself. */
 	void (*on_idle)(void *user);
+	/* The other side wants no more, and has all its answers: leave. Only if the channel says so. */
+	void (*on_close)(void *user);
 	/* For the log; level is syslog's. */
 	void (*on_report)(void *user, int level, const char *text);
 	/* What a former worker kept with channel_keep(); only while the channel is made. False: it may
@@ -75,11 +78,23 @@ struct channel {
 	const struct channel_type *type;
 };
 
+/* The dialect pike: a pair of folders. Texts are only pointed to. */
+struct pike_conf {
+	const char *input, *output, *scratch;
+	uint64_t grace_usec; /* for the text of a message that is announced and not whole */
+	uint64_t drain_usec; /* from the word to close to the last answer */
+};
+/* The evaluator of its requests, whose arguments are level, task, number and mode. It has no
+ * submission: what stands for it is nothing. */
+#define PIKE_EVALUATOR "pike"
+#define PIKE_DIGEST    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 struct channel_conf {
 	const struct settings *settings;
 	unsigned worker;    /* index from 1: names the connections and the spool's folder */
 	uint64_t spool_max; /* bytes of events that may wait */
 	const char *folder; /* channel_dir_new(): the channel's */
+	const struct pike_conf *pike; /* channel_pike_new() */
 };
 
 int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
@@ -87,6 +102,9 @@ int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const stru
 /* A folder, as zr-channel(7) describes it. Events that are not durable go nowhere. */
 int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
 		    void *user, struct channel **ret, struct err *e) must_check;
+/* The same for the dialect pike, for one worker alone. */
+int channel_pike_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
+		     void *user, struct channel **ret, struct err *e) must_check;
 
 /* Takes leave: `done` is called when everything settled so far has reached the other side. */
 void channel_close(struct channel *c, void (*done)(void *user), void *user);

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+#include "pike.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "cache.h"
+#include "exec/evaluator.h"
+#include "fetch.h"
+
+#define TASKS_DEFAULT 20
+#define TASKS_MAX     1024
+#define WALL_DEFAULT  (900 * USEC_PER_SEC)
+#define WALL_MAX      (7 * 86400 * USEC_PER_SEC)
+#define GRACE_DEFAULT (60 * USEC_PER_SEC)
+#define DRAIN_DEFAULT (60 * USEC_PER_SEC)
+/* Scratch folders are small file systems in memory as often as not. */
+#define RESERVE (16u << 20)
+
+void pike_setup_done(struct pike_setup *p)
+{
+	free(p->input);
+	free(p->output);
+	free(p->scratch);
+	free(p->script);
+}
+
+bool pike_is_asked_for(const char *const *given)
+{
+	for (int i = PIKE_INPUT_DIR; i < PIKE_OPTION_N; i++)
+		if (given[i])
+			return true;
+	return str_eq(given[PIKE_DIALECT], "pike");
+}
+
+/* --- options ------------------------------------------------------------------------------- */
+
+/* An absolute path: jobs have another working folder. */
+static int absolute(const char *path, char **ret, struct err *e)
+{
+	char cwd[PATH_MAX];
+
+	if (*path == '/')
+		*ret = strdup(path);
+	else if (!getcwd(cwd, sizeof(cwd)))
+		return err_sys(e, "find the working folder");
+	else if (str_fmt(ret, "%s/%s", cwd, path) < 0)
+		*ret = NULL;
+	return *ret ? 0 : err_nomem(e);
+}
+
+/* As it was said, or a part of the channel's folder, or the place that containers have it at. */
+static int choose_dir(const struct settings *s, const char *given, const char *name, char **ret,
+		      struct err *e)
+{
+	const char *folder = settings_channel_folder(s);
+	auto_free char *path = NULL;
+
+	if (given)
+		return absolute(given, ret, e);
+	if (str_fmt(&path, "%s/%s", folder ? folder : "", name) < 0)
+		return err_nomem(e);
+	return absolute(path, ret, e);
+}
+
+static int choose_span(const char *given, const char *option, uint64_t otherwise, uint64_t max,
+		       uint64_t *ret, struct err *e)
+{
+	*ret = otherwise;
+	if (!given || (str_span(given, ret) == 0 && *ret > 0 && *ret <= max))
+		return 0;
+	return err_input(e, "bad value for --%s: '%s' (want e.g. 90s)", option, STR_ESC(given));
+}
+
+static int choose_script(const char *given, char **ret, struct err *e)
+{
+	const char *path = given ? given : "scripts/eval.py";
+
+	if (access(path, R_OK) < 0)
+		return err_set(e, errno, ERR_INPUT,
+			       "the evaluation script %s cannot be read: %s (say --eval-script)",
+			       STR_ESC(path), strerror(errno));
+	return absolute(path, ret, e);
+}
+
+static int set_text(char **setting, const char *base, const char *name, struct err *e)
+{
+	char *text = NULL;
+
+	if (str_fmt(&text, "%s/%s", base, name) < 0)
+		return err_nomem(e);
+	free(*setting);
+	*setting = text;
+	return 0;
+}
+
+static int choose_all(const char *const *given, const struct settings *s, struct pike_setup *p,
+		      struct err *e)
+{
+	int r = choose_dir(s, given[PIKE_INPUT_DIR], "input", &p->input, e);
+
+	if (r == 0)
+		r = choose_dir(s, given[PIKE_OUTPUT_DIR], "output", &p->output, e);
+	if (r == 0)
+		r = choose_dir(s, given[PIKE_SCRATCH_DIR], "scratch", &p->scratch, e);
+	if (r == 0)
+		r = choose_script(given[PIKE_EVAL_SCRIPT], &p->script, e);
+	if (r == 0)
+		r = choose_span(given[PIKE_WALL_LIMIT], "wall-limit", WALL_DEFAULT, WALL_MAX,
+				&p->wall_usec, e);
+	if (r == 0)
+		r = choose_span(given[PIKE_GRACE], "grace", GRACE_DEFAULT, WALL_MAX,
+				&p->conf.grace_usec, e);
+	if (r == 0)
+		r = choose_span(given[PIKE_DRAIN_LIMIT], "drain-limit", DRAIN_DEFAULT, WALL_MAX,
+				&p->conf.drain_usec, e);
+	p->arch = given[PIKE_ARCH];
+	p->conf.input = p->input;
+	p->conf.output = p->output;
+	p->conf.scratch = p->scratch;
+	return r;
+}
+
+static int choose_places(const char *given, struct daemon_options *o, struct err *e)
+{
+	uint64_t n = TASKS_DEFAULT;
+
+	if (given && (str_u64(given, &n) < 0 || n < 1 || n > TASKS_MAX))
+		return err_input(e, "bad value for --max-active-tasks: '%s' (want 1 to %d)",
+				 STR_ESC(given), TASKS_MAX);
+	if (o->workers > 1)
+		return err_input(e, "the dialect pike has one worker: say --max-active-tasks "
+				    "instead of -w");
+	o->prefetch = (unsigned)n;
+	return 0;
+}
+
+/* The state lies in the scratch folder: it belongs to these tasks and goes with them. At the limit a
+ * task is killed, not asked. */
+int pike_apply(const char *const *given, struct daemon_options *o, struct settings *s,
+	       struct pike_setup *p, struct err *e)
+{
+	auto_done(pike_setup) own = { 0 };
+	struct pike_setup *to = p ? p : &own;
+	int r;
+
+	if (given[PIKE_DIALECT] && !str_eq(given[PIKE_DIALECT], "pike"))
+		return str_eq(given[PIKE_DIALECT], "native")
+			       ? err_input(e, "the options of the dialect pike say something only "
+					      "with --dialect pike")
+			       : err_input(e, "there is no dialect '%s' (want native or pike)",
+					   STR_ESC(given[PIKE_DIALECT]));
+	if (!given[PIKE_ARCH] || !*given[PIKE_ARCH])
+		return err_input(e, "the dialect pike needs --arch, e.g. --arch Hopper");
+	r = choose_places(given[PIKE_MAX_ACTIVE_TASKS], o, e);
+	if (r == 0)
+		r = choose_all(given, s, to, e);
+	if (r == 0)
+		r = set_text(&s->state_dir, to->scratch, "zr", e);
+	if (r == 0)
+		r = set_text(&s->bin_dir, to->scratch, "zr/bin", e);
+	s->term_grace_usec = 0;
+	if (s->spool_reserve > RESERVE)
+		s->spool_reserve = RESERVE;
+	return r;
+}
+
+/* --- the evaluator ------------------------------------------------------------------------- */
+
+static int add_quoted(struct buf *b, const char *text)
+{
+	int r = buf_str(b, "'");
+
+	for (const char *p = text; *p && r == 0; p++)
+		r = *p == '\'' ? buf_str(b, "'\\''") : buf_add(b, p, 1);
+	return r < 0 ? r : buf_str(b, "'");
+}
+
+static int add_variable(struct buf *b, const char *name, size_t n, const char *value)
+{
+	int r = buf_fmt(b, "export %.*s=", (int)n, name);
+
+	if (r == 0)
+		r = add_quoted(b, value);
+	return r < 0 ? r : buf_str(b, "\n");
+}
+
+/* What a shell can export, and what is not about this very process. */
+static bool is_exported(const char *variable, size_t n)
+{
+	static const char *const own[] = { "_=",
+					   "PWD=",
+					   "OLDPWD=",
+					   "SHLVL=",
+					   "NOTIFY_SOCKET=",
+					   "WATCHDOG_PID=",
+					   "WATCHDOG_USEC=",
+					   "LISTEN_" };
+
+	if (!n || (*variable >= '0' && *variable <= '9'))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_",
+			    variable[i]))
+			return false;
+	for (size_t i = 0; i < ARRAY_LEN(own); i++)
+		if (str_starts(variable, own[i]))
+			return false;
+	return true;
+}
+
+static int add_environment(struct buf *b)
+{
+	int r = buf_str(b, "unset HOME LANG TMPDIR ZR_SUBMISSION ZR_OUTPUT ZR_PROGRESS_FD "
+			   "ZR_EVALUATION_ID ZR_ATTEMPT ZR_ATTEMPT_ID ZR_EVALUATOR ZR_PHASE\n");
+
+	for (char **v = environ; *v && r == 0; v++) {
+		const char *equals = strchr(*v, '=');
+
+		if (equals && is_exported(*v, (size_t)(equals - *v)))
+			r = add_variable(b, *v, (size_t)(equals - *v), equals + 1);
+	}
+	return r;
+}
+
+static int add_path(struct buf *b, const char *before, const char *base, const char *after)
+{
+	int r = buf_str(b, before);
+
+	if (r == 0)
+		r = add_quoted(b, base);
+	return r < 0 ? r : buf_str(b, after);
+}
+
+static int write_script(const struct pike_setup *p, struct buf *b, struct err *e)
+{
+	char cwd[PATH_MAX];
+	int r;
+
+	if (!getcwd(cwd, sizeof(cwd)))
+		return err_sys(e, "find the working folder");
+	r = buf_str(b, "#!/bin/sh\n# Made by zr-eval. LEVEL TASK NUMBER MODE\n");
+	if (r == 0)
+		r = add_environment(b);
+	if (r == 0)
+		r = add_variable(b, "TORCH_CUDA_ARCH_LIST", strlen("TORCH_CUDA_ARCH_LIST"),
+				 p->arch);
+	if (r == 0)
+		r = add_path(b, "scratch=", p->scratch, "\n");
+	if (r == 0)
+		r = buf_str(b, "export TORCH_EXTENSIONS_DIR=\"$scratch/torch_ext/$3\"\n"
+			       "export TRITON_CACHE_DIR=\"$scratch/triton_cache/$3\"\n"
+			       "export TMPDIR=\"$scratch/tmp/$3\"\n");
+	if (r == 0)
+		r = add_path(b, "cd ", cwd, "\n");
+	if (r == 0)
+		r = add_path(b, "exec python ", p->script,
+			     " --level \"$1\" --task \"$2\" --code-path "
+			     "\"$scratch/code/task_$1_$2_$3.py\" --output-path "
+			     "\"$scratch/eval_output/task_$1_$2_$3.json\" --gpu-locks-dir "
+			     "\"$scratch/gpu_locks\" --mode \"$4\" 3>&-\n");
+	return r < 0 ? err_nomem(e) : 0;
+}
+
+static int write_conf(const struct pike_setup *p, struct buf *b, struct err *e)
+{
+	char wall[32];
+
+	str_span_text(wall, sizeof(wall), p->wall_usec);
+	return buf_fmt(b,
+		       "# Made by zr-eval.\ndescription = \"The evaluation script of the dialect "
+		       "pike\"\nrun = \"run\"\nallow_args = {\"any\"}\nisolation = \"none\"\n"
+		       "wall_limit = \"%s\"\n",
+		       wall) < 0
+		       ? err_nomem(e)
+		       : 0;
+}
+
+static int make_evaluator(const struct pike_setup *p, const struct settings *s, struct err *e)
+{
+	auto_buf struct buf script = { 0 }, conf = { 0 };
+	auto_free char *path = NULL;
+	auto_close int dir = -1;
+	int r = write_script(p, &script, e);
+
+	if (r == 0)
+		r = write_conf(p, &conf, e);
+	if (r == 0 && str_fmt(&path, "%s/" PIKE_EVALUATOR, s->bin_dir) < 0)
+		r = err_nomem(e);
+	if (r == 0)
+		r = fd_make_dir(path, 0750, &dir, e);
+	if (r == 0)
+		r = fd_write_file(dir, "run", script.data, script.len, 0700, false, e);
+	return r < 0 ? r : fd_write_file(dir, EVALUATOR_FILE, conf.data, conf.len, 0640, false, e);
+}
+
+static int make_submission(const struct settings *s, struct err *e)
+{
+	auto_free char *files = NULL, *copy = NULL;
+	int r = fetch_cache_dir(s, PIKE_DIGEST, &files, e);
+
+	if (r < 0 || fetch_is_cached(files))
+		return r;
+	copy = strndup(files, strlen(files) - strlen("/" CACHE_FILES));
+	r = copy ? fd_mkdirs(files, 0750, e) : err_nomem(e);
+	return r < 0 ? r : cache_seal(copy, e);
+}
+
+/* For those who wait for the worker's host; it says nothing of the worker. */
+static int say_ready(const struct settings *s, struct err *e)
+{
+	const char *folder = settings_channel_folder(s);
+	auto_free char *path = NULL;
+
+	if (!folder)
+		return 0;
+	if (str_fmt(&path, "%s/ready.txt", folder) < 0)
+		return err_nomem(e);
+	return fd_write_file(AT_FDCWD, path, "1", 1, 0664, false, e);
+}
+
+int pike_prepare(const struct pike_setup *p, const struct settings *s, struct err *e)
+{
+	int r = make_evaluator(p, s, e);
+
+	if (r == 0)
+		r = make_submission(s, e);
+	if (r == 0 && settings_channel_folder(s))
+		r = fd_mkdirs(settings_channel_folder(s), 0775, e);
+	return r < 0 ? r : say_ready(s, e);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The dialect pike on the side of the execution: its options, and the evaluator that its requests
+ * name. That evaluator is made here, in state_dir/bin, out of the options: a script that puts the
+ * worker's own environment back and executes the evaluation script as its users know it.
+ */
+#ifndef ZR_CMD_ZR_EVAL_PIKE_H
+#define ZR_CMD_ZR_EVAL_PIKE_H
+
+#include "base/daemon.h"
+#include "base/settings.h"
+#include "messaging/channel.h"
+
+enum pike_option {
+	PIKE_DIALECT,
+	PIKE_INPUT_DIR,
+	PIKE_OUTPUT_DIR,
+	PIKE_SCRATCH_DIR,
+	PIKE_ARCH,
+	PIKE_MAX_ACTIVE_TASKS,
+	PIKE_EVAL_SCRIPT,
+	PIKE_WALL_LIMIT,
+	PIKE_GRACE,
+	PIKE_DRAIN_LIMIT,
+	PIKE_OPTION_N,
+};
+#define PIKE_OPTIONS                                                                               \
+	{ "dialect", "DIALECT", "native, or pike: how messages in a folder are written" },         \
+		{ "input-dir", "DIR", "pike: where requests come; default: /input" },              \
+		{ "output-dir", "DIR", "pike: where answers go; default: /output" },               \
+		{ "scratch-dir", "DIR", "pike: code, results and caches; default: /scratch" },     \
+		{ "arch", "ARCH", "pike: TORCH_CUDA_ARCH_LIST of the evaluations, required" },     \
+		{ "max-active-tasks", "N", "pike: evaluations at once; default: 20" },             \
+		{ "eval-script", "FILE", "pike: default: scripts/eval.py" },                       \
+		{ "wall-limit", "SPAN", "pike: of one evaluation; default: 900s" },                \
+		{ "grace", "SPAN", "pike: to wait for the text of a message; default: 60s" },      \
+	{                                                                                          \
+		"drain-limit", "SPAN", "pike: from close to the last answer; default: 60s"         \
+	}
+
+struct pike_setup {
+	struct pike_conf conf;
+	char *input, *output, *scratch, *script;
+	const char *arch;
+	uint64_t wall_usec;
+};
+void pike_setup_done(struct pike_setup *p);
+DEFINE_AUTO_DONE(pike_setup);
+
+bool pike_is_asked_for(const char *const *given);
+/* Checks the options and lets them change `o` and `s`. `p` may be NULL. */
+int pike_apply(const char *const *given, struct daemon_options *o, struct settings *s,
+	       struct pike_setup *p, struct err *e) must_check;
+/* Makes the evaluator and what stands for its submission. */
+int pike_prepare(const struct pike_setup *p, const struct settings *s, struct err *e) must_check;
+
+#endif

@@ -1,0 +1,900 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * A pair of folders in which messages are pairs of files, zr-channel(7), dialect pike. A pair that
+ * asks for an evaluation stays where it is until there is a place for it; then it becomes a task: its
+ * code is written, a record of it is kept (piketask.h), the pair is deleted, and the worker gets a
+ * request for the evaluator `pike` with the task's words as its arguments. The terminal event becomes
+ * the answer: its text is written into the output folder, the event goes into the stash, and when
+ * that is on disk the word that the answer is there follows. Whatever is killed in between, the next
+ * worker finds the record and goes on; a record ends with its answer, so that there is one.
+ *
+ * Handshakes and the word to close are answered when they are seen, whatever else goes on.
+ */
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+#include <syslog.h>
+
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/pyjson.h"
+#include "base/str.h"
+#include "messaging/channel.h"
+#include "messaging/dirfile.h"
+#include "messaging/dirwatch.h"
+#include "messaging/pikeclean.h"
+#include "messaging/pikefile.h"
+#include "messaging/pikepairs.h"
+#include "messaging/piketask.h"
+#include "messaging/stash.h"
+
+#define HANDSHAKE   "{\"type\": \"handshake\"}"
+#define CLOSED_FILE "closed"
+/* A folder with more pairs than this is not read anew for each that is added. */
+#define LIST_LONG 200
+#define LIST_USEC (50 * USEC_PER_MSEC)
+/* Whoever asked so long ago may have gone. */
+#define OLD_USEC (3600 * USEC_PER_SEC)
+
+struct channel_request {
+	TAILQ_ENTRY(channel_request) entry;
+	struct pike *c;
+	struct piketask *task; /* NULL: answered meanwhile */
+};
+
+struct telling {
+	TAILQ_ENTRY(telling) entry;
+	channel_told_fn told;
+	void *user;
+};
+
+struct pike {
+	struct channel channel;
+	struct loop *loop;
+	const struct channel_ops *ops;
+	void *user;
+	const struct settings *settings;
+	const struct pike_conf *conf;
+	unsigned worker;
+
+	int in, out;
+	struct pikedirs dirs;
+	struct dirwatch *watch;
+	struct stash *stash;
+	uint64_t cursor;
+
+	struct pikepairs pairs;
+	struct piketask_list tasks; /* not answered */
+	TAILQ_HEAD(, channel_request) requests;
+	TAILQ_HEAD(, telling) tellings;
+	uint64_t next_n;
+	unsigned want;
+
+	struct loop_src *told, *leaving, *drain;
+	bool up, stalled, closing, close_said;
+	void (*left)(void *user);
+	void *left_user;
+};
+
+printf_like(3, 4) static void report(const struct pike *p, int level, const char *fmt, ...)
+{
+	char text[640];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (p->ops->on_report)
+		p->ops->on_report(p->user, level, text);
+}
+
+/* --- answers ------------------------------------------------------------------------------- */
+
+static int answer(struct pike *p, const void *data, size_t n, struct err *e)
+{
+	char out[UUID_LEN + 1];
+	int r = pikefile_write(p->out, id_uuid7(out), data, n, e);
+
+	return r < 0 ? r : pikefile_say(p->out, out, e);
+}
+
+/* The answer first; if there can be none now, the pair is looked at again. */
+static void refuse(struct pike *p, struct pair *a, struct pj id, const char *why)
+{
+	auto_buf struct buf b = { 0 };
+	struct err e = { 0 };
+
+	if (piketask_refusal(id, why, &b) < 0 || answer(p, b.data, b.len, &e) < 0) {
+		report(p, LOG_WARNING, "an answer waits: %s", e.msg);
+		return;
+	}
+	report(p, LOG_NOTICE, "task %s is not begun: %s", STR_ESC(a->stem), why);
+	pikefile_remove(p->in, a->stem);
+	pikepairs_drop(&p->pairs, a);
+}
+
+/* What cannot be an evaluation; with an answer if it says for whom. */
+static void reject(struct pike *p, struct pair *a, const struct buf *b, const char *why)
+{
+	struct pj text = { b->data, b->len }, id = { 0 };
+	auto_buf struct buf said = { 0 };
+	struct err e = { 0 };
+
+	if (pj_member(text, "id", &id) && piketask_refusal(id, why, &said) == 0)
+		(void)!answer(p, said.data, said.len, NULL);
+	if (pikefile_reject(p->in, a->stem, &e) < 0) {
+		report(p, LOG_WARNING, "%s", e.msg);
+		return;
+	}
+	report(p, LOG_WARNING, "%s.json is rejected: %s", STR_ESC(a->stem), why);
+	pikepairs_drop(&p->pairs, a);
+}
+
+/* --- closing ------------------------------------------------------------------------------- */
+
+static int mark_closed(struct pike *p, bool closed, struct err *e)
+{
+	if (closed)
+		return fd_write_file(p->dirs.tasks, "../" CLOSED_FILE, "", 0, 0600, false, e);
+	return unlinkat(p->dirs.tasks, "../" CLOSED_FILE, 0) < 0 ? -errno : 0;
+}
+
+static void check_closed(struct pike *p)
+{
+	struct err e = { 0 };
+
+	if (!p->closing || p->close_said || !TAILQ_EMPTY(&p->pairs.queue) ||
+	    !TAILQ_EMPTY(&p->tasks))
+		return;
+	p->close_said = true;
+	if (mark_closed(p, true, &e) < 0)
+		report(p, LOG_WARNING, "%s", e.msg);
+	p->ops->on_close(p->user);
+}
+
+static void begin_closing(struct pike *p)
+{
+	report(p, LOG_NOTICE, "told to close: %zu tasks wait, no others are taken",
+	       p->pairs.n_queued);
+	p->closing = true;
+	loop_timer_set(p->drain, p->conf->drain_usec);
+}
+
+/* Nobody waits for ever: what has not begun is answered so, what runs is ended. */
+static void on_drain(void *user)
+{
+	struct pike *p = user;
+	struct pair *a, *next;
+	struct piketask *t;
+
+	for (a = TAILQ_FIRST(&p->pairs.queue); a; a = next) {
+		auto_buf struct buf b = { 0 };
+		struct pj m = { 0 }, id = { 0 };
+
+		next = TAILQ_NEXT(a, entry);
+		if (pikefile_read(p->in, a->stem, &b, NULL) == 0 &&
+		    pj_check(b.data ? b.data : "", b.len, &m, NULL) == 0 && pj_member(m, "id", &id))
+			refuse(p, a, id, "the worker was closed before it began");
+		else
+			pikepairs_drop(&p->pairs, a);
+	}
+	TAILQ_FOREACH (t, &p->tasks, entry)
+		p->ops->on_control(
+			p->user,
+			&(struct message){ .type = MESSAGE_CONTROL,
+					   .control = { .kind = MESSAGE_CANCEL,
+							.evaluation = t->evaluation,
+							.by = "close",
+							.at_wall_usec = time_wall_usec() } });
+	loop_timer_set(p->drain, USEC_PER_SEC);
+	check_closed(p);
+}
+
+/* --- understanding pairs ------------------------------------------------------------------- */
+
+static void sort_out(struct pike *p, struct pair *a, struct pj m, const struct buf *b)
+{
+	struct pj type = { 0 }, other = { 0 };
+	bool typed = pj_member(m, "type", &type);
+	struct err e = { 0 };
+
+	if (pj_is(type, "handshake")) {
+		if (answer(p, HANDSHAKE, strlen(HANDSHAKE), &e) < 0) {
+			report(p, LOG_WARNING, "the handshake waits: %s", e.msg);
+			return;
+		}
+		pikefile_remove(p->in, a->stem);
+		pikepairs_drop(&p->pairs, a);
+	} else if (pj_is(type, "close")) {
+		pikefile_remove(p->in, a->stem);
+		pikepairs_drop(&p->pairs, a);
+		begin_closing(p);
+	} else if (!typed && !pj_member(m, "code", &other)) {
+		reject(p, a, b, "it has neither a type nor code");
+	} else if (!pj_member(m, "id", &other)) {
+		reject(p, a, b, "it has no id, so that nobody can be answered");
+	} else if (!p->closing) {
+		pikepairs_enqueue(&p->pairs, a);
+	}
+}
+
+static bool is_final(int r)
+{
+	return r == -EILSEQ || r == -EBADMSG || r == -EFBIG;
+}
+
+/* Where a network file system shows the second file before all of the first, time will tell. */
+static void examine(struct pike *p, struct pair *a)
+{
+	auto_buf struct buf b = { 0 };
+	struct err e = { 0 };
+	struct timespec t;
+	struct pj m = { 0 };
+	int r = pikefile_read(p->in, a->stem, &b, &e);
+
+	if (r == 0)
+		r = pj_check(b.data ? b.data : "", b.len, &m, &e);
+	if (r == 0 && pj_type(m) != PJ_OBJECT)
+		r = err_set(&e, EBADMSG, ERR_INPUT, "it is not an object");
+	if (r == 0)
+		sort_out(p, a, m, &b);
+	else if (is_final(r) || time_mono_usec() - a->seen_usec > p->conf->grace_usec)
+		reject(p, a, &b, e.msg);
+	else if (pikefile_time(p->in, a->stem, &t, NULL) == -ENOENT)
+		pikepairs_drop(&p->pairs, a);
+}
+
+static void examine_all(struct pike *p)
+{
+	struct pair *a, *next;
+
+	for (a = TAILQ_FIRST(&p->pairs.unread); a; a = next) {
+		next = TAILQ_NEXT(a, entry);
+		examine(p, a);
+	}
+}
+
+/* --- tasks --------------------------------------------------------------------------------- */
+
+static struct piketask *find_task(struct pike *p, const char *evaluation)
+{
+	struct piketask *t;
+
+	TAILQ_FOREACH (t, &p->tasks, entry)
+		if (str_eq(t->evaluation, evaluation))
+			return t;
+	return NULL;
+}
+
+static uint64_t free_number(struct pike *p)
+{
+	const struct piketask *t;
+
+	do {
+		TAILQ_FOREACH (t, &p->tasks, entry)
+			if (t->n == p->next_n)
+				break;
+		p->next_n++;
+	} while (t);
+	return p->next_n - 1;
+}
+
+static void hand_out(struct pike *p, struct piketask *t, bool redelivered)
+{
+	struct channel_request *q = calloc(1, sizeof(*q));
+	json_auto_t *args = json_pack("[s, s, s, s]", t->level, t->task, "", t->mode);
+	char number[24];
+	const struct message m = { .type = MESSAGE_REQUEST,
+				   .request = { .id = t->request,
+						.evaluation = t->evaluation,
+						.submission = "pike",
+						.digest = PIKE_DIGEST,
+						.source = "incoming:",
+						.evaluator = PIKE_EVALUATOR,
+						.args = args,
+						.attempt = 1,
+						.created_wall_usec = t->asked_wall_usec } };
+
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)t->n);
+	if (!q || !args || json_array_set_new(args, 2, json_string(number)) < 0) {
+		free(q);
+		return;
+	}
+	*q = (struct channel_request){ .c = p, .task = t };
+	TAILQ_INSERT_TAIL(&p->requests, q, entry);
+	t->handed_out = true;
+	p->want--;
+	p->ops->on_request(p->user, q, &m, redelivered);
+}
+
+/* Tasks that were accepted and have no job. */
+static void take_again(struct pike *p)
+{
+	struct piketask *t, *next;
+
+	for (t = TAILQ_FIRST(&p->tasks); t && p->want; t = next) {
+		next = TAILQ_NEXT(t, entry);
+		if (t->state == PIKE_REQ && !t->handed_out)
+			hand_out(p, t, true);
+	}
+}
+
+/* From here on it is ours: the record, then the end of the pair. */
+static int accept_task(struct pike *p, struct pair *a, struct piketask *t, const struct buf *code,
+		       struct err *e)
+{
+	int r;
+
+	t->n = free_number(p);
+	r = piketask_accept(&p->dirs, t, code, e);
+	if (r < 0)
+		return r;
+	FAILPOINT("pike.accepted");
+	TAILQ_INSERT_TAIL(&p->tasks, t, entry);
+	pikefile_remove(p->in, a->stem);
+	pikepairs_drop(&p->pairs, a);
+	FAILPOINT("pike.removed");
+	hand_out(p, t, false);
+	return 0;
+}
+
+static void take_pair(struct pike *p, struct pair *a)
+{
+	uint64_t at = (uint64_t)a->mtime.tv_sec * USEC_PER_SEC + (uint64_t)a->mtime.tv_nsec / 1000;
+	auto_buf struct buf b = { 0 }, code = { 0 };
+	auto_obj(piketask) t = NULL;
+	struct pj m = { 0 }, id = { 0 };
+	struct err e = { 0 };
+	int r = pikefile_read(p->in, a->stem, &b, &e);
+
+	if (r == 0)
+		r = pj_check(b.data ? b.data : "", b.len, &m, &e);
+	/* Somebody else has been here. */
+	if (r == -ENOENT || r == -EINVAL || r == -EILSEQ) {
+		pikepairs_drop(&p->pairs, a);
+		return;
+	}
+	if (r == 0)
+		r = piketask_read(m, a->stem, at, &t, &code, &e);
+	if (r == -EINVAL && pj_member(m, "id", &id)) {
+		refuse(p, a, id, e.msg);
+		return;
+	}
+	if (r == 0 && time_wall_usec() > at + OLD_USEC)
+		report(p, LOG_NOTICE, "task %s waited for %llu s", STR_ESC(a->stem),
+		       (unsigned long long)((time_wall_usec() - at) / USEC_PER_SEC));
+	if (r == 0 && accept_task(p, a, t, &code, &e) == 0) {
+		t = NULL;
+		return;
+	}
+	report(p, LOG_WARNING, "tasks wait: %s; trying again", e.msg);
+	p->stalled = true;
+}
+
+static void take_all(struct pike *p, bool scan)
+{
+	struct pair *a;
+
+	if (scan)
+		take_again(p);
+	while (p->up && p->want && !p->stalled && (a = TAILQ_FIRST(&p->pairs.queue)))
+		take_pair(p, a);
+}
+
+/* --- settling ------------------------------------------------------------------------------ */
+
+static void request_free(struct channel_request *q)
+{
+	TAILQ_REMOVE(&q->c->requests, q, entry);
+	free(q);
+}
+
+static bool holds(unused_arg const struct channel *c, const struct channel_request *q)
+{
+	return q->task != NULL;
+}
+
+static int settle_ack(struct channel *c, struct channel_request *q)
+{
+	struct pike *p = (struct pike *)c;
+	struct err e = { 0 };
+	int r = q->task && q->task->state == PIKE_REQ
+			? piketask_set_state(&p->dirs, q->task, PIKE_RUN, &e)
+			: 0;
+
+	if (r < 0)
+		report(p, LOG_WARNING, "%s", e.msg);
+	request_free(q);
+	return r;
+}
+
+static int settle_back(unused_arg struct channel *c, struct channel_request *q)
+{
+	if (q->task)
+		q->task->handed_out = false;
+	request_free(q);
+	return 0;
+}
+
+static void task_end(struct pike *p, struct piketask *t)
+{
+	struct channel_request *q;
+
+	TAILQ_FOREACH (q, &p->requests, entry)
+		if (q->task == t)
+			q->task = NULL;
+	piketask_forget(&p->dirs, t);
+	TAILQ_REMOVE(&p->tasks, t, entry);
+	piketask_free(t);
+	check_closed(p);
+}
+
+static int settle_dead(struct channel *c, struct channel_request *q, unused_arg const char *reason,
+		       const char *detail)
+{
+	struct pike *p = (struct pike *)c;
+	auto_buf struct buf b = { 0 };
+	struct piketask *t = q->task;
+	int r = t ? piketask_refusal((struct pj){ t->id, strlen(t->id) }, detail, &b) : 0;
+
+	if (t && r == 0)
+		r = answer(p, b.data, b.len, NULL);
+	request_free(q);
+	if (t && r == 0)
+		task_end(p, t);
+	return r;
+}
+
+/* --- the end of a task --------------------------------------------------------------------- */
+
+/* 1: an answer of `evaluation` is written and not said yet. */
+static int write_answer(struct pike *p, const json_t *event, struct err *e)
+{
+	const json_t *body = json_object_get(event, "body");
+	struct pikeend end = {
+		.attempt_id = json_string_value(json_object_get(event, "attempt_id")),
+		.reason = json_string_value(json_object_get(body, "reason")),
+		.detail = json_string_value(json_object_get(body, "detail")),
+	};
+	struct piketask *t = find_task(p, json_string_value(json_object_get(event, "evaluation")));
+	auto_buf struct buf b = { 0 };
+	int r;
+
+	if (!t || t->state == PIKE_ANSWERED)
+		return 0;
+	if (p->closing && str_eq(end.reason, "canceled"))
+		end.detail = "the worker was closed before it was done";
+	r = piketask_answer(&p->dirs, t, &end, &b, e);
+	return r < 0 ? r : pikefile_write(p->out, t->out, b.data, b.len, e);
+}
+
+static bool is_terminal(const char *key)
+{
+	return str_starts(key, "event.completed.") || str_starts(key, "event.failed.") ||
+	       str_starts(key, "event.canceled.");
+}
+
+static int send_event(struct channel *c, const char *key, const char *id, const void *body,
+		      size_t n, bool durable, uint64_t *ret_id, struct err *e)
+{
+	struct pike *p = (struct pike *)c;
+	json_auto_t *event = NULL;
+	int r;
+
+	if (!durable || !is_terminal(key))
+		return 0;
+	r = js_parse(body, n, MESSAGE_DEPTH, &event, e);
+	if (r == 0)
+		r = write_answer(p, event, e);
+	FAILPOINT("pike.written");
+	return r < 0 ? r : stash_event(p->stash, key, id, body, n, ret_id, e);
+}
+
+static void forget_sealed(struct pike *p, const json_t *event)
+{
+	const struct message m = {
+		.type = MESSAGE_CONTROL,
+		.control = { .kind = MESSAGE_RELEASE,
+			     .evaluation = json_string_value(json_object_get(event, "evaluation")),
+			     .attempt_id = json_string_value(json_object_get(event, "attempt_id")),
+			     .at_wall_usec = time_wall_usec() },
+	};
+
+	p->ops->on_control(p->user, &m);
+}
+
+/* Says that the answer is there. Whoever goes on after a crash in the middle says it, too. */
+static int say(struct pike *p, struct piketask *t, struct err *e)
+{
+	int r = t->state == PIKE_ANSWERED ? 0 : piketask_set_state(&p->dirs, t, PIKE_ANSWERED, e);
+
+	FAILPOINT("pike.answered");
+	if (r == 0)
+		r = pikefile_say(p->out, t->out, e);
+	FAILPOINT("pike.said");
+	if (r == 0)
+		task_end(p, t);
+	return r;
+}
+
+static int deliver(struct pike *p, const struct stash_record *rec, struct err *e)
+{
+	json_auto_t *event = NULL;
+	struct piketask *t = NULL;
+	int r;
+
+	if (!rec->key || js_parse(rec->body, rec->n, MESSAGE_DEPTH, &event, NULL) < 0)
+		return 0;
+	t = find_task(p, json_string_value(json_object_get(event, "evaluation")));
+	r = t ? say(p, t, e) : 0;
+	if (r == 0)
+		forget_sealed(p, event);
+	return r;
+}
+
+static void pump(struct pike *p)
+{
+	struct stash_record rec;
+	struct err e = { 0 };
+	uint64_t id;
+	int r;
+
+	while (p->up) {
+		id = p->cursor;
+		r = stash_next(p->stash, &id, &rec, &e);
+		if (r == 1)
+			r = deliver(p, &rec, &e) < 0 ? -EIO : 1;
+		if (r < 0)
+			report(p, LOG_WARNING, "answers wait: %s; trying again", e.msg);
+		if (r != 1)
+			return;
+		p->cursor = id;
+		stash_drop(p->stash, id);
+		if (p->ops->on_confirmed)
+			p->ops->on_confirmed(p->user, id);
+	}
+}
+
+static void on_durable(void *user, uint64_t id)
+{
+	struct pike *p = user;
+
+	p->ops->on_durable(p->user, id);
+	pump(p);
+}
+
+/* --- looking ------------------------------------------------------------------------------- */
+
+/* The folder may be made anew by whoever else uses it. */
+static int open_folder(struct pike *p, const char *path, int *fd, struct err *e)
+{
+	struct stat st;
+	int fresh = -1, r;
+
+	if (*fd >= 0 && fstat(*fd, &st) == 0 && st.st_nlink > 0)
+		return 0;
+	r = fd_make_dir(path, 0775, &fresh, e);
+	if (r < 0)
+		return r;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = fresh;
+	if (fd == &p->in && p->watch && dirwatch_add(p->watch, *fd, e) < 0)
+		report(p, LOG_WARNING, "%s: looking every channel_scan only", e->msg);
+	return 0;
+}
+
+static int look(struct pike *p, struct err *e)
+{
+	int r = open_folder(p, p->conf->input, &p->in, e);
+
+	if (r == 0)
+		r = open_folder(p, p->conf->output, &p->out, e);
+	return r == 0 ? pikepairs_list(&p->pairs, p->in, e) : r;
+}
+
+static void on_look(void *user, enum dirwatch_why why)
+{
+	struct pike *p = user;
+	bool scan = why == DIRWATCH_SCAN;
+	bool was_up = p->up;
+	struct err e = { 0 };
+
+	if (scan ||
+	    (why == DIRWATCH_NEWS && (p->pairs.n_queued < LIST_LONG ||
+				      time_mono_usec() - p->pairs.listed_usec > LIST_USEC))) {
+		p->up = look(p, &e) == 0;
+		if (p->up != was_up || !p->up)
+			p->ops->on_state(p->user, p->up, p->up ? NULL : &e);
+	}
+	if (!p->up)
+		return;
+	if (scan) {
+		p->stalled = false;
+		pump(p);
+	}
+	examine_all(p);
+	take_all(p, scan);
+	check_closed(p);
+}
+
+static void set_want(struct channel *c, unsigned n)
+{
+	struct pike *p = (struct pike *)c;
+
+	p->want = p->left ? 0 : n;
+	if (p->want && p->up)
+		dirwatch_soon(p->watch);
+}
+
+static bool is_idle(const struct channel *c)
+{
+	return TAILQ_EMPTY(&((const struct pike *)c)->requests);
+}
+
+/* --- the rest of the interface ------------------------------------------------------------- */
+
+static void on_told(void *user)
+{
+	struct pike *p = user;
+	struct telling *t;
+
+	while ((t = TAILQ_FIRST(&p->tellings))) {
+		TAILQ_REMOVE(&p->tellings, t, entry);
+		t->told(t->user, true);
+		free(t);
+	}
+}
+
+/* Nobody else takes work from here: the lease is the worker's own. */
+static int tell(struct channel *c, unused_arg const char *key, unused_arg const char *id,
+		unused_arg const void *body, unused_arg size_t n, channel_told_fn told, void *user,
+		struct err *e)
+{
+	struct pike *p = (struct pike *)c;
+	struct telling *t = malloc(sizeof(*t));
+
+	if (!t)
+		return err_nomem(e);
+	*t = (struct telling){ .told = told, .user = user };
+	TAILQ_INSERT_TAIL(&p->tellings, t, entry);
+	loop_defer_arm(p->told);
+	return 0;
+}
+
+static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
+		struct err *e)
+{
+	return stash_note(((struct pike *)c)->stash, name, data, n, ret_id, e);
+}
+
+static void forget(struct channel *c, uint64_t id)
+{
+	stash_forget(((struct pike *)c)->stash, id);
+}
+
+static int sync_events(struct channel *c, struct err *e)
+{
+	return stash_sync(((struct pike *)c)->stash, e);
+}
+
+static uint64_t waiting(const struct channel *c)
+{
+	return stash_waiting(((const struct pike *)c)->stash);
+}
+
+static void on_leaving(void *user)
+{
+	struct pike *p = user;
+
+	p->left(p->left_user);
+}
+
+static void close_channel(struct channel *c, void (*done)(void *user), void *user)
+{
+	struct pike *p = (struct pike *)c;
+
+	if (p->left)
+		return;
+	p->want = 0;
+	p->left = done;
+	p->left_user = user;
+	loop_defer_arm(p->leaving);
+}
+
+static void pike_free(struct channel *c)
+{
+	struct pike *p = (struct pike *)c;
+	struct channel_request *q;
+	struct piketask *t;
+	struct telling *k;
+
+	while ((k = TAILQ_FIRST(&p->tellings))) {
+		TAILQ_REMOVE(&p->tellings, k, entry);
+		k->told(k->user, false);
+		free(k);
+	}
+	p->up = false;
+	stash_free(p->stash);
+	while ((q = TAILQ_FIRST(&p->requests)))
+		request_free(q);
+	while ((t = TAILQ_FIRST(&p->tasks))) {
+		TAILQ_REMOVE(&p->tasks, t, entry);
+		piketask_free(t);
+	}
+	pikepairs_done(&p->pairs);
+	dirwatch_free(p->watch);
+	loop_src_free(p->told);
+	loop_src_free(p->leaving);
+	loop_src_free(p->drain);
+	pikedirs_done(&p->dirs);
+	if (p->in >= 0)
+		close(p->in);
+	if (p->out >= 0)
+		close(p->out);
+	free(p);
+}
+
+static const struct channel_type pike_type = {
+	.name = "pike",
+	.free = pike_free,
+	.close = close_channel,
+	.want = set_want,
+	.holds = holds,
+	.ack = settle_ack,
+	.dead = settle_dead,
+	.give_back = settle_back,
+	.event = send_event,
+	.tell = tell,
+	.keep = keep,
+	.forget = forget,
+	.sync = sync_events,
+	.waiting = waiting,
+	.is_idle = is_idle,
+};
+
+/* --- what a former worker left ------------------------------------------------------------- */
+
+static int load_tasks(struct pike *p, struct err *e)
+{
+	auto_strv char **names = NULL;
+	int r = dirfile_list(p->dirs.tasks, "", &names, e);
+
+	for (char **n = names; n && *n && r == 0; n++) {
+		struct piketask *t = NULL;
+		struct err why = { 0 };
+
+		if (piketask_load(&p->dirs, *n, &t, &why) < 0) {
+			report(p, LOG_WARNING, "%s", why.msg);
+			continue;
+		}
+		TAILQ_INSERT_TAIL(&p->tasks, t, entry);
+		/* The pair of a record is of no use; it may have been on its way to the end. */
+		pikefile_remove(p->in, t->stem);
+	}
+	return r;
+}
+
+/* Answers whose text is there were not taken yet, so that the word may have been missing. */
+static void finish_answers(struct pike *p)
+{
+	struct piketask *t, *next;
+	struct err e = { 0 };
+
+	for (t = TAILQ_FIRST(&p->tasks); t; t = next) {
+		auto_buf struct buf b = { 0 };
+
+		next = TAILQ_NEXT(t, entry);
+		if (t->state != PIKE_ANSWERED)
+			continue;
+		if (pikefile_read(p->out, t->out, &b, NULL) < 0)
+			task_end(p, t);
+		else if (say(p, t, &e) < 0)
+			report(p, LOG_WARNING, "an answer waits: %s", e.msg);
+	}
+}
+
+static int take_over(struct pike *p, struct err *e)
+{
+	int r = load_tasks(p, e);
+
+	if (r < 0)
+		return r;
+	finish_answers(p);
+	pikeclean_scratch(&p->dirs, &p->tasks);
+	/* After a close nobody comes for what lies there. */
+	return pikeclean_output(p->out, &p->tasks, mark_closed(p, false, NULL) < 0, e);
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static void on_warning(void *user, const char *text)
+{
+	report(user, LOG_WARNING, "%s", text);
+}
+
+static bool on_note(void *user, uint64_t id, const char *name, const void *body, size_t n)
+{
+	struct pike *p = user;
+
+	return p->ops->on_kept && p->ops->on_kept(p->user, id, name, body, n);
+}
+
+static const struct stash_ops stash_calls = {
+	.on_durable = on_durable,
+	.on_warning = on_warning,
+	.on_note = on_note,
+};
+
+static int open_stash(struct pike *p, uint64_t bytes_max, struct err *e)
+{
+	auto_free char *path = NULL;
+
+	if (str_fmt(&path, "%s/spool/events/%u", p->settings->state_dir, p->worker) < 0)
+		return err_nomem(e);
+	return stash_open(p->loop, path, bytes_max, &stash_calls, p, &p->stash, e);
+}
+
+static int open_all(struct pike *p, uint64_t spool_max, struct err *e)
+{
+	bool notify = str_eq(p->settings->channel_watch, "inotify");
+	int r = loop_defer(p->loop, on_told, p, &p->told, e);
+
+	if (r == 0)
+		r = loop_defer(p->loop, on_leaving, p, &p->leaving, e);
+	if (r == 0)
+		r = loop_timer(p->loop, USEC_INFINITY, on_drain, p, &p->drain, e);
+	if (r == 0)
+		r = open_folder(p, p->conf->input, &p->in, e);
+	if (r == 0)
+		r = open_folder(p, p->conf->output, &p->out, e);
+	if (r == 0)
+		r = pikedirs_open(p->conf->scratch, p->settings->state_dir, &p->dirs, e);
+	/* Before anything is touched that another worker may own. */
+	if (r == 0)
+		r = open_stash(p, spool_max, e);
+	if (r == 0)
+		r = take_over(p, e);
+	if (r == 0)
+		r = dirwatch_new(p->loop, p->settings->channel_scan_usec, notify, on_look, p,
+				 &p->watch, e);
+	if (r == 0 && dirwatch_add(p->watch, p->in, e) < 0)
+		report(p, LOG_WARNING, "%s: looking every channel_scan only", e->msg);
+	return r;
+}
+
+int channel_pike_new(struct loop *l, const struct channel_conf *conf, const struct channel_ops *ops,
+		     void *user, struct channel **ret, struct err *e)
+{
+	struct pike *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return err_nomem(e);
+	*p = (struct pike){ .channel = { &pike_type },
+			    .loop = l,
+			    .ops = ops,
+			    .user = user,
+			    .settings = conf->settings,
+			    .conf = conf->pike,
+			    .worker = conf->worker,
+			    .in = -1,
+			    .out = -1,
+			    .dirs = { NULL, NULL, -1, -1, -1, -1, -1, -1, -1 } };
+	pikepairs_init(&p->pairs);
+	TAILQ_INIT(&p->tasks);
+	TAILQ_INIT(&p->requests);
+	TAILQ_INIT(&p->tellings);
+	r = open_all(p, conf->spool_max, e);
+	if (r == -EACCES || r == -EPERM || r == -ENOTDIR || r == -EROFS)
+		e->kind = ERR_INPUT;
+	if (r < 0) {
+		pike_free(&p->channel);
+		return r;
+	}
+	*ret = &p->channel;
+	return 0;
+}

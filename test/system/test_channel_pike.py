@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: MIT
+"""The dialect pike: the acceptance of its contract, by a driver that knows nothing else, on a local folder with inotify and
+on a bind mount that is only looked at."""
+import fcntl
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lib import gates, processes
+from lib.pike import STUB, Pike
+from lib.services import BUILD
+from lib.wait import stays, wait_for
+
+
+@pytest.fixture(params=["inotify", "poll-bind"])
+def make(request):
+    made = []
+
+    def new(**options):
+        pike = Pike(polling=request.param != "inotify", **options)
+        made.append(pike)
+        if request.param != "inotify":
+            if not gates.is_open("root"):
+                pytest.skip("needs root")
+            pike.bind()
+        return pike
+    yield new
+    for pike in made:
+        pike.close()
+
+
+@pytest.fixture
+def pike(make):
+    p = make()
+    p.start()
+    return p
+
+
+def alive_in(pike):
+    """Processes of tasks: those that have the stub on their command line, or were started by it."""
+    return {p: c for p, c in processes.working_in(pike.dir).items() if c.startswith(("python ", "sleep "))}
+
+
+# --- A1 to A6: what a task and its answer are ---
+
+def test_handshake(pike):
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes, 2)
+    assert pike.pairs() == [] and len(pike.messages()) == 1
+
+
+def test_a_good_task(pike):
+    pike.ask("a", "import time, os\nwhile not os.path.exists('go'): time.sleep(0.02)\ngood()")
+    pike.wait_started()
+    seen = pike.seen("task_3-pike_1_0.py")
+    code, out = f"{pike.scratch}/code/task_3-pike_1_0.py", f"{pike.scratch}/eval_output/task_3-pike_1_0.json"
+    assert os.path.exists(code)
+    assert seen["argv"] == [STUB, "--level", "3-pike", "--task", "1", "--code-path", code, "--output-path", out,
+                            "--gpu-locks-dir", f"{pike.scratch}/gpu_locks", "--mode", "eager"]
+    env = seen["env"]
+    assert env["TORCH_CUDA_ARCH_LIST"] == "Hopper" and env["TORCH_EXTENSIONS_DIR"] == f"{pike.scratch}/torch_ext/0"
+    assert env["TRITON_CACHE_DIR"] == f"{pike.scratch}/triton_cache/0" and env["TMPDIR"] == f"{pike.scratch}/tmp/0"
+    assert all(os.path.isdir(env[k]) for k in ("TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "TMPDIR"))
+    for key, value in pike.env.items():
+        assert env[key] == value, key
+    assert not [k for k in env if k.startswith("ZR_") and k not in pike.env] and "NOTIFY_SOCKET" not in env
+    assert seen["cwd"] == pike.dir and set(seen["fds"]) <= {"0", "1", "2", "3", "4"}
+    open(os.path.join(pike.dir, "go"), "w").close()
+    assert pike.reply("a") == {"stdout": "", "stderr": None, "timed_out": False, "eval_results": {
+        "loaded": True, "correct": True, "max_diff": [0.0, 1e-05], "runtime": 1.25}}
+    wait_for(lambda: not pike.left(), 5)
+    assert pike.pairs() == []
+
+
+@pytest.mark.parametrize("code, want", [
+    ("result(loaded=True, correct=False, max_diff=[0.5, float('nan')])", {"loaded": True, "correct": False}),
+    ("result(loaded=True, correct=False, max_diff=[float('inf'), -float('inf')])", {"loaded": True, "correct": False}),
+    ("result(loaded=True, correct=True, max_diff=[0.5, 3, 0.25], runtime=7)", {"loaded": True, "correct": True, "max_diff": [0.5, 3.0, 0.25], "runtime": 7.0}),
+    ("result(loaded=True, correct=True, max_diff=[], runtime=2.5, more=[1])", {"loaded": True, "correct": True, "max_diff": [], "runtime": 2.5}),
+    ("result(loaded=True, correct=True, max_diff=[1.0])", {"loaded": False}),
+    ("result(loaded=True, correct=True, max_diff=['x'], runtime=1.0)", {"loaded": False}),
+    ("result(loaded=1)", {"loaded": False}),
+    ("open(args.output_path, 'w').write('{')", {"loaded": False}),
+    ("os.mkdir(args.output_path)", {"loaded": False}),
+    ("good(); sys.exit(3)", {"loaded": True, "correct": True, "max_diff": [0.0, 1e-05], "runtime": 1.25}),
+    ("good(); os.kill(os.getpid(), 9)", {"loaded": True, "correct": True, "max_diff": [0.0, 1e-05], "runtime": 1.25}),
+], ids=["nan", "infinities", "whole", "extra", "no-runtime", "words", "not-bool", "torn", "folder", "exit", "killed"])
+def test_results(pike, code, want):
+    pike.ask("x", code)
+    got = pike.reply("x")
+    assert not got["timed_out"]
+    assert {k: got["eval_results"].get(k) for k in want} == want and (want.get("loaded") or got["eval_results"] == want)
+    text = next(iter(pike.texts().values()))
+    if "nan" in code:
+        assert '"max_diff": [0.5, NaN]' in text and "runtime" not in text and math.isnan(got["eval_results"]["max_diff"][1])
+    if "inf')" in code:
+        assert "[Infinity, -Infinity]" in text
+
+
+def test_output_is_text(pike):
+    pike.ask("err", "sys.stderr.write('boom\\n'); sys.exit(1)")
+    got = pike.reply("err")
+    assert got == {"stdout": "", "stderr": "boom\n", "eval_results": {"loaded": False}, "timed_out": False}
+    pike.ask("bytes", "os.write(1, b'a\\xff\\xc3\\xa9\\0\\n'); good()")
+    got = pike.reply("bytes")
+    assert got["stdout"] == "a\ufffd\u00e9\0\n" and got["eval_results"]["runtime"] == 1.25
+    # More than is kept: head and tail, and a word between them.
+    pike.ask("much", "print('é' * 2000000 + 'end'); good()")
+    got = pike.reply("much")
+    assert len(got["stdout"]) < 1200000 and got["stdout"].endswith("end\n") and "bytes left out]" in got["stdout"]
+    assert got["eval_results"]["runtime"] == 1.25
+
+
+# --- A7, A8: the end of a task is the end of all of it ---
+
+def test_a_task_that_hangs_with_a_descendant_on_its_output(make):
+    pike = make(**{"wall-limit": "4s", "max-active-tasks": 1})
+    pike.start()
+    pike.ask("slow", "import subprocess, time\nsubprocess.Popen(['sleep', '12'])\nprint('here', flush=True)\ntime.sleep(60)")
+    pike.wait_started()
+    since = time.monotonic()
+    got = pike.reply("slow", 7)
+    assert time.monotonic() - since < 6
+    assert got == {"stdout": None, "stderr": None, "eval_results": {"loaded": False}, "timed_out": True}
+    assert not alive_in(pike)
+    pike.ask("next", "good()")
+    assert pike.reply("next")["eval_results"]["runtime"] == 1.25
+
+
+@pytest.mark.parametrize("how", ["['sleep', '12']", "['setsid', 'sleep', '12']", "['sh', '-c', '(setsid sleep 12 &) &']"],
+                         ids=["child", "setsid", "double-fork"])
+def test_a_good_task_that_leaves_something_behind(pike, how):
+    pike.ask("a", f"import subprocess\nsubprocess.Popen({how})\nprint('out')\ngood()")
+    pike.wait_started()
+    got = pike.reply("a", 3)
+    assert got["eval_results"]["runtime"] == 1.25 and not got["timed_out"] and got["stdout"] == "out\n"
+    wait_for(lambda: not alive_in(pike), 2)
+
+
+# --- A9 to A12: requests of every kind ---
+
+def test_odd_requests_are_answered_and_cost_no_place(make):
+    pike = make(**{"max-active-tasks": 2})
+    pike.start()
+    good = {"type": "eval", "level": "3-pike", "task": 1, "code": "good()", "mode": "eager"}
+    odd = {"no-mode": {"mode": ...}, "null-mode": {"mode": None}, "no-level": {"level": ...}, "no-task": {"task": ...},
+           "no-code": {"code": ...}, "code-5": {"code": 5}, "slash": {"level": "a/b"}, "up": {"task": "../../x"},
+           "weird": {"type": "weird"}, "no-type": {"type": ...}, "number": {"level": 3, "task": "7"}, "newline": {"level": "a\nb"},
+           "long": {"level": "x" * 100}, "list": {"task": [1]}, "type-5": {"type": 5}, "dash": {"task": -1}, "null": {"level": None}}
+    for ident, change in odd.items():
+        pike.send({k: v for k, v in {"id": ident, **good, **change}.items() if v is not ...})
+    ids = [{"x": 1, "y": [1.5, None, "é"]}, 17, None, "", ["a"], True]
+    for ident in ids:
+        pike.send({"id": ident, **good})
+    pike.send(good)
+    for _ in range(2):
+        pike.send({"type": "nothing-else"})
+    good_ones = {"no-mode", "null-mode", "weird", "no-type", "number", "type-5", "dash"}
+    for ident in odd:
+        got = pike.reply(ident)
+        assert got["eval_results"]["loaded"] == (ident in good_ones), (ident, got)
+        assert ident in good_ones or got["stderr"]
+    for ident in ids:
+        assert pike.reply(ident)["eval_results"]["runtime"] == 1.25
+    wait_for(lambda: not pike.pairs(), 5)
+    assert len(pike.messages()) == len(odd) + len(ids)
+    assert {os.path.basename(p) for p in pike.left()} == set()
+    before = len(pike.started())
+    pike.ask("s1", "import time; time.sleep(1); good()")
+    pike.ask("s2", "import time; time.sleep(1); good()")
+    wait_for(lambda: len(pike.started()) == before + 2, 3)
+    assert not pike.replies("s1")
+    pike.reply("s1"), pike.reply("s2")
+
+
+def test_handshake_while_all_places_are_taken(make):
+    pike = make(**{"max-active-tasks": 1})
+    pike.start()
+    pike.ask("long", "import time; time.sleep(30)")
+    pike.ask("waits", "good()")
+    pike.wait_started()
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes, 2)
+    assert not pike.replies("long") and len(pike.pairs()) == 2
+
+
+def test_close_answers_everybody_first(make):
+    pike = make(**{"max-active-tasks": 1})
+    worker = pike.start()
+    pike.ask("runs", "import time; time.sleep(3); good()")
+    pike.ask("waits", "good()")
+    pike.wait_started()
+    pike.send({"type": "close"})
+    assert worker.wait(20) == 0
+    for ident in ("runs", "waits"):
+        assert pike.reply(ident, 0)["eval_results"]["runtime"] == 1.25
+    assert pike.pairs() == [] and not pike.left()
+    # After a close nobody comes for what lies there.
+    pike.start()
+    wait_for(lambda: not os.listdir(pike.output), 5)
+
+
+def test_close_does_not_wait_for_ever(make):
+    pike = make(**{"max-active-tasks": 1, "drain-limit": "1s"})
+    worker = pike.start()
+    pike.ask("runs", "import time; time.sleep(60)")
+    pike.ask("waits", "good()")
+    pike.wait_started()
+    pike.send({"type": "close"})
+    assert worker.wait(15) == 0
+    for ident in ("runs", "waits"):
+        got = pike.reply(ident, 0)
+        assert got["eval_results"] == {"loaded": False} and "close" in got["stderr"] and not got["timed_out"]
+    assert not alive_in(pike)
+
+
+def test_pairs_that_are_not_messages(make):
+    pike = make(grace="4s")
+    pike.start()
+    put = lambda name: open(os.path.join(pike.input, name), "w").close()  # noqa: E731
+    put("late.done")
+    put("never.done")
+    pike.send(b'{"id": "torn", "type": "eval", "code": "goo', "torn")
+    pike.send(b"[1]", "list")
+    pike.send(b'{"id": "bytes", "code": "\xff"}', "bytes")
+    os.mkdir(os.path.join(pike.input, "d.json"))
+    put("d.done")
+    put("alone.tmp")
+    wait_for(lambda: not {"list.done", "bytes.done"} & set(pike.pairs()), 3)
+    with open(os.path.join(pike.input, "late.json"), "w") as f:
+        json.dump({"id": "late", "type": "eval", "level": "1", "task": 1, "code": "good()"}, f)
+    assert pike.reply("late")["eval_results"]["runtime"] == 1.25
+    # Whose id could be read is answered.
+    for ident in ("torn", "bytes"):
+        got = pike.reply(ident)
+        assert got["eval_results"] == {"loaded": False} and got["stderr"]
+    wait_for(lambda: not pike.pairs(), 8)
+    log = pike.log()
+    for stem in ("never", "torn", "list", "bytes", "d"):
+        assert log.count(f"{stem}.json is rejected") == 1, stem
+    rejected = os.listdir(os.path.join(pike.input, "rejected"))
+    assert sum(n.endswith("-torn.json") for n in rejected) == 1 and sum(n.endswith("-d.json") for n in rejected) == 1
+    assert os.path.exists(os.path.join(pike.input, "alone.tmp"))
+
+
+# --- A13, A14, A18: crashes, locks, many ---
+
+def test_a_killed_worker_leaves_nobody_without_a_reply(make):
+    pike = make(**{"max-active-tasks": 3})
+    worker = pike.start()
+    pike.ask("before", "good()")
+    pike.reply("before")
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes)
+    hold = "import time, os\nfd = lock(args.task)\nwhile not os.path.exists('go'): time.sleep(0.02)\nprint('done')\ngood()"
+    for i in range(3):
+        pike.ask(f"r{i}", hold, task=i)
+    pike.wait_started(4)
+    for i in range(2):
+        pike.ask(f"w{i}", "good()", level="waits")
+    worker.kill_group()
+    pike.start()
+    # Unread answers are there still, a handshake is not; the tasks have not been begun again.
+    assert pike.reply("before", 0)["eval_results"]["runtime"] == 1.25 and not pike.handshakes()
+    assert len(pike.started()) == 4
+    open(os.path.join(pike.dir, "go"), "w").close()
+    for ident in ("r0", "r1", "r2", "w0", "w1"):
+        got = pike.reply(ident)
+        assert got["eval_results"]["runtime"] == 1.25 and got["stdout"] == ("done\n" if ident[0] == "r" else "")
+    assert len(pike.started()) == 6
+    wait_for(lambda: not alive_in(pike), 5)
+    assert len(pike.messages()) == 6 and not pike.left()
+    for i in range(3):
+        with open(os.path.join(pike.scratch, "gpu_locks", f"gpu_{i}.lock")) as f:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_gpu_locks_are_free_when_the_task_is_dead(make):
+    pike = make(**{"max-active-tasks": 2, "wall-limit": "3s"})
+    pike.start()
+    path = os.path.join(pike.scratch, "gpu_locks", "gpu_0.lock")
+    # A fork without exec holds the lock as well.
+    pike.ask("a", "import time\nfd = lock(0)\nif os.fork() == 0:\n  os.setsid()\n  time.sleep(60)\ntime.sleep(60)")
+    wait_for(lambda: os.path.exists(path), 10)
+    inode = os.stat(path).st_ino
+    with open(path) as f:
+        wait_for(lambda: _busy(f), 5)
+        assert pike.reply("a", 10)["timed_out"]
+        assert not _busy(f)
+    assert os.stat(path).st_ino == inode and os.path.getsize(path) == 0
+    pike.ask("b", "lock(0); good()")
+    assert pike.reply("b")["eval_results"]["runtime"] == 1.25
+
+
+def _busy(f):
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(f, fcntl.LOCK_UN)
+        return False
+    except BlockingIOError:
+        return True
+
+
+def test_two_hundred_at_once(make):
+    pike = make(**{"max-active-tasks": 1})
+    for folder in (pike.input,):
+        os.makedirs(folder)
+    kinds = ["good()", "result(loaded=True, correct=False, max_diff=[1])", "sys.exit(1)", "print('x')"]
+    now = time.time()
+    stems = [pike.send({"id": i, "type": "eval", "level": "1", "task": i, "code": kinds[i % 4]}) for i in range(200)]
+    # The times of the .done files are the order, whatever their names.
+    order = sorted(range(200), key=lambda i: (i * 7919) % 200)
+    for place, i in enumerate(order):
+        os.utime(os.path.join(pike.input, stems[i] + ".done"), (now, now + place * 0.001))
+    pike.start()
+    wait_for(lambda: len(pike.texts()) == 200, 100)
+    messages = pike.messages()
+    assert sorted(m["id"] for m in messages) == list(range(200))
+    for m in messages:
+        assert (m["results"]["eval_results"] != {"loaded": False}) == (m["id"] % 4 < 2)
+    begun = sorted((pike.seen(n) for n in pike.started()), key=lambda s: s["at"])
+    assert [int(s["argv"][s["argv"].index("--task") + 1]) for s in begun] == order
+    wait_for(lambda: not pike.left() and not pike.pairs(), 5)
+    assert pike.take() and not os.listdir(pike.output)
+
+
+# --- the command line ---
+
+def run(pike, *argv):
+    return subprocess.run([os.path.join(BUILD, "zr"), "worker:run:eval", *argv], env=pike.env, cwd=pike.dir, capture_output=True,
+                          text=True, timeout=20)
+
+
+def test_the_original_options(make):
+    pike = make(channel=None, dialect=None)
+    folders = {f"{n}_dir": os.path.join(pike.dir, n) for n in ("input", "output", "scratch")}
+    pike.input, pike.output, pike.scratch = folders.values()
+    pike.start(**{"max-active-tasks": None, "max_active_tasks": 3, **folders})
+    pike.ask("a", "good()")
+    assert pike.reply("a")["eval_results"]["runtime"] == 1.25
+    assert not os.path.exists(os.path.join(pike.io, "ready.txt"))
+
+
+def test_wrong_calls(make):
+    pike = make()
+    for argv, words in ((["--dialect", "pike"], "--arch"), (["--input-dir=x"], "--arch"), (["--dialect=x"], "no dialect 'x'"),
+                        (["--arch", "A", "--max-active-tasks", "0"], "want 1 to 1024"), (["--arch", "A", "--eval-script", "nix"], "nix"),
+                        (["--arch", "A", "--eval-script", STUB, "--wall-limit", "x"], "--wall-limit"),
+                        (["--arch", "A", "--dialect", "native"], "--dialect pike"), (["--arch", "A", "-w", "2"], "-w")):
+        r = run(pike, *argv)
+        assert r.returncode == 2 and words in r.stderr, (argv, r.stderr)
+
+
+def test_ready_txt(pike):
+    with open(os.path.join(pike.io, "ready.txt")) as f:
+        assert f.read() == "1"
+
+
+def test_a_folder_that_is_made_anew(pike):
+    os.rmdir(pike.input)
+    os.mkdir(pike.input)
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes, 5)
+    assert stays(lambda: len(pike.handshakes()) == 1, 0.5) is None
+
+
+def test_sigterm_finishes_what_runs(pike):
+    pike.ask("a", "import time; time.sleep(1); good()")
+    pike.wait_started()
+    pike.daemons[-1].signal(signal.SIGTERM)
+    assert pike.daemons[-1].wait(20) == 0
+    assert pike.reply("a", 0)["eval_results"]["runtime"] == 1.25
