@@ -310,10 +310,10 @@ static int prepare_pike(struct worker *w, struct err *e)
 static int worker_init(struct worker *w, struct err *e)
 {
 	struct eval *ev = &w->ev;
-	int r = fd_mkdirs(ev->settings->state_dir, 0750, e);
+	int r = is_pike(w->options) ? prepare_pike(w, e) : 0;
 
-	if (r == 0 && is_pike(w->options))
-		r = prepare_pike(w, e);
+	if (r == 0)
+		r = fd_mkdirs(ev->settings->state_dir, 0750, e);
 	if (r == 0)
 		r = loop_new(&ev->loop, e);
 	if (r == 0)

@@ -325,11 +325,13 @@ static int say_ready(const struct settings *s, struct err *e)
 
 int pike_prepare(const struct pike_setup *p, const struct settings *s, struct err *e)
 {
-	int r = make_evaluator(p, s, e);
+	int r = fd_mkdirs(p->scratch, 0775, e);
 
-	if (r == 0)
-		r = make_submission(s, e);
 	if (r == 0 && settings_channel_folder(s))
 		r = fd_mkdirs(settings_channel_folder(s), 0775, e);
+	if (r == 0)
+		r = make_evaluator(p, s, e);
+	if (r == 0)
+		r = make_submission(s, e);
 	return r < 0 ? r : say_ready(s, e);
 }
