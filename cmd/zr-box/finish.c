@@ -141,6 +141,7 @@ static void conclude(struct keeper *k)
 		r->scores = NULL;
 	}
 	r->violations = violations_json(k);
+	r->conditions = timing_conditions(k);
 	r->isolation = json_incref(k->isolation);
 	r->finished_wall_usec = time_wall_usec();
 	/* Without this record the box counts as lost: that is then also the truth. */

@@ -160,6 +160,22 @@ static int wait_until_held(struct keeper *k, uint64_t until, struct err *e)
 
 /* --- leftovers ------------------------------------------------------------------------------------ */
 
+/* Clocks and the like, of before and after beside each other. What is not noted is missing: no harm. */
+static void note_state(struct keeper *k, const struct gpu_check *c, const char *when)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; a && gpu_hold_gpu(k->gpus, i); i++) {
+		json_t *state = gpu_check_state(c, i);
+
+		if (state)
+			(void)json_array_append_new(a, state);
+	}
+	if (!json_object_get(k->conditions, "gpu"))
+		(void)json_object_set_new(k->conditions, "gpu", json_object());
+	(void)json_object_set_new(json_object_get(k->conditions, "gpu"), when, a);
+}
+
 /* Each bad one goes into quarantine; returns how many, and says so in the result. */
 static int quarantine_bad(struct keeper *k, const struct gpu_check *c, const char *when,
 			  struct err *e)
@@ -207,6 +223,8 @@ static int check(struct keeper *k, const char *when, struct err *e)
 		(void)signals_poll(p, n + 1, until);
 		control_events(k, p);
 	}
+	if (r > 0)
+		note_state(k, c, when);
 	return r < 0 ? r : quarantine_bad(k, c, when, e);
 }
 

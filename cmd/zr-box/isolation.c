@@ -41,6 +41,8 @@ static json_t *missing(const struct keeper *k)
 		  "the number of processes is unlimited" },
 		{ k->no_cpu_group, "cgroup.cpu",
 		  "the share of processor time that the evaluator sets is not kept to" },
+		{ is_placed_badly(k), "cpuset", TIMING_GAP_CPUSET },
+		{ k->spec->timing && !k->spec->timing_cpus, "timing.cpus", TIMING_GAP_CPUS },
 		{ l->disk_bytes, "disk.quota",
 		  "disk use is sampled, so a job can pass its limit for a moment" },
 		{ k->spec->gpus, "gpu-devices",

@@ -175,6 +175,7 @@ static int script_main(void *user)
 
 	if (setsid() < 0)
 		script_fail(p, error, STEP_JAIL_SESSION, -errno);
+	spawn_place(p->k);
 	r = spawn_rlimits(p->k);
 	if (r < 0)
 		script_fail(p, error, STEP_JAIL_RLIMITS, r);

@@ -22,7 +22,7 @@ void job_init(struct keeper *k)
 {
 	memset((char *)k + offsetof(struct keeper, spec), 0,
 	       sizeof(*k) - offsetof(struct keeper, spec));
-	k->dir = k->journal = k->tree = -1;
+	k->dir = k->journal = k->tree = k->timing_lock = -1;
 	for (int i = 0; i < IN_N; i++)
 		k->in[i] = -1;
 	k->cg = (struct cgroup_box){
@@ -40,6 +40,8 @@ static void job_done(struct keeper *k)
 		close(k->dir);
 	cgroup_close(&k->cg);
 	gpus_let_go(k);
+	timing_let_go(k);
+	json_decref(k->conditions);
 	json_decref(k->isolation);
 	box_result_done(&k->result);
 	violations_done(&k->violations);
@@ -129,7 +131,7 @@ static int build(struct keeper *k, struct err *e)
 	if (r < 0)
 		return r;
 	k->isolation = isolation_describe(k);
-	if (!k->isolation)
+	if (!k->isolation || timing_begin(k) < 0)
 		return err_nomem(e);
 	/* A job of the same user could otherwise attach to us and write its own verdict. */
 	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, "become non-dumpable") : 0;
@@ -140,13 +142,17 @@ static void run_phases(struct keeper *k)
 	for (enum phase p = 0; p < PHASE_N && !k->decided && !k->stuck; p++) {
 		if (!k->spec->argv[p])
 			continue;
-		if (p == PHASE_RUN)
+		if (p == PHASE_RUN) {
+			timing_take(k);
 			gpus_take(k);
+		}
 		lease_check(k);
 		if (!k->decided)
 			phase_run(k, p);
-		if (p == PHASE_RUN && !k->stuck)
+		if (p == PHASE_RUN && !k->stuck) {
 			gpus_let_go(k);
+			timing_let_go(k);
+		}
 	}
 }
 

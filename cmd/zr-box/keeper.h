@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -108,6 +109,7 @@ struct keeper {
 	uint64_t own_signals; /* see spawn.h */
 	bool entered;         /* we have a mount namespace of our own, since the first sandbox */
 	bool changed;         /* and a user namespace with it: that job was our last one */
+	json_t *host_facts;   /* processor and its settings; NULL: not looked at yet */
 	int lease_timer;      /* readable: lease_fired() */
 	uint64_t lease_armed_usec;
 
@@ -119,6 +121,13 @@ struct keeper {
 	char *path;         /* absolute */
 	int journal;        /* locked as long as the job is ours */
 	struct cgroup_box cg;
+	json_t *conditions;        /* under which it runs, for the result */
+	int timing_lock;           /* of the reserved processors; or -1 */
+	uint64_t timing_wait_usec; /* for it */
+	uint64_t run_wall_usec;    /* of `run` alone */
+	bool placed;               /* on `cpus`, in this phase */
+	cpu_set_t cpus;
+	bool no_cpuset;        /* by affinity alone */
 	bool no_cpu_group;     /* asked for, but this host has none */
 	struct jail *jail;     /* level `sandbox`; else NULL */
 	struct gpu_hold *gpus; /* ours, or waited for; else NULL */
@@ -257,6 +266,25 @@ json_t *violations_json(const struct keeper *k);
 /* writes.c: would this call change a file outside the box? Its path then, in path[PATH_MAX]. */
 struct seccomp_data;
 bool writes_outside(pid_t pid, const struct seccomp_data *d, char *path);
+
+/* timing.c: the conditions under which a job is measured. */
+int timing_begin(struct keeper *k) must_check;
+/* Waits for the reserved processors, as gpus_take() does for its own. */
+void timing_take(struct keeper *k);
+void timing_let_go(struct keeper *k);
+/* Where the phase may run, before its leader is started. */
+int timing_place(struct keeper *k, struct err *e) must_check;
+#define TIMING_GAP_CPUSET                                                                          \
+	"a job is kept off the processors of timed runs by its affinity alone, which it can "      \
+	"change"
+#define TIMING_GAP_CPUS "timed runs share the processors with all else: timing_cpus is not set"
+/* Processors are reserved, but there is no control group to keep others off. */
+static inline bool is_placed_badly(const struct keeper *k)
+{
+	return k->spec->other_cpus && !k->spec->cgroup.v2_cpuset && !k->spec->cgroup.v1_cpuset;
+}
+/* A new reference; NULL: no memory. */
+json_t *timing_conditions(struct keeper *k);
 
 /* isolation.c: what the result says about this box's walls. */
 json_t *isolation_describe(const struct keeper *k);

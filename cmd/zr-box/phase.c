@@ -195,6 +195,8 @@ static void end(struct keeper *k)
 	if (!from)
 		return;
 	k->result.wall_usec += k->stop_usec - from;
+	if (k->phase == PHASE_RUN)
+		k->run_wall_usec = k->stop_usec - from;
 	violations_used(k, NEAR_WALL, k->stop_usec - from, k->spec->limits.wall_usec[k->phase]);
 }
 
@@ -212,7 +214,7 @@ void phase_run(struct keeper *k, enum phase p)
 	progress_feed_init(&k->feed[IN_OUT], PROGRESS_LOG, pattern);
 	progress_feed_init(&k->feed[IN_ERR], PROGRESS_LOG, pattern);
 	progress_feed_init(&k->feed[IN_PROGRESS], PROGRESS_DESCRIPTOR, NULL);
-	if (spawn_leader(k, &e) < 0) {
+	if (timing_place(k, &e) < 0 || spawn_leader(k, &e) < 0) {
 		verdict(k, BOX_INFRASTRUCTURE, "%s", e.msg);
 		output_drain(k);
 	} else {

@@ -115,6 +115,12 @@ int spawn_rlimits(const struct keeper *k)
 	return r;
 }
 
+void spawn_place(const struct keeper *k)
+{
+	if (k->placed)
+		(void)sched_setaffinity(0, sizeof(k->cpus), &k->cpus);
+}
+
 void spawn_prefer_to_die(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -209,6 +215,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 	if (setsid() < 0)
 		fail(error, STEP_SESSION, -errno);
 	spawn_prefer_to_die("/proc/self/oom_score_adj");
+	spawn_place(p->k);
 	r = spawn_rlimits(p->k);
 	if (r < 0)
 		fail(error, STEP_RLIMITS, r);

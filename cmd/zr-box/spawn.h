@@ -30,6 +30,9 @@ void spawn_default_signals(uint64_t own);
  * process, which for a user other than root belongs to root until the process is dumpable. */
 void spawn_prefer_to_die(const char *path);
 
+/* On the processors of the phase, if they were chosen. What a group forbids stays forbidden. */
+void spawn_place(const struct keeper *k);
+
 /* NAME=value; a name that is there already is replaced. */
 int spawn_set_env(char ***env, const char *line) must_check;
 /* In the keeper: execve() said `error`. */

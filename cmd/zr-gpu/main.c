@@ -188,10 +188,16 @@ static int check(const char *library, char **uuids)
 		int code = nvml_check(nvml, *uuids, &m);
 
 		snprintf(driver, sizeof(driver), "%s", m.driver);
-		r = json_array_append_new(gpus, json_pack("{s:s, s:i, s:o, s:o}", "uuid", *uuids,
-							  "code", code, "used_bytes",
-							  number_or_null(m.used_bytes), "processes",
-							  number_or_null(m.processes)));
+		r = json_array_append_new(gpus,
+					  json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+						    "uuid", *uuids, "code", code, "used_bytes",
+						    number_or_null(m.used_bytes), "processes",
+						    number_or_null(m.processes), "sm_mhz",
+						    number_or_null(m.sm_mhz), "memory_mhz",
+						    number_or_null(m.memory_mhz), "temperature",
+						    number_or_null(m.temperature), "power_mw",
+						    number_or_null(m.power_mw), "throttle",
+						    number_or_null(m.throttle)));
 	}
 	o = json_pack("{s:s, s:o}", "driver", driver, "gpus", gpus);
 	text = o && r == 0 ? js_text(o) : NULL;

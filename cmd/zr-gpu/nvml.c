@@ -69,6 +69,33 @@ static int64_t count_processes(void *device)
 	return sum;
 }
 
+/* Functions of one shape: a kind, and a number to fill. */
+static int64_t ask_kind(void *device, const char *name, unsigned kind)
+{
+	int (*get)(void *d, unsigned kind, unsigned *n);
+	unsigned n = 0;
+
+	return FIND(get, name) && get(device, kind, &n) == 0 ? (int64_t)n : -1;
+}
+
+static void look_at_clocks(void *device, struct nvml_gpu *ret)
+{
+	int (*reasons)(void *d, unsigned long long *bits), (*power)(void *d, unsigned *mw);
+	unsigned long long bits = 0;
+	unsigned mw = 0;
+
+	ret->sm_mhz = ask_kind(device, "nvmlDeviceGetClockInfo", 1);
+	ret->memory_mhz = ask_kind(device, "nvmlDeviceGetClockInfo", 2);
+	ret->temperature = ask_kind(device, "nvmlDeviceGetTemperature", 0);
+	if (FIND(power, "nvmlDeviceGetPowerUsage") && power(device, &mw) == 0)
+		ret->power_mw = (int64_t)mw;
+	/* Its name before driver 535. */
+	if ((FIND(reasons, "nvmlDeviceGetCurrentClocksEventReasons") ||
+	     FIND(reasons, "nvmlDeviceGetCurrentClocksThrottleReasons")) &&
+	    reasons(device, &bits) == 0)
+		ret->throttle = (int64_t)bits;
+}
+
 static void look_at(void *device, struct nvml_gpu *ret)
 {
 	int (*uuid)(void *d, char *s, unsigned n), (*node)(void *d, unsigned *n);
@@ -83,6 +110,7 @@ static void look_at(void *device, struct nvml_gpu *ret)
 	if (FIND(memory, "nvmlDeviceGetMemoryInfo") && memory(device, m) == 0)
 		ret->used_bytes = (int64_t)m[2];
 	ret->processes = count_processes(device);
+	look_at_clocks(device, ret);
 }
 
 static void say_driver(struct nvml_gpu *ret)
@@ -93,13 +121,24 @@ static void say_driver(struct nvml_gpu *ret)
 		ret->driver[0] = '\0';
 }
 
+static const struct nvml_gpu unknown = {
+	.node = -1,
+	.used_bytes = -1,
+	.processes = -1,
+	.sm_mhz = -1,
+	.memory_mhz = -1,
+	.temperature = -1,
+	.power_mw = -1,
+	.throttle = -1,
+};
+
 int nvml_check(const char *library, const char *uuid, struct nvml_gpu *ret)
 {
 	int (*find)(const char *uuid, void **d);
 	void *device = NULL;
 	int r;
 
-	*ret = (struct nvml_gpu){ .node = -1, .used_bytes = -1, .processes = -1 };
+	*ret = unknown;
 	if (!begin(library) || !FIND(find, "nvmlDeviceGetHandleByUUID"))
 		return -1;
 	say_driver(ret);
@@ -114,7 +153,7 @@ void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret)
 	int (*find)(const char *pci, void **d);
 	void *device = NULL;
 
-	*ret = (struct nvml_gpu){ .node = -1, .used_bytes = -1, .processes = -1 };
+	*ret = unknown;
 	if (!begin(library))
 		return;
 	say_driver(ret);

@@ -12,6 +12,8 @@ struct nvml_gpu {
 	int node; /* N of /dev/nvidiaN */
 	int64_t used_bytes;
 	int64_t processes;
+	int64_t sm_mhz, memory_mhz, temperature, power_mw; /* now */
+	int64_t throttle;                                  /* why its clock is low: NVML's bits */
 };
 
 /* `library`: NULL for the one that the loader finds. */

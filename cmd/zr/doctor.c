@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "commands.h"
 #include "exec/cgroup.h"
+#include "exec/cpus.h"
 #include "exec/evaluator.h"
 #include "exec/gpu.h"
 
@@ -177,6 +178,21 @@ static void check_cgroup(struct doctor *d)
 	doctor_levels(d, &h);
 }
 
+static void check_timing(struct doctor *d)
+{
+	const char *cpus = d->settings->timing_cpus;
+	cpu_set_t timing, others;
+	struct err e = { 0 };
+
+	if (!cpus)
+		return;
+	if (cpus_reserve(cpus, &timing, &others, &e) < 0)
+		doctor_line(d, HEALTH_FAIL, "timing", "correct timing_cpus", "%s", e.msg);
+	else
+		doctor_line(d, HEALTH_OK, "timing", NULL, "processors %s are for timed runs",
+			    STR_ESC(cpus));
+}
+
 static void check_evaluators(struct doctor *d)
 {
 	struct evaluator_entry *list = NULL;
@@ -270,6 +286,7 @@ int cmd_doctor(struct cli *c)
 	check_clock(&d);
 	check_gpu(&d);
 	check_cgroup(&d);
+	check_timing(&d);
 	check_evaluators(&d);
 	check_programs(&d);
 	if (!json)

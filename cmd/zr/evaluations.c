@@ -103,6 +103,7 @@ static const struct cli_col show_cols[] = {
 	{ "progress_text", "progress", COL_TEXT },
 	{ "scores", "scores", COL_TEXT },
 	{ "violations_text", "violations", COL_TEXT },
+	{ "conditions_text", "measured", COL_TEXT },
 	{ "results.state", "results", COL_TEXT },
 	{ "results.path", "results path", COL_TEXT },
 	{ "used_text", "used", COL_TEXT },
@@ -212,6 +213,59 @@ static int add_violations_text(json_t *v)
 	return json_object_set_new(v, "violations_text", js_from_bytes(b.data, b.len));
 }
 
+static int add_load(struct buf *b, const json_t *conditions)
+{
+	const json_t *start = json_object_get(conditions, "start");
+	const json_t *load = json_array_get(json_object_get(start, "load"), 0);
+	const json_t *boxes = json_object_get(start, "other_boxes");
+	int r = 0;
+
+	if (json_is_number(load))
+		r = buf_fmt(b, "load %.2f", json_number_value(load));
+	if (r == 0 && json_is_integer(boxes))
+		r = buf_fmt(b, "%s%lld other jobs", b->len ? ", " : "",
+			    (long long)json_integer_value(boxes));
+	return r;
+}
+
+static int add_clock(struct buf *b, const json_t *conditions)
+{
+	const json_t *clock = json_object_get(conditions, "clock");
+	const json_t *claim = json_object_get(clock, "claimed_usec");
+	const char *why = json_string_value(json_object_get(clock, "why"));
+	bool bad = why && json_is_true(json_object_get(clock, "contradiction"));
+
+	if (!json_is_number(claim))
+		return 0;
+	return buf_fmt(b, "%sit claims %.3f s, run took %.3f s%s%s", b->len ? ", " : "",
+		       json_number_value(claim) / 1e6,
+		       json_number_value(json_object_get(clock, "run_wall_usec")) / 1e6,
+		       bad ? ": " : "", bad ? STR_ESC(why) : "");
+}
+
+/* Under which conditions the attempt in force was measured, if somebody looked. */
+static int add_conditions_text(json_t *v)
+{
+	const json_t *a, *attempts = json_object_get(v, "attempts");
+	auto_buf struct buf b = { 0 };
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(attempts, i, a)
+	{
+		const json_t *c = json_object_get(a, "conditions");
+
+		if (r < 0 || !json_is_true(json_object_get(a, "in_force")))
+			continue;
+		r = add_load(&b, c);
+		if (r == 0)
+			r = add_clock(&b, c);
+	}
+	if (r < 0 || !b.len)
+		return r;
+	return json_object_set_new(v, "conditions_text", js_from_bytes(b.data, b.len));
+}
+
 static int show_for_people(const struct cli *c, json_t *v)
 {
 	const json_t *attempts = json_object_get(v, "attempts");
@@ -220,7 +274,7 @@ static int show_for_people(const struct cli *c, json_t *v)
 	int status;
 
 	if (!one || add_progress_texts(one) < 0 || add_used_text(v) < 0 ||
-	    add_violations_text(v) < 0) {
+	    add_violations_text(v) < 0 || add_conditions_text(v) < 0) {
 		err_nomem(&e);
 		return cli_fail(c, &e);
 	}

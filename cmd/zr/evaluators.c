@@ -140,8 +140,6 @@ static void say_hints(const struct evaluator *ev)
 		cli_say("%s: 'mounts' has no effect at isolation \"none\"", ev->file);
 	if (ev->isolation == ISOLATION_NONE && ev->reference)
 		cli_say("%s: 'reference' protects nothing at isolation \"none\"", ev->file);
-	if (ev->isolation == ISOLATION_NONE && ev->timing)
-		cli_say("%s: 'timing' has no effect yet: no processors are reserved", ev->file);
 }
 
 int evaluators_load_path(const char *path, struct evaluator **ret, struct err *e)

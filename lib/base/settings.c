@@ -109,6 +109,8 @@ static const struct key {
 	  (uint64_t)1 << 50 },
 	{ "log_cap", KEY_SIZE, "1M", AT(log_cap), RELOAD, NULL,
 	  "Bytes kept of each log of a job: three quarters from its head, one from its tail." },
+	{ "timing_cpus", KEY_TEXT, NULL, AT(timing_cpus), 0, NULL,
+	  "Processors, such as 2-3, that timed runs have alone; default: none." },
 	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), 0, NULL,
 	  "Lock files of the GPUs; one folder for all zr roots of a host." },
 	{ "gpu_index_lock_dir", KEY_TEXT, NULL, AT(gpu_index_lock_dir), 0, NULL,

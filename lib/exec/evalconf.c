@@ -385,6 +385,19 @@ static int take_gpus(const struct reader *r)
 	return n;
 }
 
+static int take_claim(const struct reader *r)
+{
+	struct evaluator *ev = r->ev;
+	int n = take_text(r, "claimed_time", &ev->claimed_time);
+
+	if (n == 0)
+		n = take_number(r, "claimed_percent", 0, 100, &ev->claimed_percent);
+	if (n == 0 && ev->claimed_percent && !ev->claimed_time)
+		n = bad(r, "claimed_percent",
+			"'claimed_percent' is of no use without 'claimed_time'");
+	return n;
+}
+
 static int take_others(const struct reader *r)
 {
 	struct evaluator *ev = r->ev;
@@ -393,6 +406,8 @@ static int take_others(const struct reader *r)
 
 	if (n == 0)
 		n = take_text(r, "arch", &ev->arch);
+	if (n == 0)
+		n = take_claim(r);
 	if (n == 0)
 		n = take_gpus(r);
 	if (n == 0)
@@ -494,6 +509,8 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_STR("arch", NULL, CFGF_NONE),
 		CFG_BOOL("network", cfg_false, CFGF_NONE),
 		CFG_BOOL("timing", cfg_false, CFGF_NONE),
+		CFG_STR("claimed_time", NULL, CFGF_NONE),
+		CFG_INT("claimed_percent", 0, CFGF_NONE),
 		CFG_STR_LIST("mounts", NULL, CFGF_NODEFAULT),
 		CFG_STR_LIST("reference", NULL, CFGF_NODEFAULT),
 		CFG_STR("submission", "code", CFGF_NONE),

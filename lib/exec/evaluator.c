@@ -12,6 +12,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "exec/cpus.h"
 #include "exec/evalconf.h"
 
 #define CONF_MAX      (256u << 10)
@@ -37,6 +38,7 @@ void evaluator_free(struct evaluator *ev)
 	strv_free(ev->reference);
 	free(ev->scores_file);
 	free(ev->progress_pattern);
+	free(ev->claimed_time);
 	strv_free(ev->env);
 	free(ev);
 }
@@ -453,9 +455,33 @@ static int plan_groups(const struct evaluator *ev, const struct evaluator_job *j
 	}
 	if (ev->isolation == ISOLATION_NONE)
 		h.v1_devices = NULL;
-	h.v1_cpuset = NULL;
-	h.v2_cpuset = false;
+	if (!job->timing_cpus) {
+		h.v1_cpuset = NULL;
+		h.v2_cpuset = false;
+	}
 	return cgroup_host_copy(&h, &s->cgroup, e);
+}
+
+/* Each job is told where it may be, timed or not. */
+static int plan_timing(const struct evaluator *ev, const struct evaluator_job *job,
+		       struct box_spec *s, struct err *e)
+{
+	char text[CPUS_TEXT_MAX];
+	cpu_set_t timing, others;
+	int r;
+
+	s->timing = ev->timing;
+	s->claimed_percent = ev->claimed_percent;
+	if (ev->claimed_time && !(s->claimed_time = strdup(ev->claimed_time)))
+		return err_nomem(e);
+	if (!job->timing_cpus)
+		return 0;
+	r = cpus_reserve(job->timing_cpus, &timing, &others, e);
+	if (r < 0)
+		return r;
+	s->timing_cpus = ev->timing ? strdup(cpus_text(&timing, text, sizeof(text))) : NULL;
+	s->other_cpus = strdup(cpus_text(&others, text, sizeof(text)));
+	return s->other_cpus && (s->timing_cpus || !ev->timing) ? 0 : err_nomem(e);
 }
 
 static int plan_gpus(const struct evaluator *ev, const struct evaluator_job *job,
@@ -499,6 +525,7 @@ void evaluator_job_settings(struct evaluator_job *job, const struct settings *s)
 	job->state_dir = s->state_dir;
 	job->log_cap = s->log_cap;
 	job->term_grace_usec = s->term_grace_usec;
+	job->timing_cpus = s->timing_cpus;
 	job->gpu_lock_dir = s->gpu_lock_dir;
 	job->gpu_index_lock_dir = s->gpu_index_lock_dir;
 	job->gpu_settle_usec = s->gpu_settle_usec;
@@ -525,6 +552,8 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 		r = limits_lower(&s->limits, job->asked, e);
 	if (r == 0)
 		r = plan_groups(ev, job, s, e);
+	if (r == 0)
+		r = plan_timing(ev, job, s, e);
 	if (r == 0)
 		r = plan_gpus(ev, job, s, e);
 	if (r < 0)

@@ -43,6 +43,8 @@ struct evaluator {
 	uint64_t gpu_memory_bytes, gpu_wait_usec; /* of each; 0: any, for ever */
 	char *arch;                               /* of the machine; or NULL */
 	bool timing;
+	char *claimed_time; /* as in spec.h */
+	uint64_t claimed_percent;
 	char **mounts;
 	char **reference; /* what only `score` may see; see sandbox.h */
 	bool stop_on_violation, watch_writes;
@@ -114,6 +116,7 @@ struct evaluator_job {
 	uint64_t lease_usec;      /* 0: none */
 	const struct cgroup_host *cgroup;
 	const struct gpu_list *gpus; /* of this host; may be NULL if the evaluator asks for none */
+	const char *timing_cpus;     /* settings; or NULL */
 	const char *gpu_lock_dir, *gpu_index_lock_dir, *cuda_library; /* settings */
 	const json_t *claim;                                          /* or NULL */
 	bool attended;                                                /* as in spec.h */

@@ -15,6 +15,7 @@
 struct look {
 	const struct gpu *gpu;
 	char fault[160]; /* "": clean */
+	json_t *state;   /* the answer; or NULL */
 	bool passing;    /* it may be gone at the next look */
 };
 
@@ -107,6 +108,8 @@ static int judge(struct gpu_check *c, struct look *l, const json_t *o, const cha
 	if (r < 0)
 		return r;
 	l->fault[0] = '\0';
+	json_decref(l->state);
+	l->state = json_deep_copy(o);
 	judge_code(l, code);
 	if (used < 0 || processes < 0 || code)
 		return 0;
@@ -183,6 +186,8 @@ void gpu_check_free(struct gpu_check *c)
 	if (!c)
 		return;
 	gpu_probe_free(c->probe);
+	for (size_t i = 0; c->look && i < c->n; i++)
+		json_decref(c->look[i].state);
 	free(c->look);
 	free(c);
 }
@@ -226,6 +231,45 @@ int gpu_check_fd(const struct gpu_check *c)
 const char *gpu_check_fault(const struct gpu_check *c, size_t i)
 {
 	return i < c->n && c->look[i].fault[0] ? c->look[i].fault : NULL;
+}
+
+/* Why the clock of a GPU is lower than it could be, in NVML's bits; that it is idle is no reason. */
+static json_t *throttle_names(const json_t *bits)
+{
+	static const char *const names[] = {
+		[1] = "application-clocks", [2] = "power-cap",      [3] = "hardware-slowdown",
+		[4] = "sync-boost",         [5] = "thermal",        [6] = "hardware-thermal",
+		[7] = "power-brake",        [8] = "display-clocks",
+	};
+	json_t *a = json_is_integer(bits) ? json_array() : json_null();
+
+	for (size_t i = 0; json_is_array(a) && i < ARRAY_LEN(names); i++)
+		if (names[i] && json_integer_value(bits) & 1 << i &&
+		    json_array_append_new(a, json_string(names[i])) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	return a;
+}
+
+json_t *gpu_check_state(const struct gpu_check *c, size_t i)
+{
+	static const char *const numbers[] = { "sm_mhz", "memory_mhz", "temperature", "power_mw" };
+	const json_t *from = i < c->n ? c->look[i].state : NULL;
+	json_t *o = from ? json_pack("{s:s, s:o}", "uuid", c->look[i].gpu->uuid, "throttled",
+				     throttle_names(json_object_get(from, "throttle")))
+			 : NULL;
+
+	for (size_t n = 0; o && n < ARRAY_LEN(numbers); n++) {
+		json_t *v = json_object_get(from, numbers[n]);
+
+		if (json_object_set_new(o, numbers[n],
+					json_is_integer(v) ? json_incref(v) : json_null()) < 0) {
+			json_decref(o);
+			return NULL;
+		}
+	}
+	return o;
 }
 
 const char *gpu_check_method(const struct gpu_check *c)

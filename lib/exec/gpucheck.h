@@ -9,6 +9,7 @@
 #ifndef ZR_EXEC_GPUCHECK_H
 #define ZR_EXEC_GPUCHECK_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,9 @@ DEFINE_AUTO(gpu_check);
 int gpu_check_step(struct gpu_check *c, uint64_t *until, struct err *e) must_check;
 int gpu_check_fd(const struct gpu_check *c);
 /* Of the i-th held one: why it must not be handed out, or NULL. */
+/* {"uuid", "sm_mhz", "memory_mhz", "temperature", "power_mw", "throttled"}, each null where it is not
+ * known; a new object, NULL: no memory, or nothing is known. */
+json_t *gpu_check_state(const struct gpu_check *c, size_t i);
 const char *gpu_check_fault(const struct gpu_check *c, size_t i);
 /* "nvml", or "off": there was nobody to ask. */
 const char *gpu_check_method(const struct gpu_check *c);

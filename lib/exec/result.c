@@ -64,6 +64,7 @@ void box_result_done(struct box_result *r)
 	free(r->root_hash);
 	json_decref(r->scores);
 	json_decref(r->violations);
+	json_decref(r->conditions);
 	json_decref(r->isolation);
 	box_result_init(r);
 }
@@ -132,7 +133,8 @@ json_t *box_result_json(const struct box_result *r)
 	json_t *o = result_json(r);
 
 	if (o && ((r->keeper_died && json_object_set_new(o, "keeper_died", json_true()) < 0) ||
-		  (r->violations && json_object_set(o, "violations", r->violations) < 0))) {
+		  (r->violations && json_object_set(o, "violations", r->violations) < 0) ||
+		  (r->conditions && json_object_set(o, "conditions", r->conditions) < 0))) {
 		json_decref(o);
 		return NULL;
 	}
@@ -270,6 +272,8 @@ static int get_all(const json_t *o, struct box_result *ret, struct err *e)
 		r = get_object(o, "isolation", &ret->isolation, e);
 	if (r == 0)
 		r = get_object(o, "violations", &ret->violations, e);
+	if (r == 0)
+		r = get_object(o, "conditions", &ret->conditions, e);
 	if (r == 0 && ret->root_hash && !id_is_digest(ret->root_hash))
 		r = err_input(e, "'root_hash' is not a digest");
 	return r;

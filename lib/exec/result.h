@@ -58,6 +58,7 @@ struct box_result {
 	bool log_truncated;
 
 	json_t *violations; /* what was refused and which limits came near, or NULL */
+	json_t *conditions; /* of the measurement: host, load, GPUs, clocks; or NULL */
 	json_t *isolation;  /* {"level", "mechanisms", "missing", "limits", "end"} */
 };
 

@@ -55,6 +55,11 @@ static const struct field fields[] = {
 	FIELD("scores_required", K_BOOL, false, scores_required),
 	FIELD("progress_pattern", K_REGEX, false, progress_pattern),
 	FIELD("retries", K_UINT, false, retries),
+	FIELD("timing", K_BOOL, false, timing),
+	FIELD("timing_cpus", K_REGEX, false, timing_cpus),
+	FIELD("other_cpus", K_REGEX, false, other_cpus),
+	FIELD("claimed_time", K_REGEX, false, claimed_time),
+	FIELD("claimed_percent", K_UINT, false, claimed_percent),
 	FIELD("cpu_percent", K_UINT, false, cpu_percent),
 	FIELD("cpu_weight", K_UINT, false, cpu_weight),
 };

@@ -50,8 +50,13 @@ struct box_spec {
 	bool scores_required;   /* exit 0 without the file is a failure */
 	char *progress_pattern; /* POSIX extended expression; NULL: the built-in one */
 
-	uint64_t cpu_percent; /* of one processor, for all of the job together; 0: no bound */
-	uint64_t cpu_weight;  /* beside other jobs, 1 to 10000; 0: as usual, 100 */
+	bool timing;       /* `run` is measured */
+	char *timing_cpus; /* where a timed `run` is alone; NULL: the host reserves none */
+	char *other_cpus;  /* where all else has to be */
+	char *claimed_time; /* the score that says how long the measured part took; NULL: none does */
+	uint64_t claimed_percent; /* of the wall time of `run`, at least; 0: not checked */
+	uint64_t cpu_percent;     /* of one processor, for all of the job together; 0: no bound */
+	uint64_t cpu_weight;      /* beside other jobs, 1 to 10000; 0: as usual, 100 */
 	struct cgroup_host cgroup;
 	struct sandbox sandbox;
 	struct gpu_request *gpus; /* held for `run`; NULL: none */

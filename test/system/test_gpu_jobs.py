@@ -236,6 +236,15 @@ def test_clean_before_and_after(make, fake):
         assert f.read() == f"580.00.00 {500 << 20}\n"
 
 
+def test_clocks_before_and_after(make, fake):
+    fake.scenario([{"uuid": uuid(1), "mhz": 1980, "throttle": 5}, {"uuid": uuid(2)}])
+    r = make().run("true", fake=fake, gpus=2, of=(1, 2))
+    for when in ("before", "after"):
+        one, two = r["conditions"]["gpu"][when]
+        assert one == {"uuid": uuid(1), "sm_mhz": 1980, "memory_mhz": 3960, "temperature": 41, "power_mw": None, "throttled": ["power-cap"]}
+        assert (two["sm_mhz"], two["throttled"]) == (None, [])
+
+
 def test_leftover_of_a_job_puts_its_gpu_in_quarantine(make, fake):
     fake.scenario([{"uuid": uuid(1), "used": 500}, 2])
     box = make()

@@ -414,6 +414,72 @@ def test_share_of_processors(box, level):
     assert "cgroup.cpu" in {m["what"] for m in r["isolation"]["missing"]}
 
 
+# --- measuring ---
+
+TWO = pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="needs two processors")
+WHERE = "grep Cpus_allowed_list /proc/self/status | cut -f2; taskset -pc 0-1 $$ >/dev/null; grep Cpus_allowed_list /proc/self/status | cut -f2"
+
+
+@TWO
+@pytest.mark.parametrize("level", ["none", "sandbox"])
+@pytest.mark.parametrize("cpuset", [True, False], ids=["cpuset", "affinity"])
+def test_reserved_processors(box, level, cpuset):
+    """prepare and other jobs are kept off them; a job cannot change that where there is a control group."""
+    if cpuset and not {"v1_cpuset", "v2_cpuset"} & set(MORE):
+        pytest.skip("no cpuset controller")
+    box.groups = {**GROUPS, **({k: v for k, v in MORE.items() if k.endswith("_cpuset")} if cpuset else {})}
+    cpus = {"timing_cpus": "1", "other_cpus": "0", "timing": True, "isolation": {"level": level}}
+    r = box.run(WHERE, prepare=WHERE, score=WHERE, **cpus)
+    wide = [] if cpuset else ["0-1"]
+    assert r["reason"] == "ok" and lines(box) == [*["0", *(wide or ["0"])], *["1", *(wide or ["1"])], *["0", *(wide or ["0"])]]
+    assert r["conditions"]["timing"]["cpus"] == "1" and r["conditions"]["timing"]["by"] == ("cpuset" if cpuset else "affinity")
+    assert ("cpuset" in {m["what"] for m in r["isolation"]["missing"]}) is not cpuset
+    other = Jailed(box.base, box.groups)
+    r = other.run(WHERE, other_cpus="0", isolation={"level": level})
+    assert lines(other) == ["0", *(wide or ["0"])] and "timing" not in r["conditions"]
+
+
+@TWO
+def test_timed_runs_wait_for_each_other(box):
+    cpus = {"timing_cpus": "1", "other_cpus": "0"}
+    box.start("sleep 1000", timing=True, **cpus)
+    with box.connect() as s:
+        until_told(s, "started")
+        second = Jailed(box.base).start("sleep 0.1", prepare="echo prepared", timing=True, **cpus)
+        with second.connect() as s2:
+            until_told(s2, "started")  # prepare does not wait, nor does a run that nobody times
+            third = Jailed(box.base)
+            assert third.run("exit 0", other_cpus="0")["reason"] == "ok"
+            assert second.process.poll() is None and [j for j in second.journal() if j["t"] == "phase"] == []
+            s.sendall(b'{"t":"kill"}\n')
+            assert box.wait()["reason"] == "canceled"
+            r = second.wait()
+    assert r["reason"] == "ok" and r["conditions"]["timing"]["wait_usec"] > 50000
+    assert r["usage"]["wall_usec"] < 1000000 and r["conditions"]["start"]["other_boxes"] >= 1
+
+
+@pytest.mark.parametrize("claim,percent,why", [
+    (0.2, 0, None), (50, 0, "more than all of run took"), (0, 0, "no time at all"), (-1, 50, "no time at all"),
+    (0.02, 50, "less of run than the evaluator expects"), (0.29, 50, None), ('"fast"', 50, None)])
+def test_claimed_time(box, claim, percent, why):
+    r = box.run(f"sleep 0.3; echo '{{\"best\": {{\"took_s\": {claim}}}}}' >$ZR_OUTPUT/scores.json", claimed_time="best.took_s", claimed_percent=percent)
+    clock = r["conditions"]["clock"]
+    assert r["reason"] == "ok" and (clock["contradiction"], clock["why"]) == (why is not None, why) and 300000 <= clock["run_wall_usec"] < 2000000
+    assert clock["claimed_usec"] == (None if claim == '"fast"' else pytest.approx(claim * 1e6))
+
+
+@pytest.mark.parametrize("level", ["none", "sandbox"])
+def test_conditions(box, level):
+    r = box.run("exit 0", isolation={"level": level})
+    host = r["conditions"]["host"]
+    assert set(host) == {"cpu", "cpus", "governor", "turbo"} and host["cpus"] == os.sysconf("SC_NPROCESSORS_ONLN")
+    if level == "sandbox":
+        for when in ("start", "end"):
+            assert len(r["conditions"][when]["load"]) == 3 and r["conditions"][when]["other_boxes"] >= 0
+    else:
+        assert set(r["conditions"]) == {"host"}
+
+
 # --- what is counted ---
 
 def until_told(s, kind):
@@ -581,6 +647,22 @@ def test_through_a_worker(sandbox):
         assert isolation["level"] == "sandbox" and isolation["network"] == "none"
         assert sandbox.evaluation(done["id"])["attempts"][-1]["violations"]["calls_total"] == 0
     assert "key: Permission denied" in sandbox.zr("evaluations:logs", done["id"]).stdout
+
+
+@TWO
+def test_timing_through_a_worker(sandbox):
+    sandbox.prepare().setting("timing_cpus", "1")
+    sandbox.evaluator("timed", "#!/bin/sh\necho '{\"took_ms\": 90000}' >$ZR_OUTPUT/scores.json\n",
+                      conf='isolation = sandbox\nrun = run.sh\ntiming = yes\nclaimed_time = took_ms\n')
+    sandbox.eval_worker()
+    sandbox.update_worker()
+    sandbox.zr("challenges:add", "c", "--evaluator", "timed")
+    path = os.path.dirname(sandbox.file("sub/answer", "x"))
+    ident = sandbox.zr_id("submissions:eval", sandbox.zr_id("submissions:create", "c", path, "--author", "ada"))
+    assert sandbox.wait_evaluation(ident, "completed", "failed")["reason"] == "ok"
+    c = sandbox.evaluation(ident)["attempts"][-1]["conditions"]
+    assert c["timing"]["cpus"] == "1" and c["clock"]["claimed_usec"] == 90000000 and c["clock"]["contradiction"]
+    assert "claims 90.000 s, run took" in sandbox.zr("evaluations:show", ident).stdout
 
 
 def test_violations_through_a_worker(sandbox):

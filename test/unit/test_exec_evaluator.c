@@ -146,6 +146,7 @@ static const struct {
 	{ "run = run.sh\nreference = {\"x\"}\n",
 	  "evaluator.conf:2: 'reference' is shown to nobody" },
 	{ "run = run.sh\nsubmission = art\n", "'submission' is 'art'" },
+	{ "run = run.sh\nclaimed_percent = 5\n", "of no use without 'claimed_time'" },
 	{ "run = run.sh\ncpus = 0.001\n", "'cpus' is 0.001, outside 0.01 to 4096" },
 	{ "run = run.sh\ncpu_weight = 10001\n", "'cpu_weight' is 10001, outside 0 to 10000" },
 	{ "run = run.sh\non_violation = cry\n", "'on_violation' is 'cry' (want count or stop)" },

@@ -12,6 +12,7 @@
  *	log FILE                a line "pid function" for each call
  *	gpu uuid=GPU-… name=H100_PCIe cc=9.0 total=81920 used=0 procs=0 pci=0000:01:00.0 minor=0
  *	    lost=15 (what NVML answers when asked for it)
+ *	    mhz=1980 throttle=4   (clock, and NVML's bits why it is low)
  *	    mode=0 parent=GPU-…   (on the same line; sizes in MiB; with a parent it is a MIG device)
  */
 #include <dlfcn.h>
@@ -40,7 +41,7 @@ typedef struct {
 
 struct gpu {
 	char uuid[48], parent[48], name[64], pci[24];
-	int major, minor_cc, minor, mode, procs, lost;
+	int major, minor_cc, minor, mode, procs, lost, mhz, throttle;
 	unsigned long long total, used; /* MiB */
 };
 
@@ -88,6 +89,10 @@ static void read_gpu(struct gpu *g, char *line)
 			g->minor = atoi(v);
 		else if (!strcmp(w, "lost"))
 			g->lost = atoi(v);
+		else if (!strcmp(w, "mhz"))
+			g->mhz = atoi(v);
+		else if (!strcmp(w, "throttle"))
+			g->throttle = atoi(v);
 		else if (!strcmp(w, "mode"))
 			g->mode = atoi(v);
 	}
@@ -489,6 +494,30 @@ API int nvmlDeviceGetMemoryInfo(void *device, unsigned long long memory[3])
 	memory[1] = (g->total - g->used) << 20;
 	memory[2] = g->used << 20;
 	return 0;
+}
+
+API int nvmlDeviceGetClockInfo(void *device, unsigned kind, unsigned *mhz)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetClockInfo");
+
+	*mhz = g ? (unsigned)g->mhz * (kind == 1 ? 1 : 2) : 0;
+	return !g ? 1 : g->mhz ? 0 : 3;
+}
+
+API int nvmlDeviceGetTemperature(void *device, unsigned kind, unsigned *celsius)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetTemperature");
+
+	*celsius = 41 + kind;
+	return g ? 0 : 1;
+}
+
+API int nvmlDeviceGetCurrentClocksEventReasons(void *device, unsigned long long *bits)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetCurrentClocksEventReasons");
+
+	*bits = g ? (unsigned long long)g->throttle : 0;
+	return g ? 0 : 1;
 }
 
 /* First called for the number, then with room for it. */
