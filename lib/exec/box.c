@@ -375,16 +375,11 @@ int box_dirfd(const struct box *b)
 
 int box_result(const struct box *b, struct box_result *ret, struct err *e)
 {
-	auto_done(journal) j = { .phase = PHASE_RUN };
-	int r = journal_read(b->dir, &j, e);
+	int r = journal_result(b->dir, ret, e);
 
-	if (r < 0)
-		return r;
-	if (!j.done)
+	if (r == 0)
 		return err_set(e, ENOENT, ERR_HOST, "box %s has no result", b->spec->attempt_id);
-	*ret = j.result;
-	box_result_init(&j.result);
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 static const char *log_name(enum box_stream stream)

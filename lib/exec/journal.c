@@ -113,6 +113,29 @@ int journal_read(int box_dirfd, struct journal *ret, struct err *e)
 	return journal_parse(b.data ? b.data : "", b.len, ret, e);
 }
 
+int journal_result(int box_dirfd, struct box_result *ret, struct err *e)
+{
+	auto_done(journal) j = { .phase = PHASE_RUN };
+	auto_buf struct buf b = { 0 };
+	const char *nl = NULL, *before;
+	size_t start;
+	int r = fd_read_file(box_dirfd, JOURNAL_FILE, JOURNAL_FILE_MAX, &b, e);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	nl = b.len ? memrchr(b.data, '\n', b.len) : NULL;
+	if (!nl)
+		return 0;
+	before = memrchr(b.data, '\n', (size_t)(nl - b.data));
+	start = before ? (size_t)(before + 1 - b.data) : 0;
+	r = journal_parse(b.data + start, (size_t)(nl + 1 - b.data) - start, &j, e);
+	if (r < 0 || !j.done)
+		return r;
+	*ret = j.result;
+	box_result_init(&j.result);
+	return 1;
+}
+
 /* --- writing ---------------------------------------------------------------------------------- */
 
 /* A line that a crash has torn would spoil the next one. */
