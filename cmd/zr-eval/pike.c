@@ -171,21 +171,12 @@ int pike_apply(const char *const *given, struct daemon_options *o, struct settin
 
 /* --- the evaluator ------------------------------------------------------------------------- */
 
-static int add_quoted(struct buf *b, const char *text)
-{
-	int r = buf_str(b, "'");
-
-	for (const char *p = text; *p && r == 0; p++)
-		r = *p == '\'' ? buf_str(b, "'\\''") : buf_add(b, p, 1);
-	return r < 0 ? r : buf_str(b, "'");
-}
-
 static int add_variable(struct buf *b, const char *name, size_t n, const char *value)
 {
 	int r = buf_fmt(b, "export %.*s=", (int)n, name);
 
 	if (r == 0)
-		r = add_quoted(b, value);
+		r = buf_quoted(b, value);
 	return r < 0 ? r : buf_str(b, "\n");
 }
 
@@ -232,7 +223,7 @@ static int add_path(struct buf *b, const char *before, const char *base, const c
 	int r = buf_str(b, before);
 
 	if (r == 0)
-		r = add_quoted(b, base);
+		r = buf_quoted(b, base);
 	return r < 0 ? r : buf_str(b, after);
 }
 

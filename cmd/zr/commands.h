@@ -34,6 +34,7 @@ int cmd_evaluations_retry(struct cli *c);
 int cmd_doctor(struct cli *c);
 int cmd_gpus_run(struct cli *c);
 int cmd_workers(struct cli *c);
+int cmd_worker_container(struct cli *c);
 int cmd_topology_apply(struct cli *c);
 int cmd_topology_check(struct cli *c);
 

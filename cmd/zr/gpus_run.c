@@ -3,39 +3,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/proc.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "child.h"
 #include "commands.h"
 #include "exec/gpu.h"
 #include "exec/gpulock.h"
-
-/* As a shell finds it. */
-static int find_program(const char *word, char **ret, struct err *e)
-{
-	const char *path = getenv("PATH");
-
-	if (strchr(word, '/')) {
-		*ret = strdup(word);
-		return *ret ? 0 : err_nomem(e);
-	}
-	for (const char *p = path ? path : "/usr/local/bin:/usr/bin:/bin"; *p; p += *p == ':') {
-		size_t n = strcspn(p, ":");
-		auto_free char *full = NULL;
-
-		if (str_fmt(&full, "%.*s/%s", n ? (int)n : 1, n ? p : ".", word) < 0)
-			return err_nomem(e);
-		if (access(full, X_OK) == 0) {
-			*ret = take_ptr(full);
-			return 0;
-		}
-		p += n;
-	}
-	return err_input(e, "there is no command '%s'", STR_ESC(word));
-}
 
 static int make_env(const struct gpu_hold *h, char ***env, struct err *e)
 {
@@ -61,34 +36,6 @@ static int make_env(const struct gpu_hold *h, char ***env, struct err *e)
 	return 0;
 }
 
-static sigset_t our_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	return set;
-}
-
-/* The next signal, or 0 when the time is over. */
-static int next_signal(uint64_t until)
-{
-	uint64_t now = time_mono_usec(), left = until > now ? until - now : 0;
-	struct timespec ts = { .tv_sec = (time_t)(left / USEC_PER_SEC),
-			       .tv_nsec = (long)(left % USEC_PER_SEC) * 1000 };
-	sigset_t set = our_signals();
-
-	for (;;) {
-		int s = sigtimedwait(&set, NULL, until == USEC_INFINITY ? NULL : &ts);
-
-		if (s > 0 || errno == EAGAIN)
-			return s > 0 ? s : 0;
-	}
-}
-
 /* 0: they are held; else the exit status. */
 static int wait_for_gpus(struct cli *c, struct gpu_hold *h, uint64_t wait_usec)
 {
@@ -108,7 +55,7 @@ static int wait_for_gpus(struct cli *c, struct gpu_hold *h, uint64_t wait_usec)
 		if (!told && wait_usec)
 			cli_say("zr gpus:run: waiting for GPUs");
 		told = true;
-		s = next_signal(until);
+		s = child_next_signal(until);
 		if (s == SIGCHLD)
 			continue;
 		if (s == 0)
@@ -118,37 +65,16 @@ static int wait_for_gpus(struct cli *c, struct gpu_hold *h, uint64_t wait_usec)
 	}
 }
 
-static int follow(pid_t pid)
-{
-	for (;;) {
-		int status = 0, s = next_signal(USEC_INFINITY);
-
-		/* A terminal sends SIGINT to the command as well. */
-		if (s == SIGTERM || s == SIGHUP)
-			(void)kill(pid, s);
-		if (s != SIGCHLD || waitpid(pid, &status, WNOHANG) != pid)
-			continue;
-		return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	}
-}
-
 static int run_command(struct cli *c, const char *path, const struct gpu_hold *h)
 {
-	static const struct proc_fd fds[] = { { 0, 0 }, { 1, 1 }, { 2, 2 } };
 	auto_strv char **env = NULL;
-	auto_close int pidfd = -1;
 	struct err e = { 0 };
 	pid_t pid = -1;
 	int r = make_env(h, &env, &e);
 
 	if (r == 0)
-		r = proc_spawn(&(struct proc_spec){ .path = path,
-						    .argv = c->argv,
-						    .envp = env,
-						    .fds = fds,
-						    .n_fds = ARRAY_LEN(fds) },
-			       &pid, &pidfd, &e);
-	return r < 0 ? cli_fail(c, &e) : follow(pid);
+		r = child_start(path, c->argv, env, &pid, &e);
+	return r < 0 ? cli_fail(c, &e) : child_follow(pid);
 }
 
 static int hold_and_run(struct cli *c, const struct settings *s, const char *path,
@@ -156,14 +82,13 @@ static int hold_and_run(struct cli *c, const struct settings *s, const char *pat
 {
 	auto_obj(gpu_hold) h = NULL;
 	struct err e = { 0 };
-	sigset_t set = our_signals();
 	int r;
 
 	q->lock_dir = strdup(s->gpu_lock_dir);
 	q->index_lock_dir = s->gpu_index_lock_dir ? strdup(s->gpu_index_lock_dir) : NULL;
 	if (!q->lock_dir || (s->gpu_index_lock_dir && !q->index_lock_dir))
 		return CLI_FAILED;
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	child_block_signals();
 	if (gpu_hold_new(q, NULL, NULL, &h, &e) < 0)
 		return cli_fail(c, &e);
 	r = wait_for_gpus(c, h, wait_usec);
@@ -201,7 +126,7 @@ int cmd_gpus_run(struct cli *c)
 				 STR_ESC(memory));
 	if (!cli_settings(c, &s))
 		return c->status;
-	if (find_program(c->argv[0], &path, &e) < 0 || gpu_probe(s->cuda_library, &l, &e) < 0 ||
+	if (child_find(c->argv[0], &path, &e) < 0 || gpu_probe(s->cuda_library, &l, &e) < 0 ||
 	    gpu_request_new(l, "the command", count, arch, bytes, &q, &e) < 0)
 		return cli_fail(c, &e);
 	if (l->is_double)

@@ -191,6 +191,11 @@ static const struct command commands[] = {
 	{ "worker:run:update", "[-w NB_WORKERS] [--prefetch-count PREFETCH_COUNT]",
 	  "Run update task worker", "zr worker:run:update -w 1 --prefetch-count 512", run_update,
 	  NULL },
+	{ "worker:container", "--arch ARCH [OPTIONS]",
+	  "Run an evaluation worker of the dialect pike in a container",
+	  "zr worker:container --arch Hopper --worker-io-dir worker_io", cmd_worker_container,
+	  "No network, a read-only root, no capabilities, and of the host its folders and GPUs\n"
+	  "alone. Tells when the worker answers, and stays until the container has ended." },
 	{ "worker:run:echo", "[OPTIONS] [PATTERN...]",
 	  "Run echo task worker (used as debug worker)", "zr worker:run:echo 'event.#'", run_echo,
 	  NULL },

@@ -83,6 +83,15 @@ int buf_fmt(struct buf *b, const char *fmt, ...)
 	return buf_add(b, s, (size_t)n);
 }
 
+int buf_quoted(struct buf *b, const char *text)
+{
+	int r = buf_str(b, "'");
+
+	for (const char *p = text; *p && r == 0; p++)
+		r = *p == '\'' ? buf_str(b, "'\\''") : buf_add(b, p, 1);
+	return r < 0 ? r : buf_str(b, "'");
+}
+
 void buf_drop_front(struct buf *b, size_t n)
 {
 	if (n > b->len)

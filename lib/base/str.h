@@ -33,6 +33,8 @@ int buf_reserve(struct buf *b, size_t more) must_check;
 int buf_add(struct buf *b, const void *data, size_t n) must_check;
 int buf_str(struct buf *b, const char *s) must_check;
 int buf_fmt(struct buf *b, const char *fmt, ...) printf_like(2, 3) must_check;
+/* As one word for a shell. */
+int buf_quoted(struct buf *b, const char *text) must_check;
 void buf_drop_front(struct buf *b, size_t n); /* forgets the first n bytes; keeps the memory */
 void buf_done(struct buf *b);
 #define auto_buf __attribute__((cleanup(buf_done)))
