@@ -146,8 +146,8 @@ class Check:
 
     def taken_twice(self, run):
         """The same request, and nobody could know: an acknowledgement was on its way when the worker or its connection was lost,
-        and another host got the request, too; or the request was on its way when its sender was, and was sent again; or its host was cut off for a lease
-        before it had claimed it, and it was sent again."""
+        and another host got the request, too; or the request was on its way when its sender was, and was sent again; or its host was
+        cut off for a lease before it had claimed it, and it was sent again."""
         claimed = int(run[2].replace("-", "")[:12], 16) / 1000
         before = [a["ended_at"] for a in self.attempts.values() if a["evaluation"] == run[0] and a["attempt"] == run[1] - 1]
         asked = min([t for t in before if t] or [self.evaluations[run[0]]["created_at"]]).timestamp()

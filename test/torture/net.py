@@ -108,7 +108,8 @@ class Host:
 
 class Network:
     def __init__(self, names):
-        _ip("link", "add", "zr0", "type", "bridge")
+        # An address of its own: else it has that of a host's link, which would go on hearing when it has left the bridge.
+        _ip("link", "add", "zr0", "address", "02:00:00:00:00:01", "type", "bridge")
         _ip("addr", "add", f"{SERVER}/24", "dev", "zr0")
         _ip("link", "set", "zr0", "up")
         self.hosts = {name: Host(name, i) for i, name in enumerate(names, 1)}
