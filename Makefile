@@ -207,7 +207,7 @@ MINUTES ?= 5
 torture:
 	@$(MAKE) --no-print-directory V=fail all >&2
 	@test/torture/run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
-	 $(if $(OUT),--out $(OUT))
+	 $(if $(SOAK),--soak $(SOAK)) $(if $(OUT),--out $(OUT))
 
 .PHONY: format format-check compdb install clean help
 c_files = $(shell git ls-files '*.c' '*.h')
@@ -233,7 +233,7 @@ help:
 	@echo 'make check-system  system tests against private real servers'
 	@echo 'make fuzz       search with libFuzzer, FUZZ_TIME=30 seconds a target'
 	@echo 'make bench      install what is missing, benchmarks, one JSON line a figure (BENCH=name for one)'
-	@echo 'make torture    kill everything at every step while evaluations run, check what is promised (MINUTES=5 SEED= SCENARIO=)'
+	@echo 'make torture    kill everything at every step while evaluations run, check what is promised (MINUTES=5 SEED= SCENARIO= SOAK=)'
 	@echo 'make lint       format, static analysis, shell, manuals, include direction'
 	@echo 'make format     clang-format in place'
 	@echo 'make install    into DESTDIR, PREFIX=/usr'

@@ -212,9 +212,16 @@ class Faults:
         self.trouble.senders += [begin, time.time()]
         return "close_all_connections"
 
+    def connections_closed(self):
+        """The same without rabbitmqctl, which takes two seconds."""
+        begin = time.time()
+        self.world.services.erl('[rabbit_networking:close_connection(P, "torture") || P <- rabbit_networking:connections()].')
+        self.broker_was_away(begin, time.time() + 1, costs=True)
+        return "connections closed"
+
     def backends(self):
         self.trouble.senders.append(time.time())
-        self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+        self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = current_user "
                          "and pid <> pg_backend_pid()")
         return "pg_terminate_backend of all"
 
@@ -260,6 +267,6 @@ class Faults:
 
     def one(self, only=None):
         names = only or list(self.WEIGHTS)
-        name = self.random.choices(names, [self.WEIGHTS[n] for n in names])[0]
+        name = self.random.choices(names, [self.WEIGHTS.get(n, 3) for n in names])[0]
         self.trouble.count[name] = self.trouble.count.get(name, 0) + 1
         return getattr(self, name)()

@@ -106,12 +106,12 @@ class World:
     def _start(self, name):
         env = getattr(self, "failpoint", {})
         if name == "update":
-            return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env=env)
+            return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env={**env, **self.update_env})
         return self.site.start(*self.net.hosts[name].within(), os.path.join(BUILD, "zr"), "worker:run:eval", "-w", 2, "--prefetch-count",
                                2, ready=False, host=name, name=f"eval-{name}", env=env)
 
-    def start_daemons(self, failpoint=None):
-        self.failpoint = failpoint or {}
+    def start_daemons(self, failpoint=None, update_env=None):
+        self.failpoint, self.update_env = failpoint or {}, update_env or {}
         self.restarts = 0
         for name in ("update", *HOSTS):
             self.daemons[name] = self._start(name)
