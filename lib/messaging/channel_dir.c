@@ -562,14 +562,29 @@ static void tell_end(const struct dir *d, const struct stash_record *rec)
 			      (int)json_integer_value(json_object_get(o, "attempt")));
 }
 
+/* By the event's key, so that one that is told again after a crash is the same file. */
+static int event_name(const json_t *event, char **ret, struct err *e)
+{
+	const char *attempt = json_string_value(json_object_get(event, "attempt_id"));
+	const json_t *seq = json_object_get(event, "seq");
+
+	if (!attempt || !id_is_uuid(attempt) || !json_is_integer(seq))
+		return err_input(e, "an event in the stash is not of this program");
+	return str_fmt(ret, "%s.%013lld.json", attempt, (long long)json_integer_value(seq)) < 0
+		       ? err_nomem(e)
+		       : 0;
+}
+
 static int write_event(struct dir *d, const struct stash_record *rec, struct err *e)
 {
-	char name[UUID_LEN + 6];
+	json_auto_t *event = NULL;
+	auto_free char *name = NULL;
+	int r = rec->key ? js_parse(rec->body, rec->n, MESSAGE_DEPTH, &event, e)
+			 : err_input(e, "a record in the stash is not of this program");
 
-	if (!rec->key || !id_is_uuid(rec->id))
-		return err_input(e, "an event in the stash is not of this program");
-	snprintf(name, sizeof(name), "%s.json", rec->id);
-	return dirfile_write(d->tree.events, name, rec->body, rec->n, e);
+	if (r == 0)
+		r = event_name(event, &name, e);
+	return r < 0 ? r : dirfile_write(d->tree.events, name, rec->body, rec->n, e);
 }
 
 /* Writes up to a batch of events; the number of those that may be synced, or -errno. */
@@ -730,6 +745,10 @@ static void on_look(void *user, enum dirwatch_why why)
 	d->news = d->news || why != DIRWATCH_SOON;
 	if (scan && !d->up)
 		come_up(d);
+	if (d->up && scan && !dirtree_is_whole(&d->tree)) {
+		err_set(&e, ESTALE, ERR_TRANSIENT, "a folder of %s was removed", d->path);
+		set_down(d, &e);
+	}
 	if (d->up && scan && d->events_failed)
 		pump(d);
 	if (d->up && scan && dirlost_look(d->lost, &d->tree, &e) < 0)
@@ -820,10 +839,11 @@ static void dir_free(struct channel *c)
 		free(t);
 	}
 	d->up = false;
-	stash_free(d->stash);
-	d->stash = NULL;
+	/* As long as the stash is locked, no other worker of this number has the folder. */
 	if (d->said_up)
 		leave_folder(d);
+	stash_free(d->stash);
+	d->stash = NULL;
 	dirwatch_free(d->watch);
 	dirlost_free(d->lost);
 	dirtree_done(&d->tree);
@@ -963,6 +983,10 @@ int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struc
 		r = open_first(d, e);
 	if (r == 0)
 		r = open_stash(d, conf->spool_max, e);
+	/* Who had the stash before us, or took it for that of a former worker, may have removed our
+	 * folder. */
+	if (r == 0)
+		r = open_tree(d, e);
 	if (r == 0)
 		r = list_again(d, e);
 	if (r == 0)

@@ -59,7 +59,7 @@ void dirlost_free(struct dirlost *l)
 	free(l);
 }
 
-static struct peer *peer_of(struct dirlost *l, const char *name)
+static struct peer *peer_of(struct dirlost *l, const char *name, uint64_t now)
 {
 	struct peer *p;
 
@@ -70,7 +70,7 @@ static struct peer *peer_of(struct dirlost *l, const char *name)
 	if (!p)
 		return NULL;
 	snprintf(p->name, sizeof(p->name), "%s", name);
-	p->since_usec = time_boot_usec();
+	p->since_usec = now;
 	p->lease_usec = l->lease_usec;
 	TAILQ_INSERT_TAIL(&l->peers, p, entry);
 	return p;
@@ -126,7 +126,8 @@ int dirlost_look(struct dirlost *l, const struct dirtree *t, struct err *e)
 	}
 	l->looked_usec = now;
 	for (char **n = names; n && *n; n++) {
-		p = str_eq(*n, t->worker) || strlen(*n) >= sizeof(p->name) ? NULL : peer_of(l, *n);
+		p = str_eq(*n, t->worker) || strlen(*n) >= sizeof(p->name) ? NULL
+									   : peer_of(l, *n, now);
 		if (!p)
 			continue;
 		p->listed = true;

@@ -13,8 +13,6 @@
 #include "base/time.h"
 #include "messaging/dirfile.h"
 
-#define UUID_HYPHEN (UUID_LEN + 1) /* before a NAME */
-
 static int open_one(int root, const char *name, int *ret, struct err *e)
 {
 	if (mkdirat(root, name, 0775) < 0 && errno != EEXIST)
@@ -69,6 +67,18 @@ void dirtree_done(struct dirtree *t)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(t->path);
+}
+
+bool dirtree_is_whole(const struct dirtree *t)
+{
+	const int fds[] = { t->requests, t->claimed, t->mine,   t->events,
+			    t->control,  t->dead,    t->workers };
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		if (fstat(fds[i], &st) < 0 || st.st_nlink == 0)
+			return false;
+	return true;
 }
 
 /* --- taking -------------------------------------------------------------------------------- */
@@ -173,21 +183,20 @@ static int reason_text(const char *name, const char *reason, const char *detail,
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* The reason first: what lies in dead always has one. */
+/* The reason first: what lies in dead always has one. Whoever goes on after a crash in between writes the
+ * same two names. */
 int dirtree_bury(const struct dirtree *t, const char *file, const char *name, const char *reason,
 		 const char *detail, struct err *e)
 {
-	auto_free char *to = NULL, *beside = NULL, *text = NULL;
-	char id[UUID_LEN + 1];
+	auto_free char *beside = NULL, *text = NULL;
 	int r;
 
-	if (str_fmt(&to, "%s-%.*s", id_uuid7(id), DIRFILE_NAME_MAX, name) < 0 ||
-	    str_fmt(&beside, "%s.reason", to) < 0 ||
+	if (str_fmt(&beside, "%s.reason", file) < 0 ||
 	    reason_text(name, reason, detail ? detail : "", &text) < 0)
 		return err_nomem(e);
 	r = dirfile_write(t->dead, beside, text, strlen(text), e);
 	FAILPOINT("dirtree.bury");
-	if (r == 0 && renameat(t->mine, file, t->dead, to) < 0)
+	if (r == 0 && renameat(t->mine, file, t->dead, file) < 0)
 		r = err_sys(e, "move %s to dead", STR_ESC(name));
 	if (r == 0 && fsync(t->dead) < 0)
 		r = err_sys(e, "sync dead");

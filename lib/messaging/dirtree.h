@@ -8,7 +8,7 @@
  *	claimed/HOST.N/EV.ATT.UUID.run      settled: the worker owes its end
  *	(gone)                              its end is in events/
  *	claimed/HOST.N/UUID.lost            taken from a worker that was lost, still its attempt
- *	dead/UUID-NAME, UUID-NAME.reason    refused, as it came, and why
+ *	dead/FILE, FILE.reason              refused, as it came, under its name in claimed, and why
  *
  * A rename succeeds for one of those who try it, so that a request has one owner at any moment.
  */
@@ -37,6 +37,8 @@ struct dirtree {
 int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,
 		 struct err *e) must_check;
 void dirtree_done(struct dirtree *t);
+/* False: somebody has removed one of the folders. */
+bool dirtree_is_whole(const struct dirtree *t);
 DEFINE_AUTO_DONE(dirtree);
 
 /* All *ret are allocated names in `mine`. -ENOENT: somebody else has it now. */

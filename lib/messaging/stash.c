@@ -175,8 +175,10 @@ static void on_error(void *user, const struct err *why)
 
 static const struct spool_ops spool_calls = { .on_durable = on_durable, .on_error = on_error };
 
-/* Moves what a former worker left in its folder into ours. Ours is durable before theirs goes. */
-static int empty_into(struct stash *s, struct loop *l, const char *dir, struct err *e)
+/* Moves what a former worker left in its folder into ours. Ours is durable before theirs goes, and its
+ * lock is held until all is ours. */
+static int empty_into(struct stash *s, struct loop *l, const char *dir, const char *name,
+		      struct err *e)
 {
 	static const struct spool_ops silent = { 0 };
 	auto_spool struct spool *from = NULL;
@@ -195,6 +197,8 @@ static int empty_into(struct stash *s, struct loop *l, const char *dir, struct e
 		r = spool_sync(s->spool, e);
 	for (id = 1; r == 0 && id <= last; id++)
 		spool_drop(from, id);
+	if (r == 0 && s->ops->on_sibling)
+		s->ops->on_sibling(s->user, name);
 	return r;
 }
 
@@ -203,10 +207,8 @@ static void adopt_sibling(struct stash *s, struct loop *l, const char *parent, c
 	auto_free char *path = NULL;
 	struct err e = { 0 };
 	int r = str_fmt(&path, "%s/%s", parent, name) < 0 ? err_nomem(&e)
-							  : empty_into(s, l, path, &e);
+							  : empty_into(s, l, path, name, &e);
 
-	if (r == 0 && s->ops->on_sibling)
-		s->ops->on_sibling(s->user, name);
 	if (r < 0 && r != -EWOULDBLOCK)
 		warn(s, "events of a former worker stay in %s/%s: %s", parent, name, e.msg);
 }

@@ -24,7 +24,8 @@ struct stash_ops {
 	void (*on_warning)(void *user, const char *text);
 	/* A note that was found. False: it is not needed any more. NULL: none is. */
 	bool (*on_note)(void *user, uint64_t id, const char *name, const void *body, size_t n);
-	/* The sibling folder `name`, which no process uses, was emptied into ours. */
+	/* The sibling folder `name`, which no process uses, was emptied into ours; it is locked
+	 * meanwhile. */
 	void (*on_sibling)(void *user, const char *name);
 };
 

@@ -263,6 +263,8 @@ def test_a_request_that_takes_hosts_down_is_put_aside(make_site):
     taken = "01890a5d-ac96-774b-bcce-b302099a8057"
     put(folder, f"1.2.{taken}.run", site.request(1, "count", attempt=2))
     site.host("oberon").start()
+    # Whoever was never heard of has as long as the others.
+    assert stays(lambda: site.claims(), 3) is None
     dead = wait_for(lambda: len(n := site.names("dead")) == 2 and n, 30)
     with open(site.path("dead", dead[1])) as f:
         assert json.load(f)["reason"] == "lost"
@@ -339,3 +341,13 @@ def test_the_verbs_of_a_requester(site):
     assert site.wait_end("mine")["kind"] == "canceled"
     assert "evaluation" in zr(host, "channel:submit", site.channel, "count", answer, "--evaluation", "../x", check=1).stderr
     assert "no such file" in zr(host, "channel:submit", site.channel, "count", answer + "x", check=1).stderr.lower()
+
+
+def test_a_folder_that_was_removed_is_made_again(site):
+    worker = site.host("oberon").start()
+    os.rmdir(site.path("claimed", "oberon.1"))
+    os.rmdir(site.path("requests"))
+    worker.wait_log("a folder of .* was removed; trying again")
+    wait_for(lambda: os.path.isdir(site.path("requests")) and os.path.isdir(site.path("claimed", "oberon.1")))
+    site.submit(1, "count")
+    assert site.wait_end(1)["kind"] == "completed"
