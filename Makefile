@@ -209,6 +209,11 @@ torture:
 	@test/torture/run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
 	 $(if $(SOAK),--soak $(SOAK)) $(if $(OUT),--out $(OUT))
 
+.PHONY: torture-folder
+torture-folder:
+	@$(MAKE) --no-print-directory V=fail all >&2
+	@test/torture/folder $(POINTS)
+
 .PHONY: format format-check compdb install clean help
 c_files = $(shell git ls-files '*.c' '*.h')
 format:
@@ -234,6 +239,7 @@ help:
 	@echo 'make fuzz       search with libFuzzer, FUZZ_TIME=30 seconds a target'
 	@echo 'make bench      install what is missing, benchmarks, one JSON line a figure (BENCH=name for one)'
 	@echo 'make torture    kill everything at every step while evaluations run, check what is promised (MINUTES=5 SEED= SCENARIO= SOAK=)'
+	@echo 'make torture-folder the same for channels that are folders (POINTS=)'
 	@echo 'make lint       format, static analysis, shell, manuals, include direction'
 	@echo 'make format     clang-format in place'
 	@echo 'make install    into DESTDIR, PREFIX=/usr'
