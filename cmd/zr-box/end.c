@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "engine.h"
 #include "jail.h"
 #include "keeper.h"
 
@@ -105,6 +106,12 @@ static void signal_children(int signo, pid_t told)
 
 void end_signal(struct keeper *k, int signo)
 {
+	if (k->engine) {
+		/* The client passes it on. */
+		if (!k->leader_ended)
+			(void)kill(k->leader, signo);
+		return;
+	}
 	if (k->jail) {
 		/* Init passes it on, to all at once. */
 		if (!k->leader_ended)
@@ -185,6 +192,8 @@ void end_all(struct keeper *k)
 	uint64_t since = time_mono_usec();
 	unsigned reaped = 0;
 
+	if (k->engine)
+		engine_quiet(k);
 	if (kill_until(k, since + BOUND_SEC * USEC_PER_SEC, &reaped)) {
 		(void)describe(k, since, reaped);
 		return;

@@ -9,7 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* From gen/filter.c, for the machine that we were built for: refusing, watching, watching_writes, calls, writes. */
+/* From gen/filter.c, for the machine that we were built for: refusing, watching, watching_writes, calls, writes,
+ * profile. */
 #include "box-filter.inc"
 
 #define LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -48,4 +49,9 @@ const struct filter_write *filter_write(int number)
 		if (writes[i].number == number)
 			return &writes[i];
 	return NULL;
+}
+
+const char *filter_profile(void)
+{
+	return profile;
 }

@@ -42,4 +42,7 @@ enum {
 /* NULL: no such call. */
 const struct filter_write *filter_write(int number);
 
+/* The same, but for what only the keeper can see, as a profile for container engines. */
+const char *filter_profile(void);
+
 #endif

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "engine.h"
 #include "exec/journal.h"
 #include "exec/spare.h"
 #include "jail.h"
@@ -189,6 +190,7 @@ void finish(struct keeper *k)
 	conclude(k);
 	/* First: what is in a jail's files is on its group's account. */
 	jail_end(k);
+	engine_end(k);
 	if (k->stuck)
 		return;
 	cgroup_remove(&k->cg, NULL);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "engine.h"
 #include "jail.h"
 #include "keeper.h"
 
@@ -86,6 +87,8 @@ json_t *isolation_describe(const struct keeper *k)
 {
 	if (k->jail)
 		return jail_describe(k);
+	if (k->engine)
+		return engine_describe(k);
 	return json_pack("{s:s, s:o, s:o, s:o, s:s}", "level", "none", "mechanisms", mechanisms(k),
 			 "missing", missing(k), "limits", limits_to_json(&k->spec->limits),
 			 "network", "host");

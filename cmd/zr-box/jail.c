@@ -44,7 +44,8 @@ printf_like(2, 3) static void refuse(struct keeper *k, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	verdict(k, BOX_SETUP, "isolation \"sandbox\" is not possible here: %s", why);
+	verdict(k, BOX_SETUP, "isolation \"%s\" is not possible here: %s",
+		isolation_name(k->spec->sandbox.level), why);
 }
 
 /* Does an error say that this kernel cannot do it, or that we may not? Others may pass. */
@@ -137,20 +138,19 @@ static bool is_mapped(uid_t uid)
 }
 
 /* Mounts come in from the host and none goes out. */
-static int enter_namespaces(struct keeper *k, struct err *e)
+static int enter_namespaces(struct keeper *k, bool root, uid_t job, struct err *e)
 {
-	bool root = k->jail->root;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int r;
 
 	if (k->entered)
 		return 0;
-	if (root && !is_mapped(k->jail->uid)) {
+	if (root && !is_mapped(job)) {
 		refuse(k,
 		       "we are root in a user namespace without the ID %u; run the worker as "
 		       "another user",
-		       k->jail->uid);
+		       job);
 		return 0;
 	}
 	if (unshare(CLONE_NEWNS | (root ? 0 : CLONE_NEWUSER)) < 0) {
@@ -177,10 +177,31 @@ static int enter_namespaces(struct keeper *k, struct err *e)
 	return 0;
 }
 
+uid_t jail_slot_uid(void)
+{
+	return (uid_t)UID_FIRST + (uid_t)getpid();
+}
+
+int jail_show_as(struct keeper *k, const char *from, const char *to, uid_t uid,
+		 const struct stat *st, struct err *e)
+{
+	int r = enter_namespaces(k, true, uid, e);
+
+	if (r < 0 || k->decided)
+		return r;
+	return jailroot_bind_as(from, to, uid, st, e);
+}
+
+void jail_unshow(struct keeper *k, const char *to)
+{
+	if (k->entered)
+		(void)umount2(to, MNT_DETACH);
+}
+
 static void take_ids(struct jail *j)
 {
 	j->root = geteuid() == 0;
-	j->uid = j->root ? (uid_t)UID_FIRST + (uid_t)getpid() : geteuid();
+	j->uid = j->root ? jail_slot_uid() : geteuid();
 	j->init_uid = j->root ? (uid_t)UID_FIRST : j->uid;
 }
 
@@ -225,12 +246,8 @@ int jail_begin(struct keeper *k, struct err *e)
 	struct jail *j;
 	int r;
 
-	if (level == ISOLATION_NONE)
+	if (level != ISOLATION_SANDBOX)
 		return 0;
-	if (level != ISOLATION_SANDBOX) {
-		verdict(k, BOX_SETUP, "isolation \"%s\" is not there yet", isolation_name(level));
-		return 0;
-	}
 	j = k->jail = calloc(1, sizeof(*j));
 	if (!j)
 		return err_nomem(e);
@@ -241,7 +258,7 @@ int jail_begin(struct keeper *k, struct err *e)
 	take_ids(j);
 	if (!check_limits(k))
 		return 0;
-	r = enter_namespaces(k, e);
+	r = enter_namespaces(k, j->root, j->uid, e);
 	if (r == 0 && !k->decided && !j->root)
 		r = be_alone(k, e);
 	if (r < 0 || k->decided)
@@ -313,7 +330,7 @@ static char *translate_word(const struct box_spec *s, const char *word, bool pro
 	return str_fmt(&path, JAIL_EVALUATOR "%s", word + n) < 0 ? NULL : path;
 }
 
-static char **translate_words(const struct box_spec *s, char *const *argv)
+char **jail_words(const struct box_spec *s, char *const *argv)
 {
 	char **v = calloc(strv_len(argv) + 1, sizeof(char *));
 
@@ -353,7 +370,7 @@ static char *translate_line(const struct keeper *k, const char *line)
 	return strdup(line);
 }
 
-static char **translate_env(const struct keeper *k, char *const *env)
+char **jail_lines(const struct keeper *k, char *const *env)
 {
 	char **v = calloc(strv_len(env) + 1, sizeof(char *));
 
@@ -384,7 +401,7 @@ static pid_t clone_init(const struct keeper *k, bool into)
 pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
 		 char *const *env)
 {
-	auto_strv char **words = translate_words(k->spec, argv), **lines = translate_env(k, env);
+	auto_strv char **words = jail_words(k->spec, argv), **lines = jail_lines(k, env);
 	struct jail_plan plan = {
 		.k = k, .null = null, .child = child, .argv = words, .env = lines
 	};

@@ -22,6 +22,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -80,6 +81,16 @@ struct jail_note {
 int jail_begin(struct keeper *k, struct err *e) must_check;
 /* k->dir is as the worker sees it. In a keeper that has entered a mount namespace: the same folder in
  * there becomes k->dir and the working directory, and its path goes into path[PATH_MAX]. */
+/* A folder of the host is mounted at `to` for a job of this uid, as if its owner were that; everything
+ * that the keeper starts sees it. Enters a mount namespace. */
+int jail_show_as(struct keeper *k, const char *from, const char *to, uid_t uid,
+		 const struct stat *st, struct err *e) must_check;
+void jail_unshow(struct keeper *k, const char *to);
+/* No living job and no user has it. */
+uid_t jail_slot_uid(void);
+/* The host's words and lines of a phase, as the job sees them. NULL: no memory. */
+char **jail_words(const struct box_spec *s, char *const *argv);
+char **jail_lines(const struct keeper *k, char *const *env);
 int jail_reopen(struct keeper *k, char *path, struct err *e) must_check;
 /* Starts init: its pid, or -1 and errno. The words and lines are the host's; they are translated. */
 pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
@@ -105,6 +116,9 @@ int jailroot_stage(struct keeper *k, struct err *e) must_check;
 int jailroot_bind(const struct keeper *k, unsigned *which) must_check;
 int jailroot_proc(void) must_check;
 int jailroot_enter(void) must_check;
+/* See jail_show_as(). */
+int jailroot_bind_as(const char *from, const char *to, uid_t uid, const struct stat *st,
+		     struct err *e) must_check;
 /* In the keeper, before a phase: private folders of an earlier one go. */
 void jailroot_renew(struct keeper *k);
 void jailroot_done(struct keeper *k);

@@ -51,12 +51,12 @@ static const uint64_t shown = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR
 /* --- one mount ----------------------------------------------------------------------------------- */
 
 /* The attributes are there before the mount is. Async-signal-safe. */
-static int bind_now(const struct jail *j, const struct jail_bind *b)
+static int bind_now(int map, const struct jail_bind *b)
 {
 	struct mount_attr a = {
 		.attr_set = b->attrs,
 		.propagation = MS_PRIVATE,
-		.userns_fd = b->attrs & MOUNT_ATTR_IDMAP ? (uint64_t)j->map : 0,
+		.userns_fd = b->attrs & MOUNT_ATTR_IDMAP ? (uint64_t)map : 0,
 	};
 	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE |
 			 (b->follow ? 0 : AT_SYMLINK_NOFOLLOW);
@@ -504,7 +504,7 @@ static int plan_phase(const struct keeper *k, enum phase p, uint64_t idmap, stru
  * A fetched submission is its owner's alone. For the job's uid it is mounted with that owner mapped,
  * for which the kernel wants a user namespace; a process that only waits has one.
  */
-static int make_map(struct jail *j, const struct stat *st, struct err *e)
+static int make_map(uid_t uid, const struct stat *st, int *ret, struct err *e)
 {
 	struct clone_args args = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
 	char path[48], text[48];
@@ -518,12 +518,12 @@ static int make_map(struct jail *j, const struct stat *st, struct err *e)
 		auto_close int fd = -1;
 
 		snprintf(path, sizeof(path), "/proc/%d/%s_map", (int)pid, i ? "gid" : "uid");
-		snprintf(text, sizeof(text), "%u %u 1", i ? st->st_gid : st->st_uid, j->uid);
+		snprintf(text, sizeof(text), "%u %u 1", i ? st->st_gid : st->st_uid, uid);
 		fd = open(path, O_WRONLY | O_CLOEXEC);
 		r = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
 	}
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-	if (r == 0 && (j->map = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+	if (r == 0 && (*ret = open(path, O_RDONLY | O_CLOEXEC)) < 0)
 		r = -errno;
 	if (pid > 0) {
 		(void)kill(pid, SIGKILL);
@@ -544,7 +544,23 @@ static int map_submission(const struct keeper *k, uint64_t *ret_attr, struct err
 	if (!k->jail->root || (st.st_mode & 05) == 05)
 		return 0;
 	*ret_attr = MOUNT_ATTR_IDMAP;
-	return make_map(k->jail, &st, e);
+	return make_map(k->jail->uid, &st, &k->jail->map, e);
+}
+
+int jailroot_bind_as(const char *from, const char *to, uid_t uid, const struct stat *st,
+		     struct err *e)
+{
+	auto_close int map = -1;
+	struct jail_bind b = { .from = (char *)(uintptr_t)from,
+			       .to = (char *)(uintptr_t)to,
+			       .attrs = shown | MOUNT_ATTR_IDMAP,
+			       .follow = true };
+	int r = make_map(uid, st, &map, e);
+
+	if (r < 0)
+		return r;
+	r = bind_now(map, &b);
+	return r < 0 ? err_errno(e, r, "show %s to the job", STR_ESC(from)) : 0;
 }
 
 static int mount_tree(struct keeper *k, struct err *e)
@@ -591,7 +607,7 @@ int jailroot_stage(struct keeper *k, struct err *e)
 
 		if (b->phases)
 			continue;
-		r = bind_now(j, b);
+		r = bind_now(j->map, b);
 		if (r < 0)
 			r = err_errno(e, r, "show %s in the box", STR_ESC(b->from));
 	}
@@ -603,7 +619,7 @@ int jailroot_bind(const struct keeper *k, unsigned *which)
 	const struct jail *j = k->jail;
 
 	for (size_t i = 0; i < j->n_binds; i++) {
-		int r = j->binds[i].phases & 1u << k->phase ? bind_now(j, &j->binds[i]) : 0;
+		int r = j->binds[i].phases & 1u << k->phase ? bind_now(j->map, &j->binds[i]) : 0;
 
 		*which = (unsigned)i + 1;
 		if (r < 0)

@@ -13,6 +13,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "engine.h"
 #include "exec/journal.h"
 #include "exec/spare.h"
 #include "jail.h"
@@ -26,7 +27,13 @@ void job_init(struct keeper *k)
 	for (int i = 0; i < IN_N; i++)
 		k->in[i] = -1;
 	k->cg = (struct cgroup_box){
-		.v2 = -1, .memory = -1, .pids = -1, .cpu = -1, .cpuset = -1, .devices = -1
+		.v2 = -1,
+		.memory = -1,
+		.pids = -1,
+		.cpu = -1,
+		.cpuset = -1,
+		.devices = -1,
+		.oom_event = -1,
 	};
 	violations_init(&k->violations);
 	box_result_init(&k->result);
@@ -118,7 +125,12 @@ static int build(struct keeper *k, struct err *e)
 
 	move_to_keepers(k);
 	/* Of the processes in a jail one is ours. */
-	l.pids += l.pids && k->spec->sandbox.level != ISOLATION_NONE;
+	l.pids += l.pids && k->spec->sandbox.level == ISOLATION_SANDBOX;
+	/* And in the groups of a container the engine, unless it makes them. */
+	if (k->spec->container && !k->spec->container->group) {
+		l.memory_bytes += l.memory_bytes ? ENGINE_MEMORY : 0;
+		l.pids += l.pids ? ENGINE_PIDS : 0;
+	}
 	r = control_enter(k, e);
 	if (r == 0)
 		r = make_folders(k, e);
@@ -128,6 +140,8 @@ static int build(struct keeper *k, struct err *e)
 		r = share_cpu(k, e);
 	if (r == 0)
 		r = jail_begin(k, e);
+	if (r == 0)
+		r = engine_begin(k, e);
 	if (r < 0)
 		return r;
 	k->isolation = isolation_describe(k);

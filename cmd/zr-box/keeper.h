@@ -67,6 +67,7 @@ struct control {
 };
 
 struct jail;
+struct engine;
 struct gpu_hold;
 
 /* Limits of which the largest use is kept, once it came near. */
@@ -109,6 +110,7 @@ struct keeper {
 	uint64_t own_signals; /* see spawn.h */
 	bool entered;         /* we have a mount namespace of our own, since the first sandbox */
 	bool changed;         /* and a user namespace with it: that job was our last one */
+	bool swept;           /* what containers of dead keepers have left */
 	json_t *host_facts;   /* processor and its settings; NULL: not looked at yet */
 	int lease_timer;      /* readable: lease_fired() */
 	uint64_t lease_armed_usec;
@@ -130,6 +132,7 @@ struct keeper {
 	bool no_cpuset;        /* by affinity alone */
 	bool no_cpu_group;     /* asked for, but this host has none */
 	struct jail *jail;     /* level `sandbox`; else NULL */
+	struct engine *engine; /* level `container`; else NULL */
 	struct gpu_hold *gpus; /* ours, or waited for; else NULL */
 	uint64_t gpu_usec;     /* since when they are held */
 	json_t *isolation;

@@ -7,6 +7,7 @@
 #include "base/failpoint.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "engine.h"
 #include "exec/journal.h"
 #include "jail.h"
 #include "keeper.h"
@@ -191,6 +192,10 @@ static void end(struct keeper *k)
 	}
 	output_drain(k);
 	watch_end(k);
+	if (k->engine && !k->stuck) {
+		engine_reaped(k);
+		from = k->exec_usec;
+	}
 	judge_leader(k);
 	if (!from)
 		return;

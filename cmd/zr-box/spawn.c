@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "engine.h"
 #include "jail.h"
 #include "keeper.h"
 #include "spawn.h"
@@ -197,6 +198,8 @@ struct plan {
 	const struct keeper *k;
 	pid_t keeper;
 	bool in_v2;
+	bool client; /* of an engine, which makes the job's groups itself */
+	bool engine;
 	int null, child[IN_N];
 	char *const *argv;
 	char **env;
@@ -209,7 +212,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 
 	if (r < 0)
 		fail(error, STEP_PARENT, r);
-	r = cgroup_join(&p->k->cg, p->in_v2);
+	r = p->client ? 0 : cgroup_join(&p->k->cg, p->in_v2);
 	if (r < 0)
 		fail(error, STEP_CGROUP, r);
 	if (setsid() < 0)
@@ -224,7 +227,8 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 	r = spawn_descriptors(p->child, p->null);
 	if (r < 0)
 		fail(error, STEP_DESCRIPTORS, r);
-	if (p->k->landlock) {
+	/* An engine may need what a job must not have: programs with set-user-ID, signals. */
+	if (p->k->landlock && !p->engine) {
 		r = restrict_signals();
 		if (r < 0)
 			fail(FD_ERROR, STEP_LANDLOCK, r);
@@ -342,7 +346,7 @@ static pid_t start_child(struct plan *p)
 	struct clone_args args = { .flags = CHILD_FLAGS, .exit_signal = SIGCHLD };
 	long pid;
 
-	p->in_v2 = p->k->cg.v2 >= 0 && !p->k->cg.killed;
+	p->in_v2 = p->k->cg.v2 >= 0 && !p->k->cg.killed && !p->client;
 	if (p->in_v2) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)p->k->cg.v2;
@@ -371,7 +375,7 @@ int spawn_leader(struct keeper *k, struct err *e)
 {
 	__attribute__((cleanup(close_all))) int child[IN_N] = { -1, -1, -1, -1 };
 	auto_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	auto_strv char **env = NULL;
+	auto_strv char **env = NULL, **words = NULL;
 	struct plan plan = { .k = k, .keeper = getpid(), .argv = k->spec->argv[k->phase] };
 	int r = null < 0 ? err_sys(e, "open /dev/null") : output_open(k, child, e);
 
@@ -382,8 +386,16 @@ int spawn_leader(struct keeper *k, struct err *e)
 		return r;
 	if (make_env(k, &env) < 0)
 		return err_nomem(e);
+	if (k->engine) {
+		r = engine_command(k, plan.argv, env, &words, e);
+		if (r < 0)
+			return r;
+		plan.engine = true;
+		plan.client = k->spec->container->group != NULL;
+		plan.argv = words;
+	}
 	plan.null = null;
-	plan.env = env;
+	plan.env = k->engine ? k->spec->container->env : env;
 	memcpy(plan.child, child, sizeof(child));
 	k->leader = k->jail ? jail_start(k, child, null, plan.argv, env) : start_child(&plan);
 	if (k->leader < 0)

@@ -92,6 +92,8 @@ static void look_at_disk(struct keeper *k, uint64_t at_most_usec)
 	uint64_t max = k->spec->limits.disk_bytes;
 	char limit[32];
 
+	if (k->engine)
+		add_dir(k->dir, "jail", &l, 0);
 	add_dir(k->dir, "work", &l, 0);
 	add_dir(k->dir, "tmp", &l, 0);
 	add_dir(k->dir, "output", &l, 0);
@@ -145,6 +147,20 @@ static void look_at_jail(struct keeper *k)
 	/* One is init. */
 	if (cgroup_pids_most(&k->cg, &v) >= 0 && v)
 		violations_used(k, NEAR_PIDS, v - 1, l->pids);
+}
+
+/* In a container's own group, which is gone, the kernel has counted what it refused; in ours there is
+ * the most that there were. */
+static void look_at_pids(struct keeper *k)
+{
+	uint64_t v, max = k->spec->limits.pids;
+
+	if (!k->spec->container->group || cgroup_pids_most(&k->cg, &v) < 0)
+		return;
+	violations_used(k, NEAR_PIDS, v, max);
+	if (v >= max && !(k->leader_ended && k->leader_status == 0))
+		verdict(k, BOX_PIDS, "%s needs more than %llu processes", phase_name(k->phase),
+			(unsigned long long)max);
 }
 
 static uint64_t look_at_cpu(struct keeper *k)
@@ -218,6 +234,8 @@ void watch_end(struct keeper *k)
 	uint64_t peak;
 
 	r->cpu_usec += watch_cpu_usec(k) - k->cpu_before_usec;
+	if (k->engine)
+		look_at_pids(k);
 	if (cgroup_memory_peak(&k->cg, &peak) >= 0)
 		r->memory_peak_bytes = peak;
 	if (r->memory_peak_bytes != BOX_UNKNOWN)
@@ -230,6 +248,6 @@ void watch_end(struct keeper *k)
 	if (k->spec->limits.cpu_usec)
 		(void)look_at_cpu(k);
 	k->untouched = folders_are_untouched(k);
-	if (k->spec->limits.disk_bytes && !k->jail && k->exec_usec && !k->untouched)
+	if (k->spec->limits.disk_bytes && !k->jail && k->exec_usec && (!k->untouched || k->engine))
 		look_at_disk(k, DISK_LAST_LOOK_USEC);
 }

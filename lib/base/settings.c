@@ -109,6 +109,8 @@ static const struct key {
 	  (uint64_t)1 << 50 },
 	{ "log_cap", KEY_SIZE, "1M", AT(log_cap), RELOAD, NULL,
 	  "Bytes kept of each log of a job: three quarters from its head, one from its tail." },
+	{ "container_engine", KEY_TEXT, "podman", AT(container_engine), 0, NULL,
+	  "What runs containers: podman or docker, or a path to one of them." },
 	{ "timing_cpus", KEY_TEXT, NULL, AT(timing_cpus), 0, NULL,
 	  "Processors, such as 2-3, that timed runs have alone; default: none." },
 	{ "gpu_lock_dir", KEY_TEXT, "/run/lock/zr", AT(gpu_lock_dir), 0, NULL,

@@ -58,6 +58,7 @@ struct settings {
 	uint64_t spool_reserve;   /* bytes that must stay free to take new work */
 	uint64_t cache_max;       /* bytes of submissions kept on an eval host */
 	uint64_t log_cap;         /* bytes kept of each of a job's two logs */
+	char *container_engine;   /* podman or docker: a name or path */
 	char *timing_cpus;        /* reserved for timed runs; or NULL */
 	char *gpu_lock_dir;
 	char *gpu_index_lock_dir; /* or NULL */

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -368,11 +369,57 @@ int cgroup_probe(const char *parent, struct cgroup_host *ret, struct err *e)
 	return 0;
 }
 
+/* The path of a directory within its hierarchy. */
+static int path_in_tree(const struct mount *m, const char *dir, char **ret)
+{
+	const char *root = str_eq(m->root, "/") ? "" : m->root;
+
+	if (!str_starts(dir, m->point))
+		return -ENOENT;
+	dir += strlen(m->point);
+	return str_fmt(ret, "%s%s", root, *root || *dir ? dir : "/") < 0 ? -ENOMEM : 0;
+}
+
+static int align_one(const char *controller, const char *path, char **dir, struct err *e)
+{
+	__attribute__((cleanup(mount_done_))) struct mount m = { .root = NULL };
+	char *to = NULL;
+	int r = find_mount(controller, &m);
+
+	if (r == 0 && str_fmt(&to, "%s%s", m.point, path) < 0)
+		r = -ENOMEM;
+	if (r < 0)
+		return err_errno(e, r, "find the control groups of %s", controller);
+	free(*dir);
+	*dir = to;
+	return fd_mkdirs(to, 0755, e);
+}
+
+int cgroup_align(struct cgroup_host *h, char **ret, struct err *e)
+{
+	static const char *const names[] = { "memory", "pids", "cpu", "cpuset", "devices" };
+	__attribute__((cleanup(mount_done_))) struct mount m = { .root = NULL };
+	auto_free char *path = NULL;
+	int r = 0;
+
+	*ret = NULL;
+	if (!h->v2)
+		return 0;
+	if (find_mount(NULL, &m) < 0 || path_in_tree(&m, h->v2, &path) < 0)
+		return err_set(e, ENOENT, ERR_HOST, "where %s is in its tree is not known", h->v2);
+	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
+		if (*v1_path(h, i))
+			r = align_one(names[i], path, v1_path(h, i), e);
+	if (r == 0)
+		*ret = take_ptr(path);
+	return r;
+}
+
 /* --- one box ---------------------------------------------------------------------------------- */
 
 static void box_names(const struct cgroup_host *h, const char *attempt_id, struct cgroup_box *c)
 {
-	*c = (struct cgroup_box){ .v2 = -1, .host = h };
+	*c = (struct cgroup_box){ .v2 = -1, .oom_event = -1, .host = h };
 	for (size_t i = 0; i < ARRAY_LEN(v1); i++)
 		*v1_dir(c, i) = -1;
 	snprintf(c->name, sizeof(c->name), "zr-%s", attempt_id);
@@ -408,7 +455,9 @@ void cgroup_close(struct cgroup_box *c)
 	}
 	if (c->v2 >= 0)
 		close(c->v2);
-	c->v2 = -1;
+	if (c->oom_event >= 0)
+		close(c->oom_event);
+	c->v2 = c->oom_event = -1;
 }
 
 static int make_below(const char *parent, const char *name, int *ret_fd, struct err *e)
@@ -622,6 +671,24 @@ int cgroup_populated(const struct cgroup_box *c, bool *ret)
 	return r;
 }
 
+/* What an engine has made in it and, killed, not removed. */
+static void remove_children(int parent, const char *name, unsigned depth)
+{
+	auto_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int again = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	DIR *d = again < 0 ? NULL : fdopendir(again);
+
+	for (struct dirent *de; d && (de = readdir(d));) {
+		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+			continue;
+		if (depth)
+			remove_children(fd, de->d_name, depth - 1);
+		(void)unlinkat(fd, de->d_name, AT_REMOVEDIR);
+	}
+	if (d)
+		closedir(d);
+}
+
 static int remove_below(const char *parent, const char *name, struct err *e)
 {
 	auto_close int fd = parent ? open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -635,6 +702,7 @@ static int remove_below(const char *parent, const char *name, struct err *e)
 		 * takes its time. Two seconds in all. */
 		if (errno != EBUSY || i >= 20)
 			return err_sys(e, "remove %s/%s", parent, name);
+		remove_children(fd, name, 2);
 		usleep(1000u << (i < 7 ? i : 7));
 	}
 	return 0;
@@ -662,11 +730,38 @@ int cgroup_memory_peak(const struct cgroup_box *c, uint64_t *ret)
 	return read_number(c->memory, "memory.max_usage_in_bytes", "", ret);
 }
 
-int cgroup_oom_kills(const struct cgroup_box *c, uint64_t *ret)
+int cgroup_oom_kills(struct cgroup_box *c, uint64_t *ret)
 {
+	uint64_t n;
+
+	if (c->oom_event >= 0) {
+		if (read(c->oom_event, &n, sizeof(n)) == sizeof(n))
+			c->ooms += n;
+		*ret = c->ooms;
+		return 0;
+	}
 	if (c->memory >= 0 && c->memory == c->v2)
 		return read_number(c->memory, "memory.events", "oom_kill", ret);
 	return read_number(c->memory, "memory.oom_control", "oom_kill", ret);
+}
+
+int cgroup_watch_oom(struct cgroup_box *c, struct err *e)
+{
+	auto_close int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), control = -1;
+	char text[32];
+	int r;
+
+	if (c->memory < 0 || c->memory == c->v2)
+		return 0;
+	control = openat(c->memory, "memory.oom_control", O_RDONLY | O_CLOEXEC);
+	if (event < 0 || control < 0)
+		return err_sys(e, "watch the memory of %s", c->name);
+	snprintf(text, sizeof(text), "%d %d", event, control);
+	r = write_file(c->memory, "cgroup.event_control", text);
+	if (r < 0)
+		return err_errno(e, r, "watch the memory of %s", c->name);
+	c->oom_event = take_fd(event);
+	return 0;
 }
 
 int cgroup_pids_most(const struct cgroup_box *c, uint64_t *ret)

@@ -45,6 +45,8 @@ struct cgroup_box {
 	/* cgroup.kill was written: on Linux 6.13 and later CLONE_INTO_CGROUP then starts processes
 	 * that are killed at once, so from here on they have to join by themselves. */
 	bool killed;
+	int oom_event; /* cgroup_watch_oom(); or -1 */
+	uint64_t ooms;
 	const struct cgroup_host *host;
 	char name[48];
 };
@@ -80,10 +82,17 @@ int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
 /* Removes the directories, which must be empty; waits for the kernel, two seconds at most. */
 int cgroup_remove(const struct cgroup_box *c, struct err *e);
 
+/* The v1 directories become what has the same name there as the v2 one, *ret, so that who makes a group
+ * by one path for all trees makes it below the box's. Without v2: *ret is NULL. */
+int cgroup_align(struct cgroup_host *h, char **ret, struct err *e) must_check;
+/* Version 1 counts kills in the group of the victim alone, which may be one below this one and gone
+ * when we look: from here on the kernel tells each time. */
+int cgroup_watch_oom(struct cgroup_box *c, struct err *e) must_check;
+
 /* Counters; -ENOENT where there is none. */
 int cgroup_cpu_usec(const struct cgroup_box *c, uint64_t *ret) must_check;
 int cgroup_memory_peak(const struct cgroup_box *c, uint64_t *ret) must_check;
-int cgroup_oom_kills(const struct cgroup_box *c, uint64_t *ret) must_check;
+int cgroup_oom_kills(struct cgroup_box *c, uint64_t *ret) must_check;
 /* The most processes at a time, or, before Linux 6.6, how many there are now. */
 int cgroup_pids_most(const struct cgroup_box *c, uint64_t *ret) must_check;
 int cgroup_pids_refused(const struct cgroup_box *c, uint64_t *ret) must_check;

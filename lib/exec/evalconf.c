@@ -268,6 +268,52 @@ static int take_paths(const struct reader *r, const char *key, bool relative, ch
 	return n;
 }
 
+/* The path of a file below some folder. */
+static int take_below(const struct reader *r, const char *key, char **to)
+{
+	int n = take_text(r, key, to);
+	const char *fault = n == 0 && *to ? sandbox_path_fault(*to, true) : NULL;
+
+	if (n == 0 && *to && ((*to)[0] == '/' || fault))
+		n = bad(r, key, "'%s' is '%s', which is no path below a folder", key, STR_ESC(*to));
+	return n;
+}
+
+static int take_image(const struct reader *r)
+{
+	struct evaluator *ev = r->ev;
+	const char *fault = NULL;
+	int n = take_text(r, "image", &ev->image);
+
+	if (n == 0)
+		n = take_below(r, "image_file", &ev->image_file);
+	if (n == 0)
+		n = take_below(r, "submission_image", &ev->submission_image);
+	if (n < 0)
+		return n;
+	ev->image_pull = cfg_getbool(r->cfg, "image_pull");
+	fault = ev->image ? container_image_fault(ev->image) : NULL;
+	if (fault)
+		return bad(r, "image", "'image' is '%s': %s", STR_ESC(ev->image), fault);
+	if (ev->isolation != ISOLATION_CONTAINER)
+		return ev->image || ev->submission_image
+			       ? bad(r, ev->image ? "image" : "submission_image",
+				     "an image needs isolation = \"container\"")
+			       : 0;
+	if (!ev->image && !ev->submission_image)
+		return bad(r, "isolation",
+			   "isolation = \"container\" needs 'image' or 'submission_image'");
+	/* Else the submission would bring the judge's shell along. */
+	if (!ev->image && ev->argv[PHASE_SCORE])
+		return bad(r, "submission_image",
+			   "'score' needs an 'image' of the evaluator's: nothing of the submission "
+			   "may run there");
+	if (!ev->image && (ev->image_file || ev->image_pull))
+		return bad(r, "submission_image",
+			   "'image_file' and 'image_pull' are of no use without 'image'");
+	return 0;
+}
+
 static int take_violation(const struct reader *r)
 {
 	struct evaluator *ev = r->ev;
@@ -305,6 +351,8 @@ static int take_sandbox(const struct reader *r)
 		n = bad(r, "reference",
 			"'reference' is shown to nobody: only 'score' sees it, or 'run' with "
 			"submission = \"data\"");
+	if (n == 0)
+		n = take_image(r);
 	return n < 0 ? n : take_violation(r);
 }
 
@@ -513,6 +561,10 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_INT("claimed_percent", 0, CFGF_NONE),
 		CFG_STR_LIST("mounts", NULL, CFGF_NODEFAULT),
 		CFG_STR_LIST("reference", NULL, CFGF_NODEFAULT),
+		CFG_STR("image", NULL, CFGF_NONE),
+		CFG_STR("image_file", NULL, CFGF_NONE),
+		CFG_BOOL("image_pull", cfg_false, CFGF_NONE),
+		CFG_STR("submission_image", NULL, CFGF_NONE),
 		CFG_STR("submission", "code", CFGF_NONE),
 		CFG_STR("on_violation", "count", CFGF_NONE),
 		CFG_BOOL("watch_writes", cfg_false, CFGF_NONE),

@@ -39,6 +39,9 @@ void evaluator_free(struct evaluator *ev)
 	free(ev->scores_file);
 	free(ev->progress_pattern);
 	free(ev->claimed_time);
+	free(ev->image);
+	free(ev->image_file);
+	free(ev->submission_image);
 	strv_free(ev->env);
 	free(ev);
 }
@@ -340,12 +343,6 @@ int evaluator_runnable(const struct evaluator *ev, struct err *e)
 {
 	struct utsname u;
 
-	if (ev->isolation == ISOLATION_CONTAINER)
-		return err_set(
-			e, ENOTSUP, ERR_HOST,
-			"evaluator '%s' asks for isolation = \"%s\", which this version of zr "
-			"does not have yet; a lower level is never used in its place",
-			ev->name, isolation_name(ev->isolation));
 	if (ev->arch && (uname(&u) < 0 || !str_eq(u.machine, ev->arch)))
 		return err_set(e, ENOTSUP, ERR_HOST,
 			       "evaluator '%s' asks for arch = \"%s\", this host is %s", ev->name,
@@ -484,6 +481,52 @@ static int plan_timing(const struct evaluator *ev, const struct evaluator_job *j
 	return s->other_cpus && (s->timing_cpus || !ev->timing) ? 0 : err_nomem(e);
 }
 
+/* What an engine is told by its environment. */
+static int engine_env(char ***ret)
+{
+	static const char *const names[] = { "HOME",
+					     "XDG_RUNTIME_DIR",
+					     "CONTAINERS_CONF",
+					     "CONTAINERS_STORAGE_CONF",
+					     "CONTAINERS_REGISTRIES_CONF",
+					     "REGISTRY_AUTH_FILE",
+					     "DOCKER_HOST",
+					     "DOCKER_CONFIG",
+					     "HTTPS_PROXY",
+					     "NO_PROXY" };
+	int r = strv_add(ret, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+
+	for (size_t i = 0; i < ARRAY_LEN(names) && r >= 0; i++)
+		if (getenv(names[i]))
+			r = strv_addf(ret, "%s=%s", names[i], getenv(names[i]));
+	return r < 0 ? -ENOMEM : 0;
+}
+
+static int plan_image(const struct evaluator *ev, struct container *c)
+{
+	c->pull = ev->image_pull;
+	if (ev->submission_image && !(c->imported = strdup(ev->submission_image)))
+		return -ENOMEM;
+	if (!ev->image)
+		return 0;
+	if (ev->image_file && str_fmt(&c->file, "%s/%s", ev->dir, ev->image_file) < 0)
+		return -ENOMEM;
+	return container_image_split(ev->image, &c->image, &c->digest);
+}
+
+static int plan_container(const struct evaluator *ev, const struct evaluator_job *job,
+			  struct box_spec *s, struct err *e)
+{
+	if (ev->isolation != ISOLATION_CONTAINER)
+		return 0;
+	s->container = calloc(1, sizeof(*s->container));
+	if (!s->container || !(s->container->engine = strdup(job->container_engine)) ||
+	    engine_env(&s->container->env) < 0 || plan_image(ev, s->container) < 0)
+		return err_nomem(e);
+	/* Root's engine makes its groups itself: below the box's, if that has one name in all trees. */
+	return geteuid() == 0 ? cgroup_align(&s->cgroup, &s->container->group, e) : 0;
+}
+
 static int plan_gpus(const struct evaluator *ev, const struct evaluator_job *job,
 		     struct box_spec *s, struct err *e)
 {
@@ -525,6 +568,7 @@ void evaluator_job_settings(struct evaluator_job *job, const struct settings *s)
 	job->state_dir = s->state_dir;
 	job->log_cap = s->log_cap;
 	job->term_grace_usec = s->term_grace_usec;
+	job->container_engine = s->container_engine;
 	job->timing_cpus = s->timing_cpus;
 	job->gpu_lock_dir = s->gpu_lock_dir;
 	job->gpu_index_lock_dir = s->gpu_index_lock_dir;
@@ -552,6 +596,8 @@ int evaluator_plan(const struct evaluator *ev, const struct evaluator_job *job,
 		r = limits_lower(&s->limits, job->asked, e);
 	if (r == 0)
 		r = plan_groups(ev, job, s, e);
+	if (r == 0)
+		r = plan_container(ev, job, s, e);
 	if (r == 0)
 		r = plan_timing(ev, job, s, e);
 	if (r == 0)

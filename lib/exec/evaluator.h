@@ -48,7 +48,11 @@ struct evaluator {
 	char **mounts;
 	char **reference; /* what only `score` may see; see sandbox.h */
 	bool stop_on_violation, watch_writes;
-	bool submission_data; /* nothing of the submission is executed */
+	char *image;            /* "name[:tag][@digest]", level `container`; or NULL */
+	char *image_file;       /* archive in its folder, if the image is not there */
+	bool image_pull;        /* or from its registry */
+	char *submission_image; /* a file of the submission is imported as the image */
+	bool submission_data;   /* nothing of the submission is executed */
 
 	unsigned retries; /* further attempts after failures of the evaluation's own */
 	char *scores_file;
@@ -115,8 +119,9 @@ struct evaluator_job {
 	uint64_t term_grace_usec; /* settings */
 	uint64_t lease_usec;      /* 0: none */
 	const struct cgroup_host *cgroup;
-	const struct gpu_list *gpus; /* of this host; may be NULL if the evaluator asks for none */
-	const char *timing_cpus;     /* settings; or NULL */
+	const struct gpu_list *gpus;  /* of this host; may be NULL if the evaluator asks for none */
+	const char *container_engine; /* settings */
+	const char *timing_cpus;      /* settings; or NULL */
 	const char *gpu_lock_dir, *gpu_index_lock_dir, *cuda_library; /* settings */
 	const json_t *claim;                                          /* or NULL */
 	bool attended;                                                /* as in spec.h */

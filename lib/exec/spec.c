@@ -100,6 +100,7 @@ void spec_free(struct box_spec *s)
 	strv_free(s->env);
 	cgroup_host_done(&s->cgroup);
 	sandbox_done(&s->sandbox);
+	container_free(s->container);
 	gpu_request_free(s->gpus);
 	json_decref(s->claim);
 	free(s);
@@ -278,6 +279,13 @@ static int read_objects(const json_t *o, struct box_spec *s, struct err *e)
 		r = sandbox_from_json(sub, &s->sandbox, e);
 	if (r < 0)
 		return r;
+	r = js_opt_obj(o, "container", &sub, e);
+	if (r > 0)
+		r = container_from_json(sub, &s->container, e);
+	if (r < 0)
+		return r;
+	if ((s->sandbox.level == ISOLATION_CONTAINER) != (s->container != NULL))
+		return err_input(e, "'container' goes with isolation \"container\"");
 	r = js_opt_obj(o, "gpus", &sub, e);
 	if (r > 0)
 		r = gpu_request_from_json(sub, &s->gpus, e);
@@ -294,8 +302,9 @@ static int read_objects(const json_t *o, struct box_spec *s, struct err *e)
 
 static int read_all(const json_t *o, struct box_spec *s, struct err *e)
 {
-	static const char *const others[] = { "zr_box", "phases",    "limits", "env", "cgroup",
-					      "claim",  "isolation", "gpus",   NULL };
+	static const char *const others[] = { "zr_box",    "phases", "limits",    "env",
+					      "cgroup",    "claim",  "isolation", "gpus",
+					      "container", NULL };
 	int64_t version;
 	int r;
 
@@ -426,6 +435,8 @@ int spec_text(const struct box_spec *s, char **ret, struct err *e)
 		r = put(o, "cgroup", cgroup_json(s));
 	if (r == 0 && s->sandbox.level != ISOLATION_NONE)
 		r = put(o, "isolation", sandbox_to_json(&s->sandbox));
+	if (r == 0 && s->container)
+		r = put(o, "container", container_to_json(s->container));
 	if (r == 0 && s->gpus)
 		r = put(o, "gpus", gpu_request_json(s->gpus));
 	if (r == 0 && s->claim)

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/time.h"
 #include "exec/cgroup.h"
+#include "exec/container.h"
 #include "exec/gpu.h"
 #include "exec/limits.h"
 #include "exec/sandbox.h"
@@ -59,7 +60,8 @@ struct box_spec {
 	uint64_t cpu_weight;      /* beside other jobs, 1 to 10000; 0: as usual, 100 */
 	struct cgroup_host cgroup;
 	struct sandbox sandbox;
-	struct gpu_request *gpus; /* held for `run`; NULL: none */
+	struct container *container; /* level `container`; else NULL */
+	struct gpu_request *gpus;    /* held for `run`; NULL: none */
 
 	/* The worker's: what the evaluator allows after a failure of the evaluation's own. */
 	uint64_t retries;

@@ -1,172 +1,394 @@
 # SPDX-License-Identifier: MIT
-"""worker:container: the commands that it makes, and a worker started by them through a double of the engine
-(test/fake/engine): that a container keeps its walls is the engine's promise, and not tested here."""
+"""Isolation level `container`: the real podman, with storage of the test's own and an image made of busybox."""
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 
 import pytest
 
-from lib.fakegpu import FakeGpus, uuid
-from lib.pike import STUB, Pike
-from lib.services import BUILD, ROOT
+from lib import boxes
+from lib.boxes import Box, alive
+from lib.services import ROOT
 from lib.wait import wait_for
 
-ENGINES = ["docker", "podman", "podman-hpc", "apptainer"]
+GROUPS = boxes.groups()
+LIMITS = {"memory_bytes": 128 << 20, "pids": 40, "disk_bytes": 16 << 20}
+IMAGE = "localhost/zr-test:1"
+APPLETS = ("sh id sleep cat ls true false head tail setsid wc touch grep mkdir rm ps hostname env mount dd kill stat seq sync "
+           "readlink test unshare nc").split()
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+              pytest.mark.skipif(not shutil.which("podman"), reason="podman is missing"),
+              pytest.mark.skipif(not os.path.exists("/bin/busybox"), reason="busybox-static is missing"),
+              pytest.mark.skipif(not {"v1_memory", "v2_memory"} & set(GROUPS), reason="no memory controller")]
+
+# The runtime and what it must not do are the host's affair: without systemd no journal, no slices.
+CONF = """[containers]
+netns = "none"
+log_driver = "none"
+[engine]
+runtime = "{runtime}"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+"""
+STORAGE = """[storage]
+driver = "vfs"
+graphroot = "{dir}/root"
+runroot = "{dir}/runroot"
+"""
 
 
-class Launcher(Pike):
-    def __init__(self):
-        super().__init__()
-        self.app, self.seen_file = os.path.join(self.dir, "app"), os.path.join(self.dir, "engine.json")
-        os.makedirs(os.path.join(self.app, "scripts"))
-        shutil.copy(STUB, os.path.join(self.app, "scripts/eval.py"))
-        for engine in ENGINES:
-            os.symlink(os.path.join(ROOT, "test/fake/engine/docker"), os.path.join(self.dir, "bin", engine))
-        os.symlink(os.path.join(BUILD, "zr"), os.path.join(self.dir, "bin/zr"))
-        scratch = os.path.join(self.dir, "in-memory")
-        os.mkdir(scratch)
-        self.env.update(ENGINE_SEEN=self.seen_file, ENGINE_SCRATCH=scratch, USER="ada")
+def rootfs(path):
+    """A tar of a root file system with busybox in it."""
+    d = tempfile.mkdtemp(prefix="zr-rootfs-")
+    os.chmod(d, 0o755)
+    for name in ("bin", "tmp", "proc", "dev", "etc", "box", "output"):
+        os.mkdir(f"{d}/{name}")
+    shutil.copy("/bin/busybox", d + "/bin/busybox")
+    for name in APPLETS:
+        os.symlink("busybox", f"{d}/bin/{name}")
+    with open(d + "/etc/image", "w") as f:
+        f.write("the image\n")
+    subprocess.run(["tar", "-C", d, "--owner=0", "--group=0", "-cf", path, "."], check=True)
+    shutil.rmtree(d)
 
-    def argv_of(self, *more):
-        return [os.path.join(BUILD, "zr"), "worker:container", "--worker-io-dir", self.io, "--app-dir", self.app, *more]
 
-    def call(self, *more, status=0, cwd=None):
-        r = subprocess.run(self.argv_of(*more), env=self.env, cwd=cwd or self.dir, capture_output=True, text=True, timeout=60)
-        assert r.returncode == status, (r.returncode, r.stderr)
-        return r
+class Engine:
+    def __init__(self, uid=0):
+        self.dir, self.uid = tempfile.mkdtemp(prefix="zr-engine-", dir="/var/tmp"), uid
+        self.tar = self.dir + "/rootfs.tar"
+        os.mkdir(self.dir + "/run", 0o700)
+        # crun does not take a host with both versions of control groups.
+        hybrid = "v1_memory" in GROUPS
+        for name, text in (("containers.conf", CONF.format(runtime="runc" if hybrid else "crun")), ("storage.conf", STORAGE.format(dir=self.dir))):
+            with open(f"{self.dir}/{name}", "w") as f:
+                f.write(text)
+        rootfs(self.tar)
+        self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.dir, "XDG_RUNTIME_DIR": self.dir + "/run",
+                    "CONTAINERS_CONF": self.dir + "/containers.conf", "CONTAINERS_STORAGE_CONF": self.dir + "/storage.conf"}
+        for top, _, files in os.walk(self.dir):
+            for name in [top, *(os.path.join(top, f) for f in files)]:
+                os.chown(name, uid, uid)
+        os.chmod(self.dir, 0o755)
 
-    def dry(self, *more):
-        return shlex.split(self.call("--dry-run", *more).stdout)
+    def podman(self, *args, check=True):
+        drop = ("/usr/bin/setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups") if self.uid else ()
+        r = subprocess.run([*drop, "podman", *args], env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, cwd="/")
+        assert not check or r.returncode == 0, r
+        return r.stdout.strip()
 
-    def launch(self, *more):
-        return subprocess.Popen(self.argv_of(*more), env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    def containers(self):
+        return self.podman("ps", "-aq").split()
 
-    def hear(self, p, what):
-        """What the worker says goes the same way."""
-        said = []
-        for line in p.stderr:
-            said.append(line)
-            if what in line:
-                return
-        raise AssertionError(f"'{what}' was not said: {said}")
+    def close(self):
+        self.podman("rm", "-af", check=False)
+        if self.uid:
+            # Its pause process holds the user namespace.
+            try:
+                with open(self.dir + "/run/libpod/tmp/pause.pid") as f:
+                    os.kill(int(f.read()), signal.SIGKILL)
+            except OSError:
+                pass
+        with open("/proc/mounts") as f:
+            for mount in sorted((line.split()[1] for line in f if self.dir in line), reverse=True):
+                subprocess.run(["umount", "-l", mount], check=False)
+        shutil.rmtree(self.dir, ignore_errors=True)
 
-    def engine(self):
-        with open(self.seen_file) as f:
-            return json.load(f)
+
+@pytest.fixture(scope="module")
+def engine():
+    e = Engine()
+    e.podman("import", e.tar, IMAGE)
+    yield e
+    e.close()
+
+
+class Contained(Box):
+    """A box whose jobs ask for a container; `groups` as the worker aligns them."""
+
+    def __init__(self, base, engine):
+        group = GROUPS["v2"][len(boxes._mount("cgroup2")):]
+        aligned = {k: boxes._mount("cgroup", k[3:]) + group if k.startswith("v1_") else v for k, v in GROUPS.items()}
+        super().__init__(base, aligned)
+        self.engine, self.group = engine, group or "/"
+        for d in (self.base, self.evaluator, self.submission):
+            os.chmod(d, 0o755)
+
+    def script(self, text, name="run", mode=0o755):
+        return super().script(text if text.startswith("#!") else "#!/bin/sh\n" + text, name, mode)
+
+    def write_spec(self, run, limits=None, isolation=None, container=None, **more):
+        c = {"engine": "podman", "env": [f"{k}={v}" for k, v in self.engine.env.items()], "image": IMAGE, "group": self.group, **(container or {})}
+        super().write_spec(run, limits={**LIMITS, **(limits or {})}, isolation={"level": "container", **(isolation or {})},
+                           container={k: v for k, v in c.items() if v is not None}, **more)
 
 
 @pytest.fixture
-def launcher():
-    made = Launcher()
-    yield made
-    made.close()
+def box(engine):
+    base = tempfile.mkdtemp(prefix="zr-container-", dir="/var/tmp")
+    b = Contained(base, engine)
+    yield b
+    b.stop()
+    assert not b.cgroup_dirs() and engine.containers() == []
+    shutil.rmtree(base)
 
 
-WORKER = ["zr", "worker:run:eval", "--dialect=pike", "--input-dir=/input", "--output-dir=/output", "--scratch-dir=/scratch",
-          "--eval-script=/app/scripts/eval.py", "--arch=Hopper", "--max-active-tasks=20"]
+def until_told(s, what):
+    seen = b""
+    while what not in seen:
+        data = s.recv(65536)
+        assert data, seen
+        seen += data
 
 
-def test_docker_gets_the_walls(launcher):
-    words = launcher.dry("--arch", "Hopper", "--gpus", "all")
-    assert words[:3] == ["docker", "run", "--rm"] and words[-len(WORKER) - 1:] == ["kernel-bench-deps", *WORKER]
-    for wall in ("--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none", "--read-only", f"--user={os.getuid()}:{os.getgid()}",
-                 f"--volume={launcher.io}/input:/input", f"--volume={launcher.io}/output:/output",
-                 f"--volume={launcher.io}/passwd:/etc/passwd:ro", f"--volume={launcher.app}:/app:ro"):
-        assert wall in words, wall
-    assert {w.split(":")[0] for w in words if w.startswith("--tmpfs=")} == {"--tmpfs=/tmp", "--tmpfs=/cache", "--tmpfs=/scratch"}
-    assert words[words.index("--gpus") + 1] == "all" and not any("socket" in w or w.startswith("--privileged") for w in words)
-    assert os.listdir(launcher.io) == [] and not os.path.exists(launcher.seen_file)
+def running(words):
+    """Processes with such an argument, by id."""
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and words in cmdline(p)]
 
 
-def test_apptainer_binds_folders_of_the_channel(launcher):
-    words = launcher.dry("--engine", "apptainer", "--sif_path", "w.sif", "--arch", "Hopper", "--gpus", "all", "--bash")
-    assert words == ["apptainer", "exec", "--containall", "--no-privs", "--nv",
-                     *(f"--bind={launcher.io}/{n}:/{n}" for n in ("input", "output", "tmp", "cache", "scratch")),
-                     f"--bind={launcher.app}:/app:ro", "w.sif", "bash"]
+def lines(box, name="out.log"):
+    return box.read(name).decode().splitlines()
 
 
-def test_gpus_of_the_architecture(launcher):
-    fake = FakeGpus(os.path.join(launcher.dir, "cuda"))
-    fake.scenario([1, 2, {"uuid": uuid(3), "cc": "8.0", "total": 40536}])
-    with open(launcher.conf, "a") as f:
-        f.write(f'cuda_library = "{fake.library}"\n')
-    docker = launcher.dry("--arch", "hopper")
-    assert docker[docker.index("--gpus") + 1] == f'"device={uuid(1)},{uuid(2)}"'
-    podman = launcher.dry("--arch", "Ampere", "--engine", "podman", "--pull-image", "--image", "registry.example/w:1")
-    assert [w for w in podman if w.startswith("--device")] == [f"--device=nvidia.com/gpu={uuid(3)}"]
-    assert podman[podman.index("--pull=always") + 1] == "registry.example/w:1"
-    assert "--gpu" in launcher.dry("--arch", "Hopper", "--engine", "podman-hpc")
-    apptainer = launcher.dry("--arch", "Hopper", "--engine", "apptainer", "--sif-path", "w.sif")
-    assert "--nv" in apptainer and f"--env=CUDA_VISIBLE_DEVICES={uuid(1)},{uuid(2)}" in apptainer
-    assert not [w for w in launcher.dry("--arch", "Hopper", "--gpus", "none") if "gpu" in w]
-    assert "has no GPU of the architecture Ada" in launcher.call("--arch", "Ada", status=1).stderr
+def test_ok(box):
+    r = box.run('echo out; echo err >&2; cat /etc/image; echo "$#:$1:$0"; echo \'{"text":"half","fraction":0.5}\' >&3; echo \'{"a":1}\' >$ZR_OUTPUT/scores.json')
+    assert (r["reason"], r["exit_code"], r["scores"]) == ("ok", 0, {"a": 1}), (r, box.read("err.log"))
+    assert lines(box) == ["out", "the image", f"1:/submission:/evaluator/run-{box.id[-6:]}"] and lines(box, "err.log") == ["err"]
+    i = r["isolation"]
+    assert (i["level"], i["privilege"], i["network"], i["image"]["name"]) == ("container", "root", "none", IMAGE)
+    assert {"podman", "slot-uid", "seccomp", "cgroup2.kill"} <= set(i["mechanisms"])
+    assert r["usage"]["wall_usec"] < 5000000 and r["usage"]["memory_peak_bytes"] > 0
+    tar = subprocess.run(["tar", "--zstd", "-tf", box.sealed + "/result.tar.zst"], capture_output=True, text=True, check=True)
+    assert "scores.json" in tar.stdout.split()
 
 
-@pytest.mark.parametrize("words, status, says", [
-    ([], 2, "--arch is missing"),
-    (["--arch", "Hopper", "--engine", "lxc"], 2, "bad value for --engine: 'lxc'"),
-    (["--arch", "Hopper", "--engine", "apptainer"], 2, "apptainer needs --sif-path"),
-    (["--arch", "Hopper", "--sif-path", "x"], 2, "--sif-path is for --engine apptainer"),
-    (["--arch", "no such", "--gpus", "none"], 2, "bad value for --arch: 'no such'"),
-    (["--arch", "Hopper", "--max-active-tasks", "0"], 2, "want 1 to 1024"),
-    (["--arch", "Hopper", "--gpus", "two"], 2, "bad value for --gpus: 'two'"),
-    (["--arch", "Hopper", "--app-dir", "/nowhere"], 1, "/nowhere: No such file"),
-    (["--arch", "Hopper", "--gpus", "none", "--worker-io-dir", "a:b"], 1, "engines mind ':'"),
-])
-def test_wrong_calls(launcher, words, status, says):
-    assert says in launcher.call(*words, status=status).stderr
+def test_walls(box):
+    r = box.run("id -u; ls -A /; hostname; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; touch /x /evaluator/x /submission/x; "
+                "ls /dev; unshare -U true; nc -w 1 192.0.2.1 80; ls /run /var/run 2>/dev/null; exit 0")
+    assert r["reason"] == "ok", r
+    out, err = lines(box), box.read("err.log").decode()
+    assert int(out[0]) > 0x70000000 and "box" in out
+    assert {"CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} <= set(out)
+    assert err.count("Read-only file system") == 3 and "Operation not permitted" in err and "unreachable" in err.lower()
+    assert not [line for line in out if ".sock" in line] and "docker" not in " ".join(out)
 
 
-def test_an_engine_that_is_not_there(launcher):
-    os.unlink(os.path.join(launcher.dir, "bin/podman-hpc"))
-    launcher.env["PATH"] = f"{launcher.dir}/bin"
-    assert "there is no command 'podman-hpc'" in launcher.call("--arch", "Hopper", "--engine", "podman-hpc", status=1).stderr
-    assert os.listdir(launcher.io) == []
+@pytest.mark.parametrize("status", [1, 125, 126, 127, 137])
+def test_exit_status(box, status):
+    r = box.run(f"exit {status}")
+    # What a shell makes of a signal cannot be told from it.
+    want = ("signal", None, 9) if status == 137 else ("exit", status, None)
+    assert (r["reason"], r["exit_code"], r["signal"]) == want, r
 
 
-@pytest.mark.parametrize("engine", [["docker"], ["apptainer", "--sif-path", "w.sif"]], ids=["docker", "apptainer"])
-def test_a_worker_is_started_and_waited_for(launcher, engine):
-    for name in ("tmp", "cache", "scratch"):
-        os.makedirs(os.path.join(launcher.io, name, "old"))
-    p = launcher.launch("--arch", "Hopper", "--gpus", "none", "--engine", *engine)
-    launcher.hear(p, "zr worker:container: the worker is ready")
-    assert launcher.messages() == [] and launcher.engine()[0] == engine[0]
-    with open(os.path.join(launcher.io, "ready.txt")) as f:
-        assert f.read() == "1"
-    if engine[0] == "docker":
-        with open(os.path.join(launcher.io, "passwd")) as f:
-            assert f.read() == f"ada:x:{os.getuid()}:{os.getgid()}::{launcher.dir}:/bin/sh\n"
-    assert not any(os.path.exists(os.path.join(launcher.io, n, "old")) for n in ("tmp", "cache", "scratch"))
-    launcher.ask("a", "good()")
-    assert launcher.reply("a")["eval_results"]["runtime"] == 1.25
-    launcher.send({"type": "close"})
-    assert p.wait(30) == 0
+def test_phases_and_reference(box):
+    os.mkdir(box.evaluator + "/labels")
+    for path in (box.evaluator + "/labels/all", box.evaluator + "/key"):
+        with open(path, "w") as f:
+            f.write("canary\n")
+    look = "cat /evaluator/labels/all /evaluator/key; ls $ZR_OUTPUT; "
+    r = box.run(prepare=look + "echo p >/box/made; exit 0", run=look + "cat /box/made; echo r >$ZR_OUTPUT/r; exit 0",
+                score=look + "cat $ZR_RUN_OUTPUT/r; echo x >$ZR_RUN_OUTPUT/x; echo '{\"s\":1}' >$ZR_OUTPUT/scores.json",
+                isolation={"reference": ["labels", "key"]})
+    assert (r["reason"], r["scores"]) == ("ok", {"s": 1}), (r, box.read("err.log"))
+    assert lines(box) == ["p", "canary", "canary", "r"]
 
 
-def test_signals_and_status_are_the_engines(launcher):
-    p = launcher.launch("--arch", "Hopper", "--gpus", "none")
-    launcher.hear(p, "the worker is ready")
-    p.send_signal(signal.SIGTERM)
-    assert p.wait(30) == 0
-    os.unlink(os.path.join(launcher.dir, "bin/docker"))
-    with open(os.path.join(launcher.dir, "bin/docker"), "w") as f:
-        f.write("#!/bin/sh\necho no daemon >&2\nexit 125\n")
-    os.chmod(f.name, 0o755)
-    assert "no daemon" in launcher.call("--arch", "Hopper", "--gpus", "none", status=125).stderr
+def test_submission_of_its_owner_alone(box):
+    with open(box.submission + "/f", "w") as f:
+        f.write("seen\n")
+    os.chmod(box.submission + "/f", 0o600)
+    os.chmod(box.submission, 0o700)
+    r = box.run("cat /submission/f; echo x >/submission/f; exit 0")
+    assert r["reason"] == "ok" and lines(box) == ["seen"], (r, box.read("err.log"))
 
 
-def test_a_worker_that_never_answers(launcher):
-    path = os.path.join(launcher.dir, "bin/docker")
-    os.unlink(path)
-    with open(path, "w") as f:
-        f.write("#!/bin/sh\nexec sleep 1000\n")
-    os.chmod(path, 0o755)
-    p = launcher.launch("--arch", "Hopper", "--gpus", "none", "--wait", "300ms")
-    launcher.hear(p, "no answer from the worker within 300ms")
-    wait_for(lambda: not launcher.pairs(), 5)
-    p.terminate()
-    assert p.wait(10) == 128 + signal.SIGTERM
+def test_wall_limit(box):
+    r = box.run("trap '' TERM; while :; do sleep 1; done", limits={"wall_usec": 3000000})
+    assert r["reason"] == "wall-limit" and r["isolation"]["end"]["empty_usec"] < 6000000
+
+
+def test_says_goodbye(box):
+    r = box.run("trap 'echo bye; exit 3' TERM; sleep 1000 & wait", limits={"wall_usec": 3000000}, term_grace_usec=10000000)
+    assert (r["reason"], r["exit_code"]) == ("wall-limit", 3) and lines(box) == ["bye"]
+
+
+def test_memory(box):
+    r = box.run("dd if=/dev/zero of=/dev/null bs=200M count=1; sync; exit 0")
+    assert r["reason"] == "memory" and r["usage"]["memory_peak_bytes"] <= 128 << 20, r
+
+
+def test_pids(box):
+    r = box.run("for i in $(seq 60); do sleep 30 & done; wait")
+    assert r["reason"] == "pids", r
+
+
+def test_disk(box):
+    r = box.run("dd if=/dev/zero of=/box/x bs=1M count=64; sleep 1; exit 7")
+    assert r["reason"] in ("disk", "exit") and os.path.exists(box.sealed)
+    assert r["reason"] == "disk" or b"large" in box.read("err.log")
+
+
+def test_nothing_outlives_it(box):
+    r = box.run("setsid sleep 1011 & setsid sh -c 'trap \"\" TERM HUP; sleep 1012' & echo said; exit 0")
+    assert r["reason"] == "ok" and lines(box) == ["said"]
+    assert not running(b"sleep\x001011\0") and not running(b"sleep\x001012\0")
+
+
+def cmdline(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def test_no_such_program(box, engine):
+    r = box.run(box.script("echo never", mode=0o644))
+    assert r["reason"] == "setup" and "could not start its container" in r["detail"], r
+    assert b"permission denied" in box.read("err.log")
+    # What an image lacks is only found when its process is there.
+    other = Contained(box.base, engine)
+    r = other.run("#!/no/such/interpreter\n")
+    assert r["reason"] in ("exit", "setup") and b"no such file" in other.read("err.log")
+
+
+def test_images(box, engine):
+    r = box.run("exit 0", container={"image": "localhost/none:1"})
+    assert r["reason"] == "setup" and "there is no image localhost/none:1 on this host" in r["detail"]
+    digest = "sha256:" + "0" * 64
+    r = Contained(box.base, engine).run("exit 0", container={"digest": digest})
+    assert r["reason"] == "setup" and r["detail"].endswith("is not the one with the digest " + digest)
+    ident = engine.podman("image", "inspect", "--format", "{{.Id}}", IMAGE)
+    for d in ("sha256:" + ident, engine.podman("image", "inspect", "--format", "{{.Digest}}", IMAGE)):
+        assert Contained(box.base, engine).run("exit 0", container={"digest": d})["reason"] == "ok"
+    # Without a network a pull fails, with the engine's own words.
+    r = Contained(box.base, engine).run("exit 0", container={"image": "127.0.0.1:1/none:1", "pull": True}, timeout=60)
+    assert r["reason"] == "setup" and "the image 127.0.0.1:1/none:1 cannot be pulled: " in r["detail"] and "refused" in r["detail"]
+
+
+@pytest.mark.parametrize("kind", ["load", "import"])
+def test_offline_image(box, engine, kind):
+    name, path = f"localhost/zr-{kind}:1", box.base + "/image.tar"
+    if kind == "load":
+        engine.podman("tag", IMAGE, name)
+        engine.podman("save", "-o", path, name)
+        engine.podman("rmi", name)
+    else:
+        shutil.copy(engine.tar, path)
+    r = box.run("cat /etc/image", container={"image": name, "file": path})
+    assert r["reason"] == "ok" and lines(box) == ["the image"], r
+    engine.podman("rmi", name)
+
+
+def test_image_of_the_submission(box, engine):
+    shutil.copy(engine.tar, box.submission + "/image.tar")
+    before = engine.podman("images", "-q")
+    r = box.run("cat /etc/image", container={"image": None, "imported": "image.tar"})
+    assert r["reason"] == "ok" and lines(box) == ["the image"], r
+    assert engine.podman("images", "-q") == before  # though both are made of the same archive
+    other = Contained(box.base, engine)
+    r = other.run("exit 0", container={"image": None, "imported": "none.tar"})
+    assert r["reason"] == "setup" and "has no file none.tar" in r["detail"]
+    os.symlink("/etc/passwd", box.submission + "/link.tar")
+    r = Contained(box.base, engine).run("exit 0", container={"image": None, "imported": "link.tar"})
+    assert r["reason"] == "setup" and "has no file link.tar" in r["detail"]
+
+
+SITE = """
+[ -e /etc/image ] && echo "$ZR_PHASE in $(id -u)"; sleep ${1:+0}; [ "$ZR_ATTEMPT" = 1 ] && [ -e /submission/wait ] && exec sleep 1014; exit 0
+"""
+
+
+def test_through_a_worker_and_its_death(sandbox, engine):
+    """Keeper and worker are killed; another worker ends the container, tries again and leaves nothing."""
+    sandbox.prepare()
+    sandbox.evaluator("contained", "#!/bin/sh" + SITE, conf=f'isolation = container\nimage = "{IMAGE}"\nrun = run.sh\nmemory = "128M"\npids = 40\n')
+    worker = sandbox.eval_worker(env=engine.env)
+    sandbox.update_worker()
+    sandbox.zr("challenges:add", "c", "--evaluator", "contained")
+    path = os.path.dirname(sandbox.file("sub/wait", "x"))
+    ident = sandbox.zr_id("submissions:eval", sandbox.zr_id("submissions:create", "c", path, "--author", "ada"))
+    wait_for(lambda: running(b"sleep\x001014\0"), 30, "the job to run")
+    (pid,) = running(b"sleep\x001014\0")
+    keepers = [p for p in os.listdir("/proc") if p.isdigit() and sandbox.state in cmdline_of_keeper(p)]
+    assert len(keepers) == 1
+    worker.kill()
+    os.kill(int(keepers[0]), signal.SIGKILL)
+    sandbox.eval_worker(env=engine.env)
+    done = sandbox.wait_evaluation(ident, "completed", "failed")
+    assert (done["reason"], done["attempt"]) == ("ok", 2) and not alive(pid)
+    attempts = sandbox.evaluation(ident)["attempts"]
+    assert attempts[-1]["isolation"]["level"] == "container" and attempts[-1]["isolation"]["image"]["name"] == IMAGE
+    wait_for(lambda: engine.containers() == [], 10, "no container to be left")
+
+
+def cmdline_of_keeper(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") if b"zr-box" in cmdline(pid) else ""
+    except OSError:
+        return ""
+
+
+def test_evaluator_image(engine, tmp_path):
+    """The shipped evaluator and its sample, with `zr evaluate`."""
+    ev = os.path.join(engine.dir, "image")
+    shutil.copytree(os.path.join(ROOT, "scripts/bin/image"), ev)
+    subprocess.run([ev + "/make-judge"], check=True)
+    subprocess.run([os.path.join(ROOT, "examples/image/make"), engine.dir + "/sub"], check=True)
+    r = subprocess.run([os.path.join(boxes.BUILD, "zr"), "evaluate", ev, engine.dir + "/sub", "--json"], env=engine.env, capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0 and json.loads(r.stdout)["scores"] == {"score": 4, "cases": 4}, (r.stdout, r.stderr)
+    # The answers are right only if the submission counts them: another image answers nothing.
+    os.makedirs(engine.dir + "/empty")
+    shutil.copy(engine.tar, engine.dir + "/empty/image.tar")
+    r = subprocess.run([os.path.join(boxes.BUILD, "zr"), "evaluate", ev, engine.dir + "/empty", "--json"], env=engine.env, capture_output=True, text=True, timeout=60)
+    assert json.loads(r.stdout)["scores"] == {"score": 0, "cases": 4}, (r.stdout, r.stderr)
+
+
+def test_cancel(box):
+    box.start("sleep 1000")
+    with box.connect() as s:
+        until_told(s, b'"started"')
+        s.sendall(b'{"t":"cancel"}\n')
+        assert box.wait()["reason"] == "canceled"
+
+
+def test_keeper_killed(box, engine):
+    """What is left of it runs on until somebody looks; the next keeper removes what the engine remembers."""
+    box.start("exec sleep 1013")
+    procs = os.path.join(GROUPS["v2"], "zr-" + box.id)
+    wait_for(lambda: running(b"sleep\x001013\0"), 20, "the job to run")
+    pids = running(b"sleep\x001013\0")
+    box.process.kill()
+    box.process.wait()
+    # What a worker that finds the box does first.
+    with open(procs + "/cgroup.kill", "w") as f:
+        f.write("1")
+    wait_for(lambda: not any(alive(p) for p in pids), 10, "the container to die")
+    other = Contained(box.base, engine)
+    assert other.run("exit 0")["reason"] == "ok"
+    assert engine.containers() == []
+    wait_for(lambda: remove(box), 10, "its groups to be empty")
+
+
+def remove(box):
+    for d in box.cgroup_dirs():
+        for top, _, _ in os.walk(d, topdown=False):
+            try:
+                os.rmdir(top)
+            except OSError:
+                return False
+    return True
+
+
+def test_refusals(box, engine):
+    r = box.run("exit 0", container={"engine": "no-such-engine"})
+    assert r["reason"] == "setup" and "there is no no-such-engine on this host (container_engine)" in r["detail"]
+    b = Contained(box.base, engine)
+    b.groups = {}
+    r = b.run("exit 0", container={"group": None})
+    assert r["reason"] == "setup" and "no control group (version 2)" in r["detail"]
+    assert json.loads(json.dumps(r))["started_at"] is None and time.time()

@@ -149,7 +149,7 @@ def test_a_failing_sample(place):
 
 
 KEYS = {"status", "reason", "detail", "exit_code", "signal", "phase", "attempt_id", "args", "scores", "scores_error", "results",
-        "evaluator", "submission_digest", "host", "stderr", "started_at", "finished_at", "usage", "log", "isolation"}
+        "evaluator", "submission_digest", "host", "stderr", "started_at", "finished_at", "usage", "log", "isolation", "conditions"}
 
 
 def test_json(place):

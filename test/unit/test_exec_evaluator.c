@@ -146,6 +146,15 @@ static const struct {
 	{ "run = run.sh\nreference = {\"x\"}\n",
 	  "evaluator.conf:2: 'reference' is shown to nobody" },
 	{ "run = run.sh\nsubmission = art\n", "'submission' is 'art'" },
+	{ "run = run.sh\nisolation = container\n", "needs 'image' or 'submission_image'" },
+	{ "run = run.sh\nisolation = container\nimage = \"-v\"\n", "does not begin with a letter" },
+	{ "run = run.sh\nisolation = container\nimage = \"a b\"\n", "characters that are in no" },
+	{ "run = run.sh\nisolation = container\nimage = \"a@sha256:12\"\n", "is no digest" },
+	{ "run = run.sh\nisolation = container\nimage = a\nimage_file = \"../x\"\n",
+	  "no path below a folder" },
+	{ "run = run.sh\nimage = a\n", "an image needs isolation = \"container\"" },
+	{ "run = run.sh\nscore = run.sh\nisolation = container\nsubmission_image = i.tar\n",
+	  "'score' needs an 'image'" },
 	{ "run = run.sh\nclaimed_percent = 5\n", "of no use without 'claimed_time'" },
 	{ "run = run.sh\ncpus = 0.001\n", "'cpus' is 0.001, outside 0.01 to 4096" },
 	{ "run = run.sh\ncpu_weight = 10001\n", "'cpu_weight' is 10001, outside 0 to 10000" },
@@ -224,7 +233,6 @@ START_TEST(refused_levels)
 	static const struct {
 		const char *conf, *say;
 	} t[] = {
-		{ "run = run.sh\nisolation = container\n", "asks for isolation = \"container\"" },
 		{ "run = run.sh\narch = vax\n", "asks for arch = \"vax\"" },
 	};
 

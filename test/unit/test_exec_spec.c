@@ -12,7 +12,8 @@
 	"{\"zr_box\":1,\"evaluation\":\"42\",\"attempt\":1,\"attempt_id\":\"" UUID                 \
 	"\",\"evaluator\":\"ev\",\"submission\":\"/s\",\"evaluator_dir\":\"/e\","                  \
 	"\"sealed_dir\":\"/z\""
-#define RUN ",\"phases\":[{\"name\":\"run\",\"argv\":[\"/e/run.sh\",\"x\"]}]"
+#define CONTAINER ",\"isolation\":{\"level\":\"container\"},\"container\":"
+#define RUN       ",\"phases\":[{\"name\":\"run\",\"argv\":[\"/e/run.sh\",\"x\"]}]"
 
 START_TEST(round_trip)
 {
@@ -57,6 +58,13 @@ static const struct {
 	{ HEAD ",\"phases\":[]}", "there is no phase 'run'" },
 	{ HEAD RUN ",\"zz\":1}", "there is no member 'zz'" },
 	{ HEAD RUN ",\"claim\":[]}", "'claim' is not an object" },
+	{ HEAD RUN ",\"isolation\":{\"level\":\"container\"}}", "goes with isolation" },
+	{ HEAD RUN CONTAINER "{\"engine\":\"podman\"}}", "want 'image' or 'imported'" },
+	{ HEAD RUN CONTAINER "{\"engine\":\"podman\",\"image\":\"--privileged\"}}", "'image' is" },
+	{ HEAD RUN CONTAINER "{\"engine\":\"podman\",\"image\":\"a\",\"digest\":\"x\"}}",
+	  "'digest' is" },
+	{ HEAD RUN CONTAINER "{\"engine\":\"podman\",\"image\":\"a\",\"zz\":1}}",
+	  "there is no member 'zz'" },
 	{ HEAD RUN ",\"env\":[\"A\"]}", "without '='" },
 	{ HEAD RUN ",\"limits\":{\"wall_usec\":0}}", "outside 1" },
 	{ HEAD RUN ",\"limits\":{\"gpus\":1}}", "there is no limit 'gpus'" },

@@ -300,6 +300,60 @@ static void print_writes(void)
 	puts("};");
 }
 
+/* --- the same for container engines: an OCI profile, as a C string ------------------------------- */
+
+static void print_names(const int *call, size_t n, int error, const char *args)
+{
+	const char *comma = "";
+
+	printf("\",{\\\"names\\\":[\"\n\"");
+	for (size_t i = 0; i < n; i++) {
+		char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, call[i]);
+
+		if (name && call[i] >= 0) {
+			printf("%s\\\"%s\\\"", comma, name);
+			comma = ",";
+		}
+		free(name);
+	}
+	printf("],\\\"action\\\":\\\"SCMP_ACT_ERRNO\\\",\\\"errnoRet\\\":%d%s}\"\n", error, args);
+}
+
+static void print_arg(int call, int error, int index, unsigned long long value, const char *op,
+		      unsigned long long mask)
+{
+	char text[256];
+
+	/* With a mask the value is what must be equal after it, and comes second there. */
+	snprintf(text, sizeof(text),
+		 ",\\\"args\\\":[{\\\"index\\\":%d,\\\"value\\\":%llu,\\\"valueTwo\\\":%llu,"
+		 "\\\"op\\\":\\\"%s\\\"}]",
+		 index, mask ? mask : value, mask ? value : 0, op);
+	print_names(&call, 1, error, text);
+}
+
+static void print_profile(void)
+{
+	static const int clone3[] = { SCMP_SYS(clone3) };
+
+	printf("static const char profile[] = "
+	       "\"{\\\"defaultAction\\\":\\\"SCMP_ACT_ALLOW\\\",\\\"syscalls\\\":[\"\n"
+	       "\"{\\\"names\\\":[\\\"zr_nothing\\\"],\\\"action\\\":\\\"SCMP_ACT_ALLOW\\\"}\"\n");
+	print_names(refused, ARRAY_LEN(refused), EPERM, "");
+	print_names(absent, ARRAY_LEN(absent), ENOSYS, "");
+	print_names(clone3, 1, ENOSYS, "");
+	for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
+		print_arg(SCMP_SYS(clone), EPERM, 0, namespaces[i], "SCMP_CMP_MASKED_EQ",
+			  namespaces[i]);
+	for (unsigned f = AF_UNSPEC; f <= AF_NETLINK; f++)
+		if (f != AF_UNIX && f != AF_INET && f != AF_INET6 && f != AF_NETLINK)
+			print_arg(SCMP_SYS(socket), EAFNOSUPPORT, 0, f, "SCMP_CMP_EQ", 0);
+	print_arg(SCMP_SYS(socket), EAFNOSUPPORT, 0, AF_NETLINK, "SCMP_CMP_GT", 0);
+	print_arg(SCMP_SYS(ioctl), EPERM, 1, TIOCSTI, "SCMP_CMP_MASKED_EQ", 0xffffffffu);
+	print_arg(SCMP_SYS(ioctl), EPERM, 1, TIOCLINUX, "SCMP_CMP_MASKED_EQ", 0xffffffffu);
+	puts("\"]}\\n\";");
+}
+
 int main(void)
 {
 	int r = print_filter("refusing", false, false);
@@ -310,6 +364,7 @@ int main(void)
 		r = print_filter("watching_writes", true, true);
 	print_calls();
 	print_writes();
+	print_profile();
 	if (r < 0)
 		fprintf(stderr, "cannot make the system call filter: %s\n", strerror(-r));
 	return r < 0 || fflush(stdout) != 0;
