@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -367,6 +368,14 @@ static int need_images(struct keeper *k, struct err *e)
 	return r < 0 || k->decided || !c->imported ? r : need_imported(k, e);
 }
 
+static int find_images(struct keeper *k, struct err *e)
+{
+	int r = k->swept ? 0 : sweep(k, e);
+
+	k->swept = true;
+	return r < 0 || k->decided ? r : need_images(k, e);
+}
+
 int engine_begin(struct keeper *k, struct err *e)
 {
 	int r;
@@ -384,15 +393,19 @@ int engine_begin(struct keeper *k, struct err *e)
 	if (k->decided)
 		return 0;
 	r = make_folders(k, e);
-	if (r == 0 && k->engine->root)
+	if (r == 0)
 		r = cgroup_watch_oom(&k->cg, e);
 	if (r == 0)
 		r = show_submission(k, e);
-	if (r == 0 && !k->decided && !k->swept)
-		r = sweep(k, e);
-	k->swept = true;
-	if (r == 0 && !k->decided)
-		r = need_images(k, e);
+	if (r < 0 || k->decided)
+		return r;
+	/* The first podman of a user leaves a process that holds the user namespace of all that follow:
+	 * it is not the job's, and must not become our child, whom the job's end would kill. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 0) < 0)
+		return err_sys(e, "be no subreaper");
+	r = find_images(k, e);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return err_sys(e, "become a subreaper");
 	return r == -ECANCELED ? 0 : r;
 }
 

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "engine.h"
 #include "jail.h"
 #include "keeper.h"
 
@@ -153,10 +154,12 @@ static void look_at_jail(struct keeper *k)
  * the most that there were. */
 static void look_at_pids(struct keeper *k)
 {
+	uint64_t ours = k->spec->container->group ? 0 : ENGINE_PIDS;
 	uint64_t v, max = k->spec->limits.pids;
 
-	if (!k->spec->container->group || cgroup_pids_most(&k->cg, &v) < 0)
+	if (cgroup_pids_most(&k->cg, &v) < 0)
 		return;
+	v = v > ours ? v - ours : 0;
 	violations_used(k, NEAR_PIDS, v, max);
 	if (v >= max && !(k->leader_ended && k->leader_status == 0))
 		verdict(k, BOX_PIDS, "%s needs more than %llu processes", phase_name(k->phase),

@@ -2,6 +2,7 @@
 """Isolation level `container`: the real podman, with storage of the test's own and an image made of busybox."""
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -83,15 +84,19 @@ class Engine:
     def containers(self):
         return self.podman("ps", "-aq").split()
 
+    def end_pause(self):
+        """The process that holds the user namespace of a user's podman."""
+        path = self.dir + "/run/libpod/tmp/pause.pid"
+        try:
+            with open(path) as f:
+                os.kill(int(f.read()), signal.SIGKILL)
+            os.unlink(path)
+        except OSError:
+            pass
+
     def close(self):
         self.podman("rm", "-af", check=False)
-        if self.uid:
-            # Its pause process holds the user namespace.
-            try:
-                with open(self.dir + "/run/libpod/tmp/pause.pid") as f:
-                    os.kill(int(f.read()), signal.SIGKILL)
-            except OSError:
-                pass
+        self.end_pause()
         with open("/proc/mounts") as f:
             for mount in sorted((line.split()[1] for line in f if self.dir in line), reverse=True):
                 subprocess.run(["umount", "-l", mount], check=False)
@@ -392,3 +397,86 @@ def test_refusals(box, engine):
     r = b.run("exit 0", container={"group": None})
     assert r["reason"] == "setup" and "no control group (version 2)" in r["detail"]
     assert json.loads(json.dumps(r))["started_at"] is None and time.time()
+
+
+# --- as another user -----------------------------------------------------------------------------------
+
+USER = "games"  # any that is there and has no processes
+
+
+@pytest.fixture(scope="module")
+def rootless():
+    e = Engine(pwd.getpwnam(USER).pw_uid)
+    e.podman("import", e.tar, IMAGE)
+    yield e
+    e.close()
+
+
+@pytest.fixture
+def user_box(rootless):
+    """A box of that user's, in control groups that it was given."""
+    base, made = tempfile.mkdtemp(prefix="zr-rootless-", dir="/var/tmp"), []
+    b = Contained(base, rootless)
+    b.groups = {}
+    for key, value in GROUPS.items():
+        if isinstance(value, str):
+            value = os.path.join(value, os.path.basename(base))
+            os.mkdir(value)
+            made.append(value)
+            for path in (value, value + "/cgroup.procs"):
+                os.chown(path, rootless.uid, rootless.uid)
+        b.groups[key] = value
+    leaf = b.groups["v2"] + "/leaf"
+    os.mkdir(leaf)
+    os.chown(leaf + "/cgroup.procs", rootless.uid, rootless.uid)
+
+    def run(script, **kw):
+        b.write_spec(script, container={"group": None, **kw.pop("container", {})}, **kw)
+        for top, _, files in os.walk(base):
+            for name in [top, *(os.path.join(top, f) for f in files)]:
+                os.lchown(name, rootless.uid, rootless.uid)
+        drop = ("/usr/bin/setpriv", f"--reuid={rootless.uid}", f"--regid={rootless.uid}", "--clear-groups")
+
+        def enter():
+            with open(leaf + "/cgroup.procs", "w") as f:
+                f.write("0")
+        subprocess.run([*drop, boxes.KEEPER, b.dir], stdin=subprocess.DEVNULL, preexec_fn=enter, env={}, cwd="/", timeout=60, check=True)
+        return b.result()
+    b.run = run
+    yield b
+    assert rootless.containers() == []
+    # Podman's pause process was started in the box's group's parent.
+    rootless.end_pause()
+    wait_for(lambda: all(remove_tree(d) for d in made), 10, "the groups to be empty")
+    shutil.rmtree(base)
+
+
+def remove_tree(d):
+    for top, _, _ in os.walk(d, topdown=False):
+        try:
+            os.rmdir(top)
+        except OSError:
+            return False
+    return True
+
+
+def test_rootless(user_box, rootless):
+    rootless.end_pause()  # so that ours is the first, and leaves a new one behind
+    r = user_box.run("id -u; cat /proc/self/uid_map /etc/image; touch /x; echo x >$ZR_OUTPUT/x; grep CapEff /proc/self/status; exit 0")
+    assert r["reason"] == "ok", (r, user_box.read("err.log"))
+    out = lines(user_box)
+    assert out[0] == "0" and out[1].split()[1] == str(user_box.engine.uid) and "the image" in out and "CapEff:\t0000000000000000" in out
+    i = r["isolation"]
+    assert i["privilege"] == "rootless" and {"slot-uid", "engine.groups"} <= {m["what"] for m in i["missing"]}
+    assert b"Read-only" in user_box.read("err.log")
+    assert rootless.containers() == []
+
+
+def test_rootless_memory(user_box):
+    r = user_box.run("dd if=/dev/zero of=/dev/null bs=400M count=1; exit 0")
+    assert r["reason"] == "memory", r
+
+
+def test_rootless_wall_limit(user_box):
+    r = user_box.run("trap '' TERM; setsid sleep 1015 & while :; do sleep 1; done", limits={"wall_usec": 4000000})
+    assert r["reason"] == "wall-limit" and not running(b"sleep\x001015\0")
