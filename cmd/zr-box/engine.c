@@ -535,7 +535,7 @@ static void add_walls(const struct keeper *k, struct words *w)
 					     "--ulimit=core=1:1",
 					     "--ulimit=nofile=1024:1024",
 					     "--ulimit=nproc=4096:4096",
-					     "--workdir=" JAIL_BOX };
+					     ("--workdir=" JAIL_BOX) };
 	const struct engine *g = k->engine;
 	const struct limits *l = &k->spec->limits;
 	const char *group = k->spec->container->group;
