@@ -35,16 +35,16 @@ static void settle_next(struct acks *a, enum fate *fate, uint64_t delivered)
 		ck_assert_msg(fate[t] != WANTED, "tag %u was forgotten", (unsigned)t);
 }
 
-/* What a broker would make of it, for many orders of deliveries and settlings. */
-START_TEST(nothing_else_is_acknowledged)
+/* What a broker would make of it. */
+static void walk(unsigned seed)
 {
 	enum fate fate[TAGS + 1] = { UNSETTLED };
 	uint64_t delivered = 0;
 	struct acks a = { 0 };
 
-	srand((unsigned)_i);
+	srand(seed);
 	for (int step = 0; step < 3000; step++) {
-		uint64_t back = (uint64_t)(rand() % (_i % 2 ? 8 : 90)), tag;
+		uint64_t back = (uint64_t)(rand() % (seed % 2 ? 8 : 90)), tag;
 
 		if (delivered < TAGS && rand() % 3 == 0)
 			delivered++;
@@ -64,6 +64,12 @@ START_TEST(nothing_else_is_acknowledged)
 		}
 	}
 	settle_next(&a, fate, delivered);
+}
+
+START_TEST(nothing_else_is_acknowledged)
+{
+	for (unsigned seed = 0; seed < 200; seed++)
+		walk(seed);
 }
 END_TEST
 
@@ -89,7 +95,7 @@ END_TEST
 
 static void tests(TCase *t)
 {
-	tcase_add_loop_test(t, nothing_else_is_acknowledged, 0, 200);
+	tcase_add_test(t, nothing_else_is_acknowledged);
 	tcase_add_test(t, a_batch_is_one);
 }
 
