@@ -135,7 +135,7 @@ static int add_gpus_hpc(struct launch *l)
 
 static int add_gpus(struct launch *l)
 {
-	static int (*const words[ENGINE_N])(struct launch *l) = {
+	static int (*const words[ENGINE_N])(struct launch * l) = {
 		[DOCKER] = add_gpus_docker,
 		[PODMAN] = add_gpus_podman,
 		[PODMAN_HPC] = add_gpus_hpc,
@@ -154,8 +154,10 @@ static int add_bind(struct launch *l, const char *option, const char *folder, co
 /* All memory of a container like docker's that can be written, and executed where code is built. */
 static int add_docker(struct launch *l)
 {
-	static const char *const walls[] = { "--cap-drop=ALL", "--security-opt=no-new-privileges",
-					     "--network=none", "--read-only",
+	static const char *const walls[] = { "--cap-drop=ALL",
+					     "--security-opt=no-new-privileges",
+					     "--network=none",
+					     "--read-only",
 					     "--tmpfs=/tmp:rw,nosuid,nodev,exec,mode=1777",
 					     "--tmpfs=/cache:rw,nosuid,nodev,exec,mode=1777",
 					     "--tmpfs=/scratch:rw,nosuid,nodev,exec,mode=1777",
@@ -386,7 +388,8 @@ static int await(const struct launch *l, struct hail *h, pid_t pid, int *ret)
 		return 0;
 	}
 	pikefile_remove(h->input, h->stem);
-	cli_say("zr worker:container: no answer from the worker within %s, waiting no longer; it goes "
+	cli_say("zr worker:container: no answer from the worker within %s, waiting no longer; it "
+		"goes "
 		"on",
 		str_span_text(span, sizeof(span), l->wait_usec));
 	return 0;
@@ -469,17 +472,19 @@ static int choose_gpus(struct launch *l, const char *library)
 	if (l->list->is_double)
 		cli_say("zr worker:container: these are fake GPUs");
 	if (l->list->state != GPUS_READY)
-		return err_set(l->e, ENODEV, ERR_HOST,
-			       "no GPU can be chosen: %s (say --gpus all to leave it to the engine, "
-			       "or --gpus none)",
-			       STR_ESC(l->list->error));
+		return err_set(
+			l->e, ENODEV, ERR_HOST,
+			"no GPU can be chosen: %s (say --gpus all to leave it to the engine, "
+			"or --gpus none)",
+			STR_ESC(l->list->error));
 	if (join_gpus(l, &b) < 0)
 		return err_nomem(l->e);
 	if (!b.len)
-		return err_set(l->e, ENODEV, ERR_HOST,
-			       "this host has no GPU of the architecture %s ('zr gpus' shows what it "
-			       "has)",
-			       STR_ESC(l->arch));
+		return err_set(
+			l->e, ENODEV, ERR_HOST,
+			"this host has no GPU of the architecture %s ('zr gpus' shows what it "
+			"has)",
+			STR_ESC(l->arch));
 	return 0;
 }
 
@@ -535,11 +540,9 @@ static int launch(struct launch *l)
 int cmd_worker_container(struct cli *c)
 {
 	struct err e = { 0 };
-	struct launch l = { .c = c,
-			    .image = IMAGE_DEFAULT,
-			    .tasks = 20,
-			    .wait_usec = 60 * USEC_PER_SEC,
-			    .e = &e };
+	struct launch l = {
+		.c = c, .image = IMAGE_DEFAULT, .tasks = 20, .wait_usec = 60 * USEC_PER_SEC, .e = &e
+	};
 	const char *engine = "docker", *io = "worker_io", *app = ".";
 	const struct cli_opt opts[] = {
 		{ "engine", 0, CLI_TEXT, &engine, "NAME",
