@@ -26,6 +26,7 @@
 enum {
 	QUIET_USEC = 5000000,
 	QUIET_STEP = 20000,
+	NOTICE_USEC = 2000000, /* what a client may take to notice an end */
 };
 
 printf_like(2, 3) static void refuse(struct keeper *k, const char *fmt, ...)
@@ -570,6 +571,8 @@ int engine_command(struct keeper *k, char *const *argv, char *const *env, char *
 	struct engine *g = k->engine;
 	struct words w = { 0 };
 
+	g->seen = false;
+	g->empty_usec = 0;
 	snprintf(g->name, sizeof(g->name), "zr-%s-%s", k->spec->attempt_id, phase_name(k->phase));
 	if (!words || !lines)
 		return err_nomem(e);
@@ -599,9 +602,31 @@ int engine_command(struct keeper *k, char *const *argv, char *const *env, char *
 	return 0;
 }
 
+bool engine_is_over(struct keeper *k)
+{
+	struct engine *g = k->engine;
+	bool populated = true;
+	uint64_t now;
+
+	/* Where the client itself is in the groups, it is the one to end. */
+	if (!k->spec->container->group || cgroup_populated(&k->cg, &populated) < 0)
+		return false;
+	now = time_mono_usec();
+	g->seen |= populated;
+	if (populated || !g->seen)
+		g->empty_usec = 0;
+	else if (!g->empty_usec)
+		g->empty_usec = now;
+	return g->empty_usec && now - g->empty_usec > NOTICE_USEC;
+}
+
 void engine_quiet(struct keeper *k)
 {
 	uint64_t until = time_mono_usec() + QUIET_USEC;
+
+	/* A daemon puts things away, and its client may have lost sight of it. */
+	if (k->engine->docker && k->engine->empty_usec && !k->leader_ended)
+		(void)kill(k->leader, SIGKILL);
 
 	/* A container that is only now being started is found at one of the next looks. */
 	while (end_reap(k, NULL) && time_mono_usec() < until) {
@@ -649,6 +674,9 @@ static void take_state(struct keeper *k, const json_t *state)
 	}
 	if (finished > started && k->stop_usec > finished - started)
 		k->exec_usec = k->stop_usec - (finished - started);
+	/* Its client was ended by us. */
+	if (finished && k->engine->empty_usec && !k->decided)
+		k->leader_ended = true;
 	/* As a shell has it, whoever ended it. */
 	if (k->leader_ended && code >= 0 && code <= 255)
 		k->leader_status =

@@ -26,13 +26,15 @@ enum {
 struct engine {
 	bool docker; /* else podman */
 	bool root;
-	uid_t uid;        /* of the job */
-	char *program;    /* absolute */
-	char *image;      /* ID of the one that prepare and run have, */
-	char *judge;      /* and of score's; or NULL: the same */
-	char *tag;        /* what we made for a submission's image; or NULL */
-	char *submission; /* where the job's is shown from */
-	char name[64];    /* of the phase's container */
+	uid_t uid;           /* of the job */
+	char *program;       /* absolute */
+	char *image;         /* ID of the one that prepare and run have, */
+	char *judge;         /* and of score's; or NULL: the same */
+	char *tag;           /* what we made for a submission's image; or NULL */
+	char *submission;    /* where the job's is shown from */
+	char name[64];       /* of the phase's container */
+	bool seen;           /* something in the phase's groups */
+	uint64_t empty_usec; /* since when nothing is there any more; 0: there is */
 };
 
 /* Nothing at other levels. What this host cannot keep is a verdict `setup`, and no error. */
@@ -41,6 +43,8 @@ void engine_end(struct keeper *k);
 /* The command that runs a phase, from the job's words and lines, which are the host's. */
 int engine_command(struct keeper *k, char *const *argv, char *const *env, char ***ret,
 		   struct err *e) must_check;
+/* Is the container over, though the client has not noticed? A look that costs one read. */
+bool engine_is_over(struct keeper *k);
 /* Client and container are on their way to the end, or are to be: some seconds for the engine to
  * put things away before everything is killed. */
 void engine_quiet(struct keeper *k);

@@ -119,7 +119,7 @@ static bool turn(struct keeper *k)
 	if (signals_take_stop())
 		verdict(k, BOX_INFRASTRUCTURE, "the keeper was told to end");
 	/* First: a phase that has ended was not stopped by what comes now. */
-	if (!end_reap(k, NULL) || k->leader_ended)
+	if (!end_reap(k, NULL) || k->leader_ended || (k->engine && engine_is_over(k)))
 		return false;
 	lease_check(k);
 	act_on_verdict(k);

@@ -399,6 +399,63 @@ def test_refusals(box, engine):
     assert json.loads(json.dumps(r))["started_at"] is None and time.time()
 
 
+# --- docker's client, with podman as its server; not what a docker daemon would make of it -------------
+
+@pytest.fixture(scope="module")
+def docker(engine):
+    if not shutil.which("docker"):
+        pytest.skip("docker's client is missing")
+    path = engine.dir + "/docker.sock"
+    server = subprocess.Popen(["podman", "system", "service", "-t", "0", "unix://" + path], env=engine.env, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: os.path.exists(path), 20, "podman's socket")
+    # The client sends the filter itself, where this server wants the name of a file: it goes without.
+    client = engine.dir + "/docker"
+    with open(client, "w") as f:
+        f.write('#!/bin/bash\nargs=()\nfor a; do [[ $a == --security-opt=seccomp=* ]] || args+=("$a"); done\nexec ' + shutil.which("docker") + ' "${args[@]}"\n')
+    os.chmod(client, 0o755)
+    yield {"engine": client, "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={engine.dir}", f"DOCKER_HOST=unix://{path}"]}
+    server.terminate()
+    server.wait()
+
+
+def test_docker(box, docker):
+    r = box.run("echo out; echo err >&2; id -u; cat /etc/image; touch /x; ls -d /run/*.sock $DOCKER_HOST 2>/dev/null; echo x >$ZR_OUTPUT/x; exit 3", container=docker)  # whose end this client does not notice
+    assert (r["reason"], r["exit_code"]) == ("exit", 3), (r["detail"], box.has("err.log") and box.read("err.log"))
+    out = lines(box)
+    assert out[0] == "out" and int(out[1]) > 0x70000000 and out[2:] == ["the image"] and b"Read-only" in box.read("err.log")
+    assert "docker" in r["isolation"]["mechanisms"] and "progress-descriptor" in {m["what"] for m in r["isolation"]["missing"]}
+
+
+def test_docker_limits(box, docker):
+    """The container is no descendant of ours: it is found by its group."""
+    r = box.run("trap '' TERM; setsid sleep 1016 & while :; do sleep 1; done", limits={"wall_usec": 4000000}, container=docker)
+    assert r["reason"] == "wall-limit" and not running(b"sleep\x001016\0")
+    other = Contained(box.base, box.engine)
+    r = other.run("dd if=/dev/zero of=/dev/null bs=200M count=1; exit 0", container=docker)
+    assert r["reason"] == "memory", r
+
+
+# --- GPUs ------------------------------------------------------------------------------------------------
+
+def test_gpu_by_cdi(box, engine):
+    """As far as a host without GPUs can show it: the engine gets the held one by its UUID, and no other."""
+    kind = "GPU-00000001-1111-2222-3333-444444444444"
+    cdi = {"cdiVersion": "0.3.0", "kind": "nvidia.com/gpu", "devices": [
+        {"name": name, "containerEdits": {"deviceNodes": [{"path": f"/dev/nvidia{i}", "hostPath": "/dev/null", "type": "c", "major": 1, "minor": 3}]}}
+        for i, name in enumerate((kind, kind.replace("1-", "2-", 1)))]}
+    os.makedirs(engine.dir + "/cdi", exist_ok=True)
+    with open(engine.dir + "/cdi/test.json", "w") as f:
+        json.dump(cdi, f)
+    # In a /run of its own, where podman looks for such files.
+    private = ("/usr/bin/unshare", "-m", "/bin/sh", "-c", 'mount -t tmpfs run /run && mkdir /run/cdi && cp "$0"/* /run/cdi/ && exec "$@"', engine.dir + "/cdi")
+    gpus = {"count": 1, "lock_dir": box.base + "/locks", "double": True, "list": [
+        {"index": 0, "uuid": kind, "name": "H100", "compute_capability": "9.0", "memory_bytes": 80 << 30, "node": 0}]}
+    os.makedirs(box.base + "/locks", mode=0o750)
+    r = box.run("ls /dev | grep nvidia; echo $CUDA_VISIBLE_DEVICES", prepare="ls /dev | grep nvidia; exit 0", gpus=gpus, wrapper=private)
+    assert r["reason"] == "ok" and lines(box) == ["nvidia0", kind], (r, box.read("err.log") if box.has("err.log") else "")
+
+
 # --- as another user -----------------------------------------------------------------------------------
 
 USER = "games"  # any that is there and has no processes
