@@ -169,6 +169,16 @@ static bool is_abandoned(const struct keeper *k, const char *name)
 	return dir < 0 || journal_is_free(dir);
 }
 
+/* Engines make a group in every tree of version 1, and leave it there. */
+static void remove_groups(const struct keeper *k, const char *name)
+{
+	char group[UUID_LEN + 8];
+
+	snprintf(group, sizeof(group), "%.*s", (int)strlen("zr-") + UUID_LEN, name);
+	if (k->spec->container->group)
+		cgroup_remove_v1(k->spec->container->group, group);
+}
+
 /* Their processes were ended by whoever found the box; this is what the engine remembers of them. The
  * label has our state folder in it: another root's containers are not ours to judge. */
 static int sweep(struct keeper *k, struct err *e)
@@ -191,9 +201,11 @@ static int sweep(struct keeper *k, struct err *e)
 	     name = strtok_r(NULL, "\n", &save)) {
 		auto_buf struct buf b = { 0 };
 
-		if (is_abandoned(k, name))
-			(void)!engine_run(k, (const char *[]){ "rm", "-f", name, NULL }, -1, false,
-					  &b, NULL);
+		if (!is_abandoned(k, name))
+			continue;
+		(void)!engine_run(k, (const char *[]){ "rm", "-f", name, NULL }, -1, false, &b,
+				  NULL);
+		remove_groups(k, name);
 	}
 	return r < 0 ? r : 0;
 }
@@ -421,6 +433,8 @@ void engine_end(struct keeper *k)
 		(void)!engine_run(k, (const char *[]){ "rmi", g->tag, NULL }, -1, false, &out,
 				  NULL);
 	jail_unshow(k, TREE "/submission");
+	if (!k->stuck)
+		remove_groups(k, k->cg.name);
 	if (k->tree != k->dir)
 		close(k->tree);
 	k->tree = k->dir;

@@ -718,6 +718,23 @@ int cgroup_remove(const struct cgroup_box *c, struct err *e)
 	return r;
 }
 
+void cgroup_remove_v1(const char *parent, const char *name)
+{
+	static const char *const trees[] = { "blkio",   "cpu",        "cpuacct",     "cpuset",
+					     "devices", "freezer",    "hugetlb",     "memory",
+					     "misc",    "net_cls",    "pids",        "net_prio",
+					     "rdma",    "perf_event", "name=systemd" };
+
+	for (size_t i = 0; i < ARRAY_LEN(trees); i++) {
+		__attribute__((cleanup(mount_done_))) struct mount m = { .root = NULL };
+		auto_free char *path = NULL;
+
+		if (find_mount(trees[i], &m) == 0 && str_eq(m.root, "/") &&
+		    str_fmt(&path, "%s%s", m.point, parent) >= 0)
+			(void)!remove_below(path, name, NULL);
+	}
+}
+
 int cgroup_cpu_usec(const struct cgroup_box *c, uint64_t *ret)
 {
 	return read_number(c->v2, "cpu.stat", "usage_usec", ret);

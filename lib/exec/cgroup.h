@@ -82,6 +82,9 @@ int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
 /* Removes the directories, which must be empty; waits for the kernel, two seconds at most. */
 int cgroup_remove(const struct cgroup_box *c, struct err *e);
 
+/* What somebody else, an engine, has made by the path `parent`/`name` in the trees of version 1. */
+void cgroup_remove_v1(const char *parent, const char *name);
+
 /* The v1 directories become what has the same name there as the v2 one, *ret, so that who makes a group
  * by one path for all trees makes it below the box's. Without v2: *ret is NULL. */
 int cgroup_align(struct cgroup_host *h, char **ret, struct err *e) must_check;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Isolation level `container`: the real podman, with storage of the test's own and an image made of busybox."""
+import glob
 import json
 import os
 import pwd
@@ -137,8 +138,13 @@ def box(engine):
     b = Contained(base, engine)
     yield b
     b.stop()
-    assert not b.cgroup_dirs() and engine.containers() == []
+    assert not b.cgroup_dirs() and engine.containers() == [] and groups_of(b) == []
     shutil.rmtree(base)
+
+
+def groups_of(box):
+    """In all trees, those that only the engine uses included."""
+    return glob.glob(f"/sys/fs/cgroup/*{'' if box.group == '/' else box.group}/zr-{box.id}")
 
 
 def until_told(s, what):
@@ -377,6 +383,7 @@ def test_keeper_killed(box, engine):
     assert other.run("exit 0")["reason"] == "ok"
     assert engine.containers() == []
     wait_for(lambda: remove(box), 10, "its groups to be empty")
+    assert groups_of(box) == []
 
 
 def remove(box):
