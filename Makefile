@@ -37,6 +37,8 @@ zr-gpu_LIBS    := base
 zr-gpu_PKGS    := nettle jansson
 zr-echo_LIBS   := messaging base
 zr-echo_PKGS   := librabbitmq openssl libconfuse nettle jansson libsystemd
+zr-gateway_LIBS := messaging base
+zr-gateway_PKGS := libmicrohttpd nettle jansson libsystemd
 
 LIBS     := base messaging exec store transfer
 ALL_PKGS := libpq librabbitmq openssl libconfuse libssh2 libarchive libzstd nettle jansson libsystemd
