@@ -20,6 +20,8 @@
 #define DRAIN_DEFAULT (60 * USEC_PER_SEC)
 /* Scratch folders are small file systems in memory as often as not. */
 #define RESERVE (16u << 20)
+/* For a GPU; with the usual limit of time it stays below the hour that drivers wait for an answer. */
+#define GPU_WAIT "40m"
 
 void pike_setup_done(struct pike_setup *p)
 {
@@ -87,6 +89,14 @@ static int choose_script(const char *given, char **ret, struct err *e)
 	return absolute(path, ret, e);
 }
 
+static int choose_lock(const char *given, bool *ret, struct err *e)
+{
+	*ret = str_eq(given, "box");
+	if (!given || *ret || str_eq(given, "script"))
+		return 0;
+	return err_input(e, "bad value for --gpu-lock: '%s' (want script or box)", STR_ESC(given));
+}
+
 static int set_text(char **setting, const char *base, const char *name, struct err *e)
 {
 	char *text = NULL;
@@ -118,6 +128,8 @@ static int choose_all(const char *const *given, const struct settings *s, struct
 	if (r == 0)
 		r = choose_span(given[PIKE_DRAIN_LIMIT], "drain-limit", DRAIN_DEFAULT, WALL_MAX,
 				&p->conf.drain_usec, e);
+	if (r == 0)
+		r = choose_lock(given[PIKE_GPU_LOCK], &p->box_locks, e);
 	p->arch = given[PIKE_ARCH];
 	p->conf.input = p->input;
 	p->conf.output = p->output;
@@ -163,6 +175,11 @@ int pike_apply(const char *const *given, struct daemon_options *o, struct settin
 		r = set_text(&s->state_dir, to->scratch, "zr", e);
 	if (r == 0)
 		r = set_text(&s->bin_dir, to->scratch, "zr/bin", e);
+	/* The lock of each GPU is the one that the scripts of others know, too. */
+	if (r == 0 && to->box_locks)
+		r = set_text(&s->gpu_index_lock_dir, to->scratch, "gpu_locks", e);
+	if (r == 0 && to->box_locks)
+		r = set_text(&s->gpu_lock_dir, to->scratch, "zr/gpus", e);
 	s->term_grace_usec = 0;
 	if (s->spool_reserve > RESERVE)
 		s->spool_reserve = RESERVE;
@@ -204,7 +221,13 @@ static bool is_exported(const char *variable, size_t n)
 	return true;
 }
 
-static int add_environment(struct buf *b)
+static bool is_boxs(const char *variable)
+{
+	return str_starts(variable, "CUDA_VISIBLE_DEVICES=") ||
+	       str_starts(variable, "CUDA_DEVICE_ORDER=");
+}
+
+static int add_environment(struct buf *b, bool box_locks)
 {
 	int r = buf_str(b, "unset HOME LANG TMPDIR ZR_SUBMISSION ZR_OUTPUT ZR_PROGRESS_FD "
 			   "ZR_EVALUATION_ID ZR_ATTEMPT ZR_ATTEMPT_ID ZR_EVALUATOR ZR_PHASE\n");
@@ -212,7 +235,7 @@ static int add_environment(struct buf *b)
 	for (char **v = environ; *v && r == 0; v++) {
 		const char *equals = strchr(*v, '=');
 
-		if (equals && is_exported(*v, (size_t)(equals - *v)))
+		if (equals && is_exported(*v, (size_t)(equals - *v)) && !(box_locks && is_boxs(*v)))
 			r = add_variable(b, *v, (size_t)(equals - *v), equals + 1);
 	}
 	return r;
@@ -236,7 +259,7 @@ static int write_script(const struct pike_setup *p, struct buf *b, struct err *e
 		return err_sys(e, "find the working folder");
 	r = buf_str(b, "#!/bin/sh\n# Made by zr-eval. LEVEL TASK NUMBER MODE\n");
 	if (r == 0)
-		r = add_environment(b);
+		r = add_environment(b, p->box_locks);
 	if (r == 0)
 		r = add_variable(b, "TORCH_CUDA_ARCH_LIST", strlen("TORCH_CUDA_ARCH_LIST"),
 				 p->arch);
@@ -248,12 +271,16 @@ static int write_script(const struct pike_setup *p, struct buf *b, struct err *e
 			       "export TMPDIR=\"$scratch/tmp/$3\"\n");
 	if (r == 0)
 		r = add_path(b, "cd ", cwd, "\n");
+	/* A script that has one GPU finds it as number 0 and nobody else in that number's lock. */
+	if (r == 0)
+		r = buf_str(b, p->box_locks ? "locks=$TMPDIR/gpu_locks\nmkdir -p \"$locks\"\n"
+					    : "locks=$scratch/gpu_locks\n");
 	if (r == 0)
 		r = add_path(b, "exec python ", p->script,
 			     " --level \"$1\" --task \"$2\" --code-path "
 			     "\"$scratch/code/task_$1_$2_$3.py\" --output-path "
 			     "\"$scratch/eval_output/task_$1_$2_$3.json\" --gpu-locks-dir "
-			     "\"$scratch/gpu_locks\" --mode \"$4\" 3>&-\n");
+			     "\"$locks\" --mode \"$4\" 3>&-\n");
 	return r < 0 ? err_nomem(e) : 0;
 }
 
@@ -265,8 +292,9 @@ static int write_conf(const struct pike_setup *p, struct buf *b, struct err *e)
 	return buf_fmt(b,
 		       "# Made by zr-eval.\ndescription = \"The evaluation script of the dialect "
 		       "pike\"\nrun = \"run\"\nallow_args = {\"any\"}\nisolation = \"none\"\n"
-		       "wall_limit = \"%s\"\n",
-		       wall) < 0
+		       "wall_limit = \"%s\"\n%s",
+		       wall,
+		       p->box_locks ? "gpus = 1\ngpu_wait_limit = \"" GPU_WAIT "\"\n" : "") < 0
 		       ? err_nomem(e)
 		       : 0;
 }

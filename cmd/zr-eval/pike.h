@@ -22,6 +22,7 @@ enum pike_option {
 	PIKE_WALL_LIMIT,
 	PIKE_GRACE,
 	PIKE_DRAIN_LIMIT,
+	PIKE_GPU_LOCK,
 	PIKE_OPTION_N,
 };
 #define PIKE_OPTIONS                                                                               \
@@ -34,8 +35,9 @@ enum pike_option {
 		{ "eval-script", "FILE", "pike: default: scripts/eval.py" },                       \
 		{ "wall-limit", "SPAN", "pike: of one evaluation; default: 900s" },                \
 		{ "grace", "SPAN", "pike: to wait for the text of a message; default: 60s" },      \
+		{ "drain-limit", "SPAN", "pike: from close to the last answer; default: 60s" },    \
 	{                                                                                          \
-		"drain-limit", "SPAN", "pike: from close to the last answer; default: 60s"         \
+		"gpu-lock", "WHO", "pike: script or box: who takes the GPU; default: script"       \
 	}
 
 struct pike_setup {
@@ -43,6 +45,7 @@ struct pike_setup {
 	char *input, *output, *scratch, *script;
 	const char *arch;
 	uint64_t wall_usec;
+	bool box_locks; /* each task gets a GPU of its own from the box */
 };
 void pike_setup_done(struct pike_setup *p);
 DEFINE_AUTO_DONE(pike_setup);

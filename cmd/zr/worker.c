@@ -16,7 +16,7 @@
 #include "reach.h"
 
 #define ECHO_TIMEOUT_USEC (10 * USEC_PER_SEC)
-#define EVAL_OPTIONS_MAX  11
+#define EVAL_OPTIONS_MAX  12
 
 static int exec_daemon(const struct cli *c, const char *program, char **words)
 {
@@ -98,6 +98,8 @@ static int run_eval(struct cli *c)
 		  "pike: to wait for the text of a message; default: 60s" },
 		{ "drain-limit", 0, CLI_TEXT, &given[10], "SPAN",
 		  "pike: from close to the last answer; default: 60s" },
+		{ "gpu-lock", 0, CLI_TEXT, &given[11], "WHO",
+		  "pike: script or box: who takes the GPU; default: script" },
 		{ 0 },
 	};
 

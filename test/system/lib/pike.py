@@ -17,7 +17,7 @@ STUB = os.path.join(ROOT, "test/fake/pike/eval.py")
 
 
 class Pike:
-    def __init__(self, polling=False, **options):
+    def __init__(self, polling=False, settings="", **options):
         self.dir = os.path.realpath(tempfile.mkdtemp(prefix="zr-pike."))
         self.io = os.path.join(self.dir, "worker_io")
         self.input, self.output, self.scratch = (os.path.join(self.io, n) for n in ("input", "output", "scratch"))
@@ -28,6 +28,7 @@ class Pike:
         self.conf = os.path.join(self.dir, "zr.conf")
         with open(self.conf, "w") as f:
             f.write(f'hostname = "oberon"\nrun_dir = "{self.dir}/run"\ngpu_lock_dir = "{self.dir}/gpu"\n')
+            f.write(settings)
             if polling:
                 f.write('channel_watch = "poll"\nchannel_scan = 500ms\n')
         self.env = {"PATH": f"{self.dir}/bin:/usr/bin:/bin", "HOME": self.dir, "ZR_CONF": self.conf, "STUB_SEEN": self.seen_dir,
