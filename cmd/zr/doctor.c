@@ -279,8 +279,11 @@ int cmd_doctor(struct cli *c)
 		return c->status;
 	d.settings = s;
 	doctor_line(&d, HEALTH_OK, "settings", NULL, "%s, host '%s'", s->file, s->host);
-	doctor_broker(&d);
-	doctor_database(&d);
+	/* Who works from a folder needs neither. */
+	if (!doctor_channel(&d)) {
+		doctor_broker(&d);
+		doctor_database(&d);
+	}
 	doctor_ssh(&d);
 	check_disk(&d);
 	check_clock(&d);

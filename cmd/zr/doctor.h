@@ -30,6 +30,9 @@ void doctor_broker(struct doctor *d);
 void doctor_database(struct doctor *d);
 void doctor_ssh(struct doctor *d);
 
+/* In doctor_channel.c. False: the channel is the broker. */
+bool doctor_channel(struct doctor *d);
+
 /* In doctor_box.c: what isolation this host can give to jobs. */
 void doctor_levels(struct doctor *d, const struct cgroup_host *groups);
 

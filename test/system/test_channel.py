@@ -351,3 +351,23 @@ def test_a_folder_that_was_removed_is_made_again(site):
     wait_for(lambda: os.path.isdir(site.path("requests")) and os.path.isdir(site.path("claimed", "oberon.1")))
     site.submit(1, "count")
     assert site.wait_end(1)["kind"] == "completed"
+
+
+def test_doctor_looks_at_the_folder(make_site):
+    site = make_site()
+    host = site.host("oberon", channel="dir:" + site.channel)
+
+    def lines():
+        r = subprocess.run([os.path.join(BUILD, "zr"), "doctor", "--json"], env=host.env, capture_output=True, text=True, timeout=60)
+        said = json.loads(r.stdout)
+        assert not {"broker", "database"} & {x["check"] for x in said}
+        return [(x["status"], x["text"]) for x in said if x["check"] == "channel"]
+    assert lines() == [("warn", f"{site.channel}: No such file or directory")]
+    worker = host.start()
+    assert lines() == [("ok", f"{site.channel}, 0 requests wait")]
+    worker.stop()
+    site.submit(1, "count")
+    put(site.path("dead"), "x.reason", {})
+    assert lines() == [("warn", f"1 requests were refused and lie in {site.channel}/dead"), ("ok", f"{site.channel}, 1 requests wait")]
+    os.rmdir(site.path("control"))
+    assert lines() == [("warn", f"{site.channel}/control: No such file or directory")]
