@@ -9,26 +9,23 @@
  * for on a scan and, where the kernel helps, at once (dirwatch.h). A folder that fails is opened anew
  * at each scan.
  */
-#include <search.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
 #include <syslog.h>
 
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/id.h"
-#include "base/json.h"
 #include "base/str.h"
 #include "messaging/channel.h"
+#include "messaging/dircontrol.h"
+#include "messaging/direvent.h"
 #include "messaging/dirfile.h"
 #include "messaging/dirlost.h"
 #include "messaging/dirtree.h"
 #include "messaging/dirwatch.h"
 #include "messaging/stash.h"
 
-/* Cancels are kept for so long, as the broker's stream keeps them. */
-#define CONTROL_KEEP_SEC (7 * 86400)
 /* Events that are written before their folder is synced. */
 #define EVENTS_BATCH 64
 /* A list of more names than this is not read anew for each that is added. */
@@ -69,9 +66,8 @@ struct dir {
 	char **queue, **again; /* names that wait; files of ours from before */
 	size_t queue_at, again_at;
 	uint64_t listed_usec;
-	bool news;      /* since the list was read */
-	void *controls; /* names that were read: tsearch(3) */
-	struct timespec controls_mtime;
+	bool news; /* since the list was read */
+	struct dircontrol control;
 	unsigned want;
 
 	struct loop_src *told, *sync, *closing;
@@ -430,104 +426,30 @@ static void take_all(struct dir *d, bool scan)
 
 /* --- control ------------------------------------------------------------------------------- */
 
-static int compare_names(const void *a, const void *b)
+static void on_control(void *user, const struct message *m)
 {
-	return strcmp(a, b);
+	struct dir *d = user;
+
+	d->ops->on_control(d->user, m);
 }
 
-static bool is_old(const struct dir *d, const char *name)
+static void on_bad_control(void *user, const char *name, const char *why)
 {
-	struct stat st;
-
-	return fstatat(d->tree.control, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       st.st_mtime < (time_t)(time_wall_usec() / USEC_PER_SEC) - CONTROL_KEEP_SEC;
+	report(user, LOG_WARNING, "control/%s is passed over: %s", STR_ESC(name), why);
 }
 
-static void read_control(struct dir *d, const char *name)
-{
-	auto_buf struct buf b = { 0 };
-	auto_obj(message) m = NULL;
-	enum message_bad bad = MESSAGE_MALFORMED;
-	bool regular = false;
-	struct err e = { 0 };
-	int r;
-
-	if (is_old(d, name)) {
-		(void)unlinkat(d->tree.control, name, 0);
-		return;
-	}
-	r = dirfile_is_regular(d->tree.control, name, &regular, &e);
-	if (r == 0 && regular)
-		r = fd_read_file(d->tree.control, name, d->settings->message_max, &b, &e);
-	if (r == -ENOENT)
-		return;
-	if (r == 0 && regular)
-		bad = message_decode(b.data ? b.data : "", b.len, d->settings->message_max, &m, &e);
-	if (bad == MESSAGE_GOOD && m->type == MESSAGE_CONTROL)
-		d->ops->on_control(d->user, m);
-	else
-		report(d, LOG_WARNING, "control/%s is passed over: %s", STR_ESC(name),
-		       e.msg[0] ? e.msg : "it is no control message");
-}
-
-/* A clock tick may hide a second change from this, but not from the next scan. */
-static bool controls_changed(struct dir *d)
-{
-	struct timespec before = d->controls_mtime;
-	struct stat st;
-
-	if (fstat(d->tree.control, &st) < 0)
-		return true;
-	d->controls_mtime = st.st_mtim;
-	return before.tv_sec != st.st_mtim.tv_sec || before.tv_nsec != st.st_mtim.tv_nsec;
-}
-
-/* Each is read once, and stays for the others. */
 static void read_controls(struct dir *d, bool scan)
 {
-	auto_strv char **names = NULL;
+	static const struct dircontrol_ops ops = { .on_control = on_control,
+						   .on_bad = on_bad_control };
 	struct err e = { 0 };
 
-	if (!controls_changed(d) && !scan)
-		return;
-	if (dirfile_list(d->tree.control, ".json", &names, &e) < 0) {
+	if (dircontrol_read(&d->control, d->tree.control, d->settings->message_max, scan, &ops, d,
+			    &e) < 0)
 		set_down(d, &e);
-		return;
-	}
-	for (char **n = names; n && *n; n++) {
-		char *key, **found;
-
-		if (tfind(*n, &d->controls, compare_names) || !(key = strdup(*n)))
-			continue;
-		found = tsearch(key, &d->controls, compare_names);
-		if (!found || *found != key) {
-			free(key);
-			continue;
-		}
-		read_control(d, *n);
-	}
 }
 
 /* --- events -------------------------------------------------------------------------------- */
-
-/* The way to the result: it stays on the host that made it. */
-static int add_results(const struct dir *d, const void *body, size_t n, char **ret, size_t *ret_n)
-{
-	json_auto_t *o = NULL;
-	auto_free char *path = NULL;
-	const char *attempt;
-
-	if (js_parse(body, n, MESSAGE_DEPTH, &o, NULL) < 0)
-		return -EINVAL;
-	attempt = json_string_value(json_object_get(o, "attempt_id"));
-	if (!attempt || !json_object_get(json_object_get(o, "body"), "root_hash") ||
-	    str_fmt(&path, "%s/sealed/%s", d->settings->state_dir, attempt) < 0 ||
-	    json_object_set_new(o, "results", json_string(path)) < 0)
-		return -ENOENT;
-	*ret = js_text(o);
-	*ret_n = *ret ? strlen(*ret) : 0;
-	return *ret ? 0 : -ENOMEM;
-}
 
 static int send_event(struct channel *c, const char *key, const char *id, const void *body,
 		      size_t n, bool durable, uint64_t *ret_id, struct err *e)
@@ -538,53 +460,9 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	/* Progress and pieces of logs are for listeners, and a folder has none. */
 	if (!durable)
 		return 0;
-	if (add_results(d, body, n, &more, &n) == 0)
+	if (direvent_add_results(d->settings->state_dir, body, n, &more, &n) == 0)
 		body = more;
 	return stash_event(d->stash, key, id, body, n, ret_id, e);
-}
-
-static bool is_terminal(const char *key)
-{
-	return str_starts(key, "event.completed.") || str_starts(key, "event.failed.") ||
-	       str_starts(key, "event.canceled.");
-}
-
-static void tell_end(const struct dir *d, const struct stash_record *rec)
-{
-	json_auto_t *o = NULL;
-	const char *evaluation;
-
-	if (!is_terminal(rec->key) || js_parse(rec->body, rec->n, MESSAGE_DEPTH, &o, NULL) < 0)
-		return;
-	evaluation = json_string_value(json_object_get(o, "evaluation"));
-	if (evaluation)
-		dirtree_ended(&d->tree, evaluation,
-			      (int)json_integer_value(json_object_get(o, "attempt")));
-}
-
-/* By the event's key, so that one that is told again after a crash is the same file. */
-static int event_name(const json_t *event, char **ret, struct err *e)
-{
-	const char *attempt = json_string_value(json_object_get(event, "attempt_id"));
-	const json_t *seq = json_object_get(event, "seq");
-
-	if (!attempt || !id_is_uuid(attempt) || !json_is_integer(seq))
-		return err_input(e, "an event in the stash is not of this program");
-	return str_fmt(ret, "%s.%013lld.json", attempt, (long long)json_integer_value(seq)) < 0
-		       ? err_nomem(e)
-		       : 0;
-}
-
-static int write_event(struct dir *d, const struct stash_record *rec, struct err *e)
-{
-	json_auto_t *event = NULL;
-	auto_free char *name = NULL;
-	int r = rec->key ? js_parse(rec->body, rec->n, MESSAGE_DEPTH, &event, e)
-			 : err_input(e, "a record in the stash is not of this program");
-
-	if (r == 0)
-		r = event_name(event, &name, e);
-	return r < 0 ? r : dirfile_write(d->tree.events, name, rec->body, rec->n, e);
 }
 
 /* Writes up to a batch of events; the number of those that may be synced, or -errno. */
@@ -595,7 +473,7 @@ static int write_batch(struct dir *d, uint64_t *ids, struct err *e)
 	int n = 0, r = 0;
 
 	while (n < EVENTS_BATCH && (r = stash_next(d->stash, &id, &rec, e)) == 1) {
-		r = write_event(d, &rec, e);
+		r = direvent_write(d->tree.events, &rec, e);
 		if (r < 0 && e->kind == ERR_INPUT) {
 			report(d, LOG_ERR, "%s: parked", e->msg);
 			r = stash_park(d->stash, id, e);
@@ -622,7 +500,7 @@ static int confirm_batch(struct dir *d, const uint64_t *ids, int n, struct err *
 		uint64_t before = ids[i] - 1;
 
 		if (stash_next(d->stash, &before, &rec, NULL) == 1 && before == ids[i])
-			tell_end(d, &rec);
+			direvent_tell_end(&d->tree, &rec);
 		FAILPOINT("dir.ended");
 		stash_drop(d->stash, ids[i]);
 	}
@@ -847,7 +725,7 @@ static void dir_free(struct channel *c)
 	dirwatch_free(d->watch);
 	dirlost_free(d->lost);
 	dirtree_done(&d->tree);
-	tdestroy(d->controls, free);
+	dircontrol_done(&d->control);
 	strv_free(d->queue);
 	strv_free(d->again);
 	loop_src_free(d->told);
