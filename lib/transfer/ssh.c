@@ -355,6 +355,15 @@ static int check_hostkey(struct ssh *s, const char *host, struct err *e)
 	return r < 0 ? err_nomem(e) : 0;
 }
 
+/* libssh2 reports the end of a connection as whatever it had been waiting for: a refusal, too. */
+static bool hung_up(const struct ssh *s)
+{
+	char c;
+	ssize_t n = recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 static int login(struct ssh *s, struct err *e)
 {
 	const struct buf *key = &s->o.keys->private_key;
@@ -367,7 +376,8 @@ static int login(struct ssh *s, struct err *e)
 	while (ssh_again(s, rc, &r, e));
 	if (r < 0 || rc == 0)
 		return r;
-	if (rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED || rc == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED)
+	if (rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED ||
+	    (rc == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED && !hung_up(s)))
 		return err_set(
 			e, EKEYEXPIRED, ERR_HOST,
 			"%s: login refused: the host does not take our key for this user (it "
@@ -394,7 +404,8 @@ static int start_sftp(struct ssh *s, struct err *e)
 		return err_wrap(e, "start SFTP (is internal-sftp the account's command?)");
 	if (r < 0)
 		return r;
-	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE || rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED)
+	if ((rc == LIBSSH2_ERROR_CHANNEL_FAILURE || rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) &&
+	    !hung_up(s))
 		return err_set(e, EKEYEXPIRED, ERR_HOST, "%s: the account has no SFTP", s->label);
 	return rc < 0 ? ssh_fail(s, e, "start SFTP") : 0;
 }

@@ -285,6 +285,19 @@ def test_cut_connections_resume(site, sshd, big):
     assert answer["fetched_bytes"] == size
 
 
+def test_a_cut_on_the_way_in_is_no_refusal(site, sshd, plain):
+    """Whatever was under way, the keys, the login or the start of SFTP: who was refused would not try again for minutes."""
+    answers = []
+    for cut_after in range(0, 4000, 100):
+        with Proxy(sshd.port, cut_after=cut_after, cuts=99) as proxy:
+            sshd.trust(proxy.port)
+            status, answer = site.get(plain, sshd.url(plain.dir, proxy.port), sshd)
+        assert (status, answer["class"]) == (75, "transient"), (cut_after, answer)
+        if answer["detail"] not in answers:
+            answers.append(answer["detail"])
+    assert len(answers) > 3, answers
+
+
 def test_kept_chunks_are_used_later(site, sshd, big):
     size = os.path.getsize(big.pack_path)
     with Proxy(sshd.port, cut_after=13 << 20, then=1 << 20) as proxy:
