@@ -30,6 +30,10 @@ class Proxy:
 
     def __exit__(self, *_):
         self._listener.close()
+        self.hang_up()
+
+    def hang_up(self):
+        """Ends what is open; who comes next is served."""
         for s in list(self._open):
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
@@ -49,7 +53,7 @@ class Proxy:
             c = self.Connection(number, client, server)
             while self._forward(c):
                 pass
-        self._open -= {client}
+        self._open = {s for s in self._open if s.fileno() >= 0}
 
     def _forward(self, c):
         """False: it is over."""

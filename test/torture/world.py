@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What is tortured: private servers, an API host with zr-update, two evaluation hosts, and whoever submits."""
+import contextlib
 import glob
 import json
 import os
@@ -81,6 +82,28 @@ class World:
         for name, host in self.net.hosts.items():
             host.sshd(os.path.join(ssh, "sshd_config"), port, os.path.join(self.services.dir, "log", f"sshd-{name}.log"))
 
+    def ssh_of(self, host):
+        return self.net.hosts[host].address, self.services.status()["sshd"][1]
+
+    @contextlib.contextmanager
+    def way_to(self, host, port):
+        """The API host reaches this host by a port of its own meanwhile."""
+        conf, hosts = self.site.env["ZR_CONF"], os.path.join(self.services.dir, "ssh/known_hosts")
+        with open(conf) as f:
+            before = f.read()
+        with open(hosts) as f:
+            keys = f.read()
+        with open(conf, "w") as f:
+            f.write(re.sub(rf'(host "{host}" \{{\n\s*address = )".*"(\n\s*port = )\d+', rf'\g<1>"127.0.0.1"\g<2>{port}', before))
+        with open(hosts, "a") as f:
+            f.write(f"[127.0.0.1]:{port} {keys.split(' ', 1)[1].splitlines()[0]}\n")
+        try:
+            yield
+        finally:
+            for path, text in ((conf, before), (hosts, keys)):
+                with open(path, "w") as f:
+                    f.write(text)
+
     SETTINGS = {"retry_delay": "0s", "infrastructure_retries": 30, "amqp_heartbeat": "5s", "fetch_timeout": "10s", "term_grace": "500ms"}
 
     def settings(self, lease, **more):
@@ -114,7 +137,8 @@ class World:
         self.failpoint, self.update_env = failpoint or {}, update_env or {}
         self.restarts = 0
         for name in ("update", *HOSTS):
-            self.daemons[name] = self._start(name)
+            if name not in self.off:
+                self.daemons[name] = self._start(name)
         self._stop = threading.Event()
         self._minding = threading.Thread(target=self._mind, daemon=True)
         self._minding.start()
@@ -122,23 +146,30 @@ class World:
     def _mind(self):
         zombies = {}
         while not self._stop.wait(0.2):
-            for name, daemon in list(self.daemons.items()):
-                if not daemon.alive() and name not in self.off:
-                    self.restarts += 1
-                    daemon.close()
-                    self.daemons[name] = self._start(name)
-            for host in self.net.hosts.values():
-                host.mind()
-            # What was left to us and has ended: not what a call of ours is waiting for, which is reaped at once.
-            now = time.monotonic()
-            seen = set(tree.orphans_ended({d.pid for d in self.daemons.values()} | {h.server.pid for h in self.net.hosts.values()}))
-            zombies = {p: zombies.get(p, now) for p in seen}
-            for pid, since in zombies.items():
-                if now - since > 2:
-                    try:
-                        os.waitpid(pid, os.WNOHANG)
-                    except ChildProcessError:
-                        pass
+            # A machine that has no room for a process now may have some in a moment.
+            with contextlib.suppress(BlockingIOError):
+                self._look_after(zombies)
+
+    def _look_after(self, zombies):
+        for name, daemon in list(self.daemons.items()):
+            if not daemon.alive() and name not in self.off:
+                self.restarts += 1
+                daemon.close()
+                self.daemons[name] = self._start(name)
+        for host in self.net.hosts.values():
+            host.mind()
+        # What was left to us and has ended: not what a call of ours is waiting for, which is reaped at once.
+        now = time.monotonic()
+        seen = set(tree.orphans_ended({d.pid for d in self.daemons.values()} | {h.server.pid for h in self.net.hosts.values()}))
+        for pid in [p for p in zombies if p not in seen]:
+            del zombies[pid]
+        zombies.update({p: now for p in seen if p not in zombies})
+        for pid, since in zombies.items():
+            if now - since > 2:
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass
 
     def stop_daemons(self):
         """What is wrong with their end, as sentences."""
