@@ -12,7 +12,7 @@
 #include "control.h"
 #include "report.h"
 
-/* A keeper that has not quite gone is asked for again after this. */
+/* A box that cannot be removed yet is tried again after this. */
 #define RELEASE_PAUSE_USEC (500 * USEC_PER_MSEC)
 
 /* The end of a job that could not be written down is tried again after this. */
@@ -95,7 +95,8 @@ static void release_box(void *user)
 	FAILPOINT("release.box");
 	r = box_release(j->box, false, &e);
 
-	if (r == -EBUSY) {
+	/* A keeper that has not quite gone, or no descriptor to spare. */
+	if (r < 0 && e.kind == ERR_TRANSIENT) {
 		loop_timer_set(j->next, RELEASE_PAUSE_USEC);
 		return;
 	}

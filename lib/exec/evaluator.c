@@ -142,12 +142,16 @@ static int load_at(int bin_fd, const char *name, struct evaluator **ret, struct 
 {
 	auto_obj(evaluator) ev = NULL;
 	auto_close int fd = -1;
+	struct err why = { 0 };
 	struct stat st;
 	int r;
 
 	if (!id_valid(name))
 		return no_such(name, e);
-	r = fd_open_beneath(bin_fd, name, O_PATH, 0, &fd, NULL);
+	r = fd_open_beneath(bin_fd, name, O_PATH, 0, &fd, &why);
+	/* Too many open files, for one: it may well be there. */
+	if (r < 0 && why.kind == ERR_TRANSIENT)
+		return err_set(e, why.code, why.kind, "look for evaluator '%s': %s", name, why.msg);
 	if (r < 0 || fstat(fd, &st) < 0)
 		return no_such(name, e);
 	if (S_ISLNK(st.st_mode))

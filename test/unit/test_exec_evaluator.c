@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/str.h"
@@ -206,6 +208,26 @@ START_TEST(bad_name)
 }
 END_TEST
 
+/* It is there: who has a descriptor to spare finds it. */
+START_TEST(no_descriptors)
+{
+	auto_obj(evaluator) ev = NULL;
+	struct rlimit before, few;
+	struct err e = { 0 };
+	int lowest = dup(0), r;
+
+	close(lowest);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ .rlim_cur = (rlim_t)lowest + 1, .rlim_max = before.rlim_max };
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	r = evaluator_load(dir, "bare", &ev, &e);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert_int_eq(r, -EMFILE);
+	ck_assert_int_eq(e.kind, ERR_TRANSIENT);
+	ck_has(e.msg, "bare");
+}
+END_TEST
+
 START_TEST(arguments)
 {
 	char seed[] = "--seed=42", v[] = "-v", wrong[] = "--seed=x";
@@ -378,6 +400,7 @@ static void tests(TCase *t)
 {
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, full);
+	tcase_add_test(t, no_descriptors);
 	tcase_add_test(t, defaults);
 	tcase_add_loop_test(t, bad_file, 0, ARRAY_LEN(bad_files));
 	tcase_add_loop_test(t, bad_name, 0, ARRAY_LEN(bad_names));
