@@ -24,14 +24,16 @@
 enum {
 	BOUND_SEC = 10,
 	AGAIN_MAX_SEC = 32,
+	/* At once: in a storm of forks there is always one more, and clocks must be looked at. */
+	REAP_MAX = 256,
 };
 
 bool end_reap(struct keeper *k, unsigned *ret_reaped)
 {
 	int status;
-	pid_t pid;
+	pid_t pid = 0;
 
-	while ((pid = wait4(-1, &status, WNOHANG, NULL)) > 0) {
+	for (int i = 0; i < REAP_MAX && (pid = wait4(-1, &status, WNOHANG, NULL)) > 0; i++) {
 		if (pid == k->leader) {
 			if (k->jail)
 				jail_reaped(k, status);
@@ -42,7 +44,7 @@ bool end_reap(struct keeper *k, unsigned *ret_reaped)
 			(*ret_reaped)++;
 		}
 	}
-	return pid == 0;
+	return pid >= 0;
 }
 
 /* --- our children, without a control group ------------------------------------------------------ */

@@ -768,8 +768,7 @@ static int add_gaps(json_t *to, const struct keeper *k)
 		{ !g->root, "slot-uid",
 		  "the job runs as the user of its worker, root in a user namespace" },
 		{ !g->root, "engine.groups",
-		  "the engine is inside the job's control groups: 128 MiB and 64 processes more "
-		  "are allowed for it" },
+		  "128 MiB and 64 processes more are allowed: the engine is in the job's groups" },
 		{ g->docker, "progress-descriptor", "there is no ZR_PROGRESS_FD; log lines count" },
 		{ is_placed_badly(k), "cpuset", TIMING_GAP_CPUSET },
 		{ k->spec->timing && !k->spec->timing_cpus, "timing.cpus", TIMING_GAP_CPUS },

@@ -143,6 +143,17 @@ def test_fork_storm(arena):
     harmless(arena)
 
 
+def test_clocks_in_a_storm(arena):
+    """There is always one more child to reap: the wall limit holds all the same."""
+    source = os.path.join(HOSTILE, "../bench/storm.c")
+    subprocess.run(["gcc", "-std=gnu17", "-O2", "-static", source, "-o", arena._dir("ev") + "/storm"], check=True)
+    with open(arena._dir("ev") + "/rage", "w") as f:
+        f.write("#!/bin/sh\nexec $ZR_EVALUATOR/storm storm 200 500\n")
+    os.chmod(arena._dir("ev") + "/rage", 0o755)
+    box, r = arena.run("rage", isolation={"level": "none"}, limits={"wall_usec": 1000000, "pids": 1900}, term_grace_usec=0)
+    assert r["reason"] in ("wall-limit", "pids") and r["usage"]["wall_usec"] < 3000000, r
+
+
 def test_memory_bomb_in_a_child(arena):
     box, r = arena.run("memory-bomb", limits={"memory_bytes": 64 << 20})
     assert r["reason"] == "memory" and (56 << 20) < r["usage"]["memory_peak_bytes"] <= 64 << 20
