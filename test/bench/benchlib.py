@@ -150,3 +150,10 @@ def tree(pid):
         out = subprocess.run(["pgrep", "-P", str(p)], capture_output=True, text=True).stdout
         pids += [int(x) for x in out.split()]
     return pids
+
+
+def build_storm(folder):
+    """test/bench/storm.c, compiled into a folder."""
+    path = os.path.join(folder, "storm")
+    subprocess.run(["gcc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-static", os.path.join(HERE, "storm.c"), "-o", path], check=True)
+    return path
