@@ -549,14 +549,14 @@ static void add_walls(const struct keeper *k, struct words *w)
 					     "--log-driver=none",
 					     "--ulimit=core=1:1",
 					     "--ulimit=nofile=1024:1024",
-					     "--ulimit=nproc=4096:4096",
-					     ("--workdir=" JAIL_BOX) };
+					     "--ulimit=nproc=4096:4096" };
 	const struct engine *g = k->engine;
 	const struct limits *l = &k->spec->limits;
 	const char *group = k->spec->container->group;
 
 	for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
 		add(w, "%s", fixed[i]);
+	add(w, "--workdir=%s", JAIL_BOX);
 	add(w, "--security-opt=seccomp=%s/" TREE "/" PROFILE, k->path);
 	add(w, "--network=%s", k->spec->sandbox.network ? "host" : "none");
 	add(w, "--ulimit=fsize=%llu:%llu", (unsigned long long)l->disk_bytes,

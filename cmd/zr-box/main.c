@@ -17,6 +17,9 @@
  *	job.c		one job: the phases one after another
  *	spawn.c		the leader: from clone3() to execve()
  *	jail.c, jailroot.c, jailinit.c, filter.c	the same behind the walls of level `sandbox`
+ *	engine.c, enginerun.c	the same in a container
+ *	violations.c, writes.c	what a job tried and was refused
+ *	timing.c	conditions of a measurement, processors for it
  *	phase.c		the loop of a phase and its clocks
  *	gpus.c		the GPUs of `run`: waited for, shown, let go of
  *	output.c	pipes -> out.log, err.log, progress

@@ -3,6 +3,7 @@
  * Which levels of isolation can this host honour, for this user? A real box of the level is run
  * around `true`: what a kernel, a container or a unit's settings forbid cannot be told from files.
  */
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -145,6 +146,27 @@ static int try_box(struct doctor *d, const char *dir, const struct cgroup_host *
 	return r;
 }
 
+/* What its images need nobody can try beforehand. */
+static void check_engine(struct doctor *d)
+{
+	static const char *const folders[] = { "", "/usr/local/bin/", "/usr/bin/", "/bin/" };
+	const char *name = d->settings->container_engine;
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+		if (!*folders[i] != (strchr(name, '/') != NULL))
+			continue;
+		snprintf(path, sizeof(path), "%s%s", folders[i], name);
+		if (access(path, X_OK) < 0)
+			continue;
+		doctor_line(d, HEALTH_OK, "container", NULL, "%s", STR_ESC(path));
+		return;
+	}
+	doctor_line(d, HEALTH_OK, "container", NULL,
+		    "there is no %s: evaluators with isolation = \"container\" are refused",
+		    STR_ESC(name));
+}
+
 void doctor_levels(struct doctor *d, const struct cgroup_host *groups)
 {
 	char dir[] = "/tmp/zr-doctor-XXXXXX";
@@ -159,4 +181,5 @@ void doctor_levels(struct doctor *d, const struct cgroup_host *groups)
 	if (r < 0)
 		doctor_line(d, HEALTH_WARN, "sandbox", NULL, "cannot be tried: %s", e.msg);
 	(void)!fd_rmtree(AT_FDCWD, dir, NULL);
+	check_engine(d);
 }
