@@ -153,15 +153,13 @@ static int show_submission(struct keeper *k, struct err *e)
 
 /* --- what others have left ------------------------------------------------------------------------- */
 
-/* "zr-<attempt_id>-<phase>": its keeper is dead, or it has none. */
+/* What begins with an attempt_id: its keeper is dead, or it has none. */
 static bool is_abandoned(const struct keeper *k, const char *name)
 {
 	char id[UUID_LEN + 1], path[UUID_LEN + 8];
 	auto_close int dir = -1;
 
-	if (!str_starts(name, "zr-") || strlen(name) < UUID_LEN + 4)
-		return false;
-	snprintf(id, sizeof(id), "%s", name + 3);
+	snprintf(id, sizeof(id), "%s", name);
 	if (!id_is_uuid(id) || str_eq(id, k->spec->attempt_id))
 		return false;
 	snprintf(path, sizeof(path), "../%s", id);
@@ -179,35 +177,65 @@ static void remove_groups(const struct keeper *k, const char *name)
 		cgroup_remove_v1(k->spec->container->group, group);
 }
 
-/* Their processes were ended by whoever found the box; this is what the engine remembers of them. The
- * label has our state folder in it: another root's containers are not ours to judge. */
-static int sweep(struct keeper *k, struct err *e)
+/* Removes what `list` names, one a line, if what follows `before` in it is abandoned. */
+static int sweep_list(struct keeper *k, const char *const *list, const char *before,
+		      const char *remove, struct err *e)
 {
 	auto_buf struct buf out = { 0 };
-	auto_free char *filter = NULL;
 	char *save = NULL;
-	int r = str_fmt(&filter, "label=zr.spool=%.*s", (int)(strrchr(k->path, '/') - k->path),
-			k->path);
+	int r = engine_run(k, list, -1, false, &out, e);
 
-	if (r < 0)
-		return err_nomem(e);
-	r = engine_run(
-		k,
-		(const char *[]){ "ps", "-a", "--filter", filter, "--format", "{{.Names}}", NULL },
-		-1, false, &out, e);
 	if (r > 0)
-		refuse(k, "%s ps: %s", k->engine->program, STR_ESC(last_line(&out)));
+		refuse(k, "%s %s: %s", k->engine->program, list[0], STR_ESC(last_line(&out)));
 	for (char *name = r == 0 && out.len ? strtok_r(out.data, "\n", &save) : NULL; name;
 	     name = strtok_r(NULL, "\n", &save)) {
 		auto_buf struct buf b = { 0 };
 
-		if (!is_abandoned(k, name))
+		if (!str_starts(name, before) || !is_abandoned(k, name + strlen(before)))
 			continue;
-		(void)!engine_run(k, (const char *[]){ "rm", "-f", name, NULL }, -1, false, &b,
+		(void)!engine_run(k, (const char *[]){ remove, "-f", name, NULL }, -1, false, &b,
 				  NULL);
-		remove_groups(k, name);
+		if (str_eq(before, "zr-"))
+			remove_groups(k, name);
 	}
 	return r < 0 ? r : 0;
+}
+
+/* The name of images that we made of submissions. It tells our folder of boxes from another root's,
+ * whose images are not ours to judge. */
+static int own_images(struct keeper *k, char **ret, struct err *e)
+{
+	struct stat st;
+
+	if (fstatat(k->dir, "..", &st, 0) < 0)
+		return err_sys(e, "look at the folder of the boxes");
+	if (str_fmt(ret, "localhost/zr-submission-%llx", (unsigned long long)st.st_ino) < 0)
+		return err_nomem(e);
+	return 0;
+}
+
+/* Their processes were ended by whoever found the box; this is what the engine remembers of them. */
+static int sweep(struct keeper *k, struct err *e)
+{
+	auto_free char *filter = NULL, *images = NULL, *before = NULL;
+	int r = own_images(k, &images, e);
+
+	if (r < 0)
+		return r;
+	if (str_fmt(&filter, "label=zr.spool=%.*s", (int)(strrchr(k->path, '/') - k->path),
+		    k->path) < 0 ||
+	    str_fmt(&before, "%s:", images) < 0)
+		return err_nomem(e);
+	r = sweep_list(
+		k,
+		(const char *[]){ "ps", "-a", "--filter", filter, "--format", "{{.Names}}", NULL },
+		"zr-", "rm", e);
+	if (r < 0 || k->decided)
+		return r;
+	return sweep_list(
+		k,
+		(const char *[]){ "images", "--format", "{{.Repository}}:{{.Tag}}", images, NULL },
+		before, "rmi", e);
 }
 
 /* --- the image ------------------------------------------------------------------------------------- */
@@ -301,7 +329,7 @@ static int import(struct keeper *k, struct err *e)
 	struct engine *g = k->engine;
 	auto_close int dir = -1, fd = -1;
 	auto_buf struct buf out = { 0 };
-	auto_free char *own = NULL;
+	auto_free char *own = NULL, *name = NULL;
 	struct stat st;
 	int r = fd_open_dir(AT_FDCWD, k->spec->submission, &dir, e);
 
@@ -313,7 +341,10 @@ static int import(struct keeper *k, struct err *e)
 			STR_ESC(k->spec->container->imported));
 		return 0;
 	}
-	if (str_fmt(&g->tag, "localhost/zr-submission:%s", k->spec->attempt_id) < 0 ||
+	r = own_images(k, &name, e);
+	if (r < 0)
+		return r;
+	if (str_fmt(&g->tag, "%s:%s", name, k->spec->attempt_id) < 0 ||
 	    str_fmt(&own, "ENV ZR_IMAGE_OF=%s", k->spec->attempt_id) < 0)
 		return err_nomem(e);
 	/* The same archive elsewhere would be the same image, and go with this one. */

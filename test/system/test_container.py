@@ -369,7 +369,9 @@ def test_cancel(box):
 
 def test_keeper_killed(box, engine):
     """What is left of it runs on until somebody looks; the next keeper removes what the engine remembers."""
-    box.start("exec sleep 1013")
+    shutil.copy(engine.tar, box.submission + "/image.tar")
+    images = engine.podman("images", "-q")
+    box.start("exec sleep 1013", container={"image": None, "imported": "image.tar"})
     procs = os.path.join(GROUPS["v2"], "zr-" + box.id)
     wait_for(lambda: running(b"sleep\x001013\0"), 20, "the job to run")
     pids = running(b"sleep\x001013\0")
@@ -379,9 +381,10 @@ def test_keeper_killed(box, engine):
     with open(procs + "/cgroup.kill", "w") as f:
         f.write("1")
     wait_for(lambda: not any(alive(p) for p in pids), 10, "the container to die")
+    assert len(engine.containers()) == 1 and engine.podman("images", "-q") != images
     other = Contained(box.base, engine)
     assert other.run("exit 0")["reason"] == "ok"
-    assert engine.containers() == []
+    assert engine.containers() == [] and engine.podman("images", "-q") == images
     wait_for(lambda: remove(box), 10, "its groups to be empty")
     assert groups_of(box) == []
 
