@@ -156,14 +156,15 @@ static int show_submission(struct keeper *k, struct err *e)
 /* What begins with an attempt_id: its keeper is dead, or it has none. */
 static bool is_abandoned(const struct keeper *k, const char *name)
 {
-	char id[UUID_LEN + 1], path[UUID_LEN + 8];
+	char id[UUID_LEN + 1], path[PATH_MAX];
 	auto_close int dir = -1;
 
 	snprintf(id, sizeof(id), "%s", name);
 	if (!id_is_uuid(id) || str_eq(id, k->spec->attempt_id))
 		return false;
-	snprintf(path, sizeof(path), "../%s", id);
-	dir = openat(k->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%.*s/%s", (int)(strrchr(k->path, '/') - k->path), k->path,
+		 id);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return dir < 0 || journal_is_free(dir);
 }
 
@@ -205,9 +206,10 @@ static int sweep_list(struct keeper *k, const char *const *list, const char *bef
  * whose images are not ours to judge. */
 static int own_images(struct keeper *k, char **ret, struct err *e)
 {
+	auto_free char *boxes = strndup(k->path, (size_t)(strrchr(k->path, '/') - k->path));
 	struct stat st;
 
-	if (fstatat(k->dir, "..", &st, 0) < 0)
+	if (!boxes || stat(boxes, &st) < 0)
 		return err_sys(e, "look at the folder of the boxes");
 	if (str_fmt(ret, "localhost/zr-submission-%llx", (unsigned long long)st.st_ino) < 0)
 		return err_nomem(e);
@@ -412,10 +414,61 @@ static int need_images(struct keeper *k, struct err *e)
 	return r < 0 || k->decided || !c->imported ? r : need_imported(k, e);
 }
 
+static int read_container(struct keeper *k, const char *spool, struct err *e)
+{
+	json_auto_t *o = NULL;
+	auto_close int dir = -1;
+	int r = fd_open_dir(AT_FDCWD, spool, &dir, e);
+
+	if (r == 0)
+		r = js_read_file(dir, CONTAINER_FILE, 1u << 16, &o, e);
+	return r < 0 ? r : container_from_json(o, &k->spec->container, e);
+}
+
+int engine_sweep(struct keeper *k, const char *spool)
+{
+	struct err e = { 0 };
+	int r;
+
+	job_init(k);
+	control_init(&k->control, -1);
+	k->lease_timer = -1;
+	k->spec = calloc(1, sizeof(*k->spec));
+	k->engine = calloc(1, sizeof(*k->engine));
+	r = k->spec && k->engine && (k->spec->attempt_id = strdup("")) &&
+			    str_fmt(&k->path, "%s/boxes/-", spool) >= 0
+		    ? read_container(k, spool, &e)
+		    : err_nomem(&e);
+	if (r == 0)
+		find_program(k);
+	if (r == 0 && !k->decided)
+		r = sweep(k, &e);
+	if (r < 0 || k->decided)
+		fprintf(stderr, "zr-box: %s\n", r < 0 ? e.msg : k->detail);
+	return r < 0 || k->decided;
+}
+
+/* For whoever sweeps when there is no job. Not worth an error. */
+static void note_engine(struct keeper *k)
+{
+	static const char name[] = "../../" CONTAINER_FILE;
+	json_auto_t *o = NULL;
+	auto_free char *text = NULL;
+
+	if (faccessat(k->dir, name, F_OK, 0) == 0)
+		return;
+	o = container_to_json(k->spec->container);
+	text = o ? js_text(o) : NULL;
+	if (text)
+		(void)!fd_write_file(k->dir, name, text, strlen(text), 0600, false, NULL);
+}
+
 static int find_images(struct keeper *k, struct err *e)
 {
 	int r = k->swept ? 0 : sweep(k, e);
 
+	if (!k->swept)
+		note_engine(k);
 	k->swept = true;
 	return r < 0 || k->decided ? r : need_images(k, e);
 }

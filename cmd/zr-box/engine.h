@@ -37,6 +37,8 @@ struct engine {
 	uint64_t empty_usec; /* since when nothing is there any more; 0: there is */
 };
 
+/* `zr-box --sweep SPOOL`: removes what killed keepers have left in the engine. A process's status. */
+int engine_sweep(struct keeper *k, const char *spool);
 /* Nothing at other levels. What this host cannot keep is a verdict `setup`, and no error. */
 int engine_begin(struct keeper *k, struct err *e) must_check;
 void engine_end(struct keeper *k);

@@ -60,6 +60,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "engine.h"
 #include "exec/gpulock.h"
 #include "exec/journal.h"
 #include "keeper.h"
@@ -202,6 +203,17 @@ static int wait_lock(const char *kind, const char *parent)
 	return 0;
 }
 
+/* With the environment that a keeper has, and no job. */
+static int sweep(const char *spool)
+{
+	static struct keeper k;
+
+	open_standard();
+	forget_environment();
+	signals_init();
+	return engine_sweep(&k, spool);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && str_eq(argv[1], "--version"))
@@ -210,11 +222,13 @@ int main(int argc, char **argv)
 		return hold();
 	if (argc == 2 && str_eq(argv[1], "--serve"))
 		return run(argv, NULL);
+	if (argc == 3 && str_eq(argv[1], "--sweep"))
+		return sweep(argv[2]);
 	if (argc == 4 && str_eq(argv[1], "--wait-lock"))
 		return wait_lock(argv[2], argv[3]);
 	if (argc != 2 || argv[1][0] == '-') {
 		fputs("usage: zr-box FOLDER | --serve | --hold | --wait-lock ex|sh PARENT | "
-		      "--version\n",
+		      "--sweep SPOOL | --version\n",
 		      stderr);
 		return 2;
 	}

@@ -32,12 +32,14 @@
 #include "base/daemon.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/str.h"
 #include "base/super.h"
 #include "beat.h"
 #include "claim.h"
 #include "control.h"
 #include "eval.h"
+#include "exec/container.h"
 #include "gpus.h"
 #include "job.h"
 #include "ledger.h"
@@ -76,6 +78,8 @@ struct worker {
 	const struct daemon_options *options;
 	struct pike_setup pike;
 	pid_t supervisor;
+	struct loop_src *sweeper;
+	int sweeper_fd;
 	bool ready;
 };
 
@@ -307,6 +311,45 @@ static int prepare_pike(struct worker *w, struct err *e)
 	return r < 0 ? r : pike_prepare(&w->pike, w->ev.settings, e);
 }
 
+static void on_swept(void *user, const siginfo_t *si)
+{
+	struct worker *w = user;
+
+	if (si->si_code != CLD_EXITED || si->si_status)
+		log_ctx(NULL, LOG_WARNING, "containers of killed keepers were not removed");
+	w->sweeper = loop_src_free(w->sweeper);
+	close(w->sweeper_fd);
+}
+
+/* Where there were containers, an engine remembers those of killed keepers. One worker of a host is
+ * enough, and nothing waits for it. */
+static void sweep_containers(struct worker *w)
+{
+	auto_free char *spool = NULL, *note = NULL, *program = NULL;
+	struct err e = { 0 };
+	pid_t pid;
+	int r = str_fmt(&spool, "%s/spool", w->ev.settings->state_dir);
+
+	if (r >= 0)
+		r = str_fmt(&note, "%s/" CONTAINER_FILE, spool);
+	if (r < 0 || w->ev.number != 1 || access(note, F_OK) < 0)
+		return;
+	r = proc_sister("zr-box", &program, &e);
+	if (r == 0)
+		r = proc_spawn(
+			&(struct proc_spec){
+				.path = program,
+				.argv = (char *[]){ program, (char[]){ "--sweep" }, spool, NULL },
+				.fds = (struct proc_fd[]){ { STDERR_FILENO, STDERR_FILENO } },
+				.n_fds = 1,
+				.cwd = "/" },
+			&pid, &w->sweeper_fd, &e);
+	if (r == 0)
+		r = loop_child(w->ev.loop, w->sweeper_fd, on_swept, w, &w->sweeper, &e);
+	if (r < 0)
+		log_ctx(NULL, LOG_WARNING, "containers of killed keepers: %s", e.msg);
+}
+
 static int worker_init(struct worker *w, struct err *e)
 {
 	struct eval *ev = &w->ev;
@@ -343,6 +386,7 @@ static int worker_init(struct worker *w, struct err *e)
 	/* Not waiting for the broker: what ended is written to the spool. */
 	job_adopt_all(ev);
 	keepers_sweep(ev->settings->state_dir);
+	sweep_containers(w);
 	keepers_warm(ev->keepers);
 	return 0;
 }
@@ -351,6 +395,7 @@ static void worker_done(struct worker *w)
 {
 	struct eval *ev = &w->ev;
 
+	w->sweeper = loop_src_free(w->sweeper);
 	job_free_all(ev);
 	keepers_free(ev->keepers);
 	report_done(ev);

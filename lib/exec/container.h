@@ -13,6 +13,9 @@
 #include "base/attr.h"
 #include "base/err.h"
 
+/* Below the spool: how to reach the engine, written by the first keeper that used it and read by
+ * `zr-box --sweep`. */
+#define CONTAINER_FILE  "container.json"
 #define CONTAINER_LABEL "zr.box" /* on all that we make, with the attempt_id */
 
 struct container {

@@ -337,6 +337,24 @@ def test_through_a_worker_and_its_death(sandbox, engine):
     wait_for(lambda: engine.containers() == [], 10, "no container to be left")
 
 
+def test_a_starting_worker_sweeps(sandbox, engine):
+    """Though the evaluation is not tried again, and no other asks for a container."""
+    sandbox.prepare().setting("infrastructure_retries", 0)
+    sandbox.evaluator("contained", "#!/bin/sh\nexec sleep 1018\n", conf=f'isolation = container\nimage = "{IMAGE}"\nrun = run.sh\nmemory = "128M"\npids = 40\n')
+    worker = sandbox.eval_worker(env=engine.env)
+    sandbox.zr("challenges:add", "c", "--evaluator", "contained")
+    path = os.path.dirname(sandbox.file("sub/answer", "x"))
+    sandbox.zr_id("submissions:eval", sandbox.zr_id("submissions:create", "c", path, "--author", "ada"))
+    wait_for(lambda: running(b"sleep\x001018\0"), 30, "the job to run")
+    (keeper,) = [p for p in os.listdir("/proc") if p.isdigit() and sandbox.state in cmdline_of_keeper(p)]
+    worker.kill()
+    os.kill(int(keeper), signal.SIGKILL)
+    assert len(engine.containers()) == 1
+    sandbox.eval_worker(env={"PATH": engine.env["PATH"]})  # it need not know where the engine is any more
+    wait_for(lambda: engine.containers() == [], 20, "no container to be left")
+    assert not running(b"sleep\x001018\0")
+
+
 def cmdline_of_keeper(pid):
     try:
         return os.readlink(f"/proc/{pid}/cwd") if b"zr-box" in cmdline(pid) else ""
