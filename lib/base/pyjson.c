@@ -313,13 +313,13 @@ int pj_text(struct pj string, struct buf *b)
 
 bool pj_number(struct pj v, double *ret)
 {
-	auto_free char *text = pj_type(v) == PJ_NUMBER ? strndup(v.p, v.n) : NULL;
+	auto_buf struct buf b = { 0 };
 	char *end;
 
-	if (!text)
+	if (pj_type(v) != PJ_NUMBER || buf_add(&b, v.p, v.n) < 0)
 		return false;
-	*ret = strtod(text, &end);
-	return end > text && !*end;
+	*ret = strtod(b.data, &end);
+	return end > b.data && !*end;
 }
 
 bool pj_is(struct pj v, const char *text)
