@@ -13,6 +13,8 @@
 /* Older cancels are forgotten first; a canceled request that waits longer than this many cancels is
  * begun, and ended by the database's own record of the cancel. */
 #define CANCELS_MAX 10000
+/* A collected result that could not be removed is tried again after this. */
+#define AGAIN_USEC USEC_PER_SEC
 
 struct cancel {
 	TAILQ_ENTRY(cancel) entry;
@@ -26,6 +28,8 @@ struct control {
 	void *tree;                 /* of struct cancel, by evaluation: tsearch(3) */
 	TAILQ_HEAD(, cancel) order; /* oldest first */
 	size_t n;
+	char **owed; /* attempts whose results are still to be removed */
+	struct loop_src *again;
 };
 
 static int compare(const void *a, const void *b)
@@ -86,14 +90,32 @@ static void cancel(struct control *c, const struct message_control *m)
 	job_cancel(j, m->by ? m->by : "somebody");
 }
 
-static void release(struct control *c, const struct message_control *m)
+static void remove_result(struct control *c, const char *attempt_id)
 {
-	struct log_ctx ctx = { .evaluation = m->evaluation, .attempt_id = m->attempt_id };
+	struct log_ctx ctx = { .attempt_id = attempt_id };
 	struct err e = { 0 };
 
+	if (box_release_sealed(c->ev->settings->state_dir, attempt_id, &e) == 0)
+		return;
+	log_ctx(&ctx, LOG_WARNING, "collected result cannot be removed: %s", e.msg);
+	if (e.kind == ERR_TRANSIENT && strv_add(&c->owed, attempt_id) == 0)
+		loop_timer_set(c->again, AGAIN_USEC);
+}
+
+static void on_again(void *user)
+{
+	struct control *c = user;
+	auto_strv char **owed = take_ptr(c->owed);
+
+	for (size_t i = 0; owed && owed[i]; i++)
+		remove_result(c, owed[i]);
+}
+
+static void release(struct control *c, const struct message_control *m)
+{
 	FAILPOINT("release.sealed");
-	if (m->attempt_id && box_release_sealed(c->ev->settings->state_dir, m->attempt_id, &e) < 0)
-		log_ctx(&ctx, LOG_WARNING, "collected result cannot be removed: %s", e.msg);
+	if (m->attempt_id)
+		remove_result(c, m->attempt_id);
 }
 
 void control_message(struct control *c, const struct message *m)
@@ -109,11 +131,17 @@ void control_message(struct control *c, const struct message *m)
 int control_new(struct eval *ev, struct control **ret, struct err *e)
 {
 	struct control *c = calloc(1, sizeof(*c));
+	int r;
 
 	if (!c)
 		return err_nomem(e);
 	c->ev = ev;
 	TAILQ_INIT(&c->order);
+	r = loop_timer(ev->loop, USEC_INFINITY, on_again, c, &c->again, e);
+	if (r < 0) {
+		control_free(c);
+		return r;
+	}
 	*ret = c;
 	return 0;
 }
@@ -124,5 +152,7 @@ void control_free(struct control *c)
 		return;
 	while (!TAILQ_EMPTY(&c->order))
 		forget(c, TAILQ_FIRST(&c->order));
+	strv_free(c->owed);
+	loop_src_free(c->again);
 	free(c);
 }

@@ -175,7 +175,8 @@ static int make_claim(struct box *b, const char *id, struct err *e)
 	r = fd_open_dir(b->boxes, id, &b->dir, e);
 	if (r == 0)
 		r = write_spec(b, b->text, n, e);
-	if (r < 0)
+	/* It is empty when there was no descriptor for its first file, and so none to look into it. */
+	if (r < 0 && unlinkat(b->boxes, id, AT_REMOVEDIR) < 0)
 		(void)!fd_rmtree(b->boxes, id, NULL);
 	return r;
 }

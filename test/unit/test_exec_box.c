@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's side of a box, from claim to release. */
+#include <sys/resource.h>
+
 #include "boxed.h"
 
 START_TEST(from_claim_to_release)
@@ -60,6 +62,33 @@ START_TEST(one_claim)
 	ck_fails(box_prepare(dir, s, &second, &e), EEXIST);
 	ck_fails(box_open(dir, s->attempt_id, &second, &e), EWOULDBLOCK);
 	ck_assert(!exists("spool/boxes/.new"));
+}
+END_TEST
+
+/* Whatever it is that cannot be opened, no folder is left behind. */
+START_TEST(claim_without_descriptors)
+{
+	auto_spec s = make_spec("exit 0");
+	struct rlimit before;
+	int lowest = dup(0), r = -1;
+
+	close(lowest);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	for (rlim_t n = 0; r < 0 && n < 20; n++) {
+		const struct rlimit few = { .rlim_cur = (rlim_t)lowest + n,
+					    .rlim_max = before.rlim_max };
+		struct box *b = NULL;
+		struct err e = { 0 };
+
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+		r = box_prepare(dir, s, &b, &e);
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+		if (r < 0)
+			ck_assert_msg(r == -EMFILE && e.kind == ERR_TRANSIENT, "%s", e.msg);
+		else
+			ck_ok(box_release(b, false, &e), e);
+	}
+	ck_assert_int_eq(r, 0);
 }
 END_TEST
 
@@ -459,6 +488,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, from_claim_to_release);
 	tcase_add_test(t, large_work_folder);
 	tcase_add_test(t, one_claim);
+	tcase_add_test(t, claim_without_descriptors);
 	tcase_add_test(t, restart_before_the_start);
 	tcase_add_test(t, restart_while_it_runs);
 	tcase_add_test(t, restart_after_the_end);
