@@ -30,7 +30,7 @@ def connections(t, name, seed):
     def act(f, _stream):
         for i in range(12):
             begin = time.time()
-            t.world.services.erl('[rabbit_networking:close_connection(P, "torture") || P <- rabbit_networking:connections()].')
+            t.world.services.erl('[catch rabbit_networking:close_connection(P, "torture") || P <- rabbit_networking:connections()].')
             f.broker_was_away(begin, time.time() + 1, costs=False)
             f.trouble.count["connections closed"] = i + 1
             time.sleep(f.random.uniform(0.3, 1.5))

@@ -136,7 +136,7 @@ class Check:
                 self.lost.append(f"evaluation {ident}: attempt {attempt_id} ran and is not recorded")
         runs = sorted(runs, key=lambda r: r[3])
         for i, run in enumerate(runs):
-            if not run[4] and not (i and runs[i - 1][1] == run[1] and self.taken_twice(runs[i - 1])):
+            if not run[4] and not self.trouble.suspended and not (i and runs[i - 1][1] == run[1] and self.taken_twice(runs[i - 1])):
                 self.doubled.append(f"evaluation {ident}: attempt {run[1]} ran while another did")
         for before, after in zip(runs, runs[1:]):
             if not self.excused(before, after):

@@ -18,6 +18,7 @@ class Trouble:
         self.workers = []       # times at which a worker or its connection was lost
         self.senders = []       # and who sends requests or hands them on
         self.keepers, self.jobs = set(), set()
+        self.suspended = False  # what stood still with its host has ended only when it went on
         self.unknown = 0        # attempts that a failpoint may have ended, whichever they are
         self.count = {}
 
@@ -215,14 +216,14 @@ class Faults:
     def connections_closed(self):
         """The same without rabbitmqctl, which takes two seconds."""
         begin = time.time()
-        self.world.services.erl('[rabbit_networking:close_connection(P, "torture") || P <- rabbit_networking:connections()].')
+        self.world.services.erl('[catch rabbit_networking:close_connection(P, "torture") || P <- rabbit_networking:connections()].')
         self.broker_was_away(begin, time.time() + 1, costs=True)
         return "connections closed"
 
     def backends(self):
         self.trouble.senders.append(time.time())
-        self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = current_user "
-                         "and pid <> pg_backend_pid()")
+        self.world.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+                         "and usename = current_user and pid <> pg_backend_pid()")
         return "pg_terminate_backend of all"
 
     def alarm(self):

@@ -22,7 +22,8 @@ class Host:
         self._holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE)
         self._holder.stdout.readline()
-        self.space = f"/proc/{self._holder.pid}/ns/net"
+        self.holder = self._holder.pid
+        self.space = f"/proc/{self.holder}/ns/net"
         _ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", str(self._holder.pid))
         _ip("link", "set", self.link, "master", "zr0", "up")
         for words in (("link", "set", "lo", "up"), ("addr", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):

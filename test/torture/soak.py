@@ -50,7 +50,7 @@ def reconnections(t, name, seed):
         roles, samples, closed, begin = ("worker", "update-worker"), {}, 0, time.time()
         before, said = groups(), time.monotonic()
         while closed < t.options.soak:
-            text = w.services.erl('C = rabbit_networking:connections(), [rabbit_networking:close_connection(P, "torture") || P <- C], length(C).')
+            text = w.services.erl('C = rabbit_networking:connections(), [catch rabbit_networking:close_connection(P, "torture") || P <- C], length(C).')
             closed += int(text)
             time.sleep(0.25)
             if len(samples.setdefault("closed", [])) == 0 or closed - samples["closed"][-1] > t.options.soak / 40:

@@ -131,10 +131,10 @@ class World:
         if name == "update":
             return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env={**env, **self.update_env})
         return self.site.start(*self.net.hosts[name].within(), os.path.join(BUILD, "zr"), "worker:run:eval", "-w", 2, "--prefetch-count",
-                               2, ready=False, host=name, name=f"eval-{name}", env=env)
+                               2, ready=False, host=name, name=f"eval-{name}", env={**env, **self.host_env.get(name, {})})
 
-    def start_daemons(self, failpoint=None, update_env=None):
-        self.failpoint, self.update_env = failpoint or {}, update_env or {}
+    def start_daemons(self, failpoint=None, update_env=None, host_env=None):
+        self.failpoint, self.update_env, self.host_env = failpoint or {}, update_env or {}, host_env or {}
         self.restarts = 0
         for name in ("update", *HOSTS):
             if name not in self.off:
