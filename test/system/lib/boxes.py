@@ -14,6 +14,18 @@ from .services import BUILD
 KEEPER = os.path.join(BUILD, "zr-box")
 
 
+def descendants(pid):
+    """They may be gone by the time that this returns."""
+    found = []
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            for child in f.read().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
+    return found
+
+
 def _mount(kind, controller=None):
     with open("/proc/self/mountinfo") as f:
         for line in f:
@@ -139,9 +151,23 @@ class Box:
         return self.start(run, **kw).wait(timeout)
 
     def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        """What a keeper that is killed leaves running ends with it here."""
+        if not self.process or self.process.poll() is not None:
+            return
+        below = []
+        for pid in descendants(self.process.pid):
+            try:
+                below.append(os.pidfd_open(pid))
+            except ProcessLookupError:
+                pass
+        self.process.kill()
+        self.process.wait()
+        for fd in below:
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            os.close(fd)
 
     def journal(self):
         try:
