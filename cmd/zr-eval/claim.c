@@ -61,7 +61,7 @@ static void give_back(struct eval *ev, struct channel_request *token,
 
 	log_ctx(&ctx, LOG_WARNING, "evaluation %s goes back to its queue: %s", rq->evaluation, why);
 	(void)channel_return(ev->channel, token);
-	eval_update_intake(ev);
+	eval_pause_intake(ev);
 }
 
 static void refuse(struct eval *ev, struct channel_request *token, const struct message_request *rq,
@@ -210,6 +210,8 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 	}
 	if (r < 0)
 		give_back(ev, token, rq, e.msg);
+	else
+		eval_intake_is_good(ev);
 }
 
 static const char *request_id(const struct box_spec *spec)

@@ -49,9 +49,16 @@ struct eval {
 	bool draining, leaving;
 	bool disk_low;
 	struct loop_src *disk_timer;
+	uint64_t pause_usec;    /* the next pause of the intake; 0: the last claim went well */
+	struct loop_src *pause; /* armed: nothing is taken */
+	bool paused;
 };
 
 /* The number of requests this worker may take, told to the channel after every change. */
 void eval_update_intake(struct eval *ev);
+/* What was taken had to go back: it would come again at once, and be given up after some hundred times. */
+void eval_pause_intake(struct eval *ev);
+/* What was taken was claimed. */
+void eval_intake_is_good(struct eval *ev);
 
 #endif

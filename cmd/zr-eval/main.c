@@ -48,6 +48,9 @@
 
 #define EXIT_USAGE      2
 #define DISK_CHECK_USEC (5 * USEC_PER_SEC)
+/* Between two tries to take work that had to go back, doubled each time. */
+#define PAUSE_USEC     USEC_PER_SEC
+#define PAUSE_MAX_USEC (30 * USEC_PER_SEC)
 /* Events that wait for the broker: hours of them. */
 #define EVENT_SPOOL_MAX ((uint64_t)1 << 30)
 
@@ -104,13 +107,40 @@ static void leave_if_done(struct eval *ev)
 
 void eval_update_intake(struct eval *ev)
 {
-	bool closed = ev->draining || ev->disk_low || !ev->adopted || !gpus_are_known(ev->gpus);
+	bool closed = ev->draining || ev->disk_low || ev->paused || !ev->adopted ||
+		      !gpus_are_known(ev->gpus);
 	unsigned free_slots = ev->n_jobs < ev->slots ? ev->slots - ev->n_jobs : 0;
 
 	if (!ev->channel)
 		return;
 	channel_want(ev->channel, closed ? 0 : free_slots);
 	leave_if_done(ev);
+}
+
+void eval_pause_intake(struct eval *ev)
+{
+	if (ev->paused)
+		return;
+	ev->pause_usec = ev->pause_usec ? ev->pause_usec * 2 : PAUSE_USEC;
+	if (ev->pause_usec > PAUSE_MAX_USEC)
+		ev->pause_usec = PAUSE_MAX_USEC;
+	ev->paused = true;
+	loop_timer_set(ev->pause, ev->pause_usec);
+	eval_update_intake(ev);
+}
+
+void eval_intake_is_good(struct eval *ev)
+{
+	if (!ev->paused)
+		ev->pause_usec = 0;
+}
+
+static void on_pause_over(void *user)
+{
+	struct eval *ev = user;
+
+	ev->paused = false;
+	eval_update_intake(ev);
 }
 
 static void on_disk_timer(void *user)
@@ -380,6 +410,8 @@ static int worker_init(struct worker *w, struct err *e)
 	if (r == 0)
 		r = loop_timer(ev->loop, 0, on_disk_timer, ev, &ev->disk_timer, e);
 	if (r == 0)
+		r = loop_timer(ev->loop, USEC_INFINITY, on_pause_over, ev, &ev->pause, e);
+	if (r == 0)
 		r = open_channel(w, e);
 	if (r < 0)
 		return r;
@@ -409,6 +441,7 @@ static void worker_done(struct worker *w)
 	ledger_free(ev->ledger);
 	cgroup_host_done(&ev->cgroup);
 	loop_src_free(ev->disk_timer);
+	loop_src_free(ev->pause);
 	for (size_t i = 0; i < ARRAY_LEN(w->signals); i++)
 		loop_src_free(w->signals[i]);
 	super_link_free(w->link);

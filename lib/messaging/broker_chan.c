@@ -412,7 +412,7 @@ int broker_ack_soon(struct broker *b, struct delivery_ref ref)
 
 void chan_send_acks(struct broker *b)
 {
-	for (uint16_t id = 1; id <= CHANNEL_MAX; id++) {
+	for (size_t id = 1; id <= CHANNEL_MAX; id++) {
 		struct chan *ch = b->chans[id];
 		amqp_basic_ack_t ack = { 0 };
 		bool multiple;
@@ -420,7 +420,7 @@ void chan_send_acks(struct broker *b)
 		while (ch && ch->open && !ch->closing &&
 		       acks_next(&ch->acks, &ack.delivery_tag, &multiple)) {
 			ack.multiple = multiple;
-			broker_send(b, id, AMQP_BASIC_ACK_METHOD, &ack);
+			broker_send(b, (uint16_t)id, AMQP_BASIC_ACK_METHOD, &ack);
 			ch = b->chans[id];
 		}
 	}
