@@ -142,7 +142,7 @@ static int call_timer(unused_arg sd_event_source *es, unused_arg uint64_t usec, 
 	return 0;
 }
 
-static int call_soon(unused_arg sd_event_source *es, void *user)
+static int call_defer(unused_arg sd_event_source *es, void *user)
 {
 	struct loop_src *s = user;
 
@@ -155,7 +155,7 @@ static bool set_soon(struct loop_src *s)
 {
 	sd_event *ev = sd_event_source_get_event(s->src);
 
-	if (!s->soon && sd_event_add_defer(ev, &s->soon, call_soon, s) < 0)
+	if (!s->soon && sd_event_add_defer(ev, &s->soon, call_defer, s) < 0)
 		return false;
 	return sd_event_source_set_enabled(s->soon, SD_EVENT_ONESHOT) >= 0;
 }
@@ -232,14 +232,6 @@ int loop_signal(struct loop *l, int signo, loop_signal_fn fn, void *user, struct
 	s->on_signal = fn;
 	return src_ready(s, sd_event_add_signal(l->ev, &s->src, signo, call_signal, s), "a signal",
 			 ret, e);
-}
-
-static int call_defer(unused_arg sd_event_source *es, void *user)
-{
-	struct loop_src *s = user;
-
-	s->on_timer(s->user);
-	return 0;
 }
 
 int loop_defer(struct loop *l, loop_timer_fn fn, void *user, struct loop_src **ret, struct err *e)
