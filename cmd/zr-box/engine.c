@@ -836,13 +836,10 @@ static int add_names(json_t *to, const struct keeper *k)
 	return r;
 }
 
-static int add_gaps(json_t *to, const struct keeper *k)
+static json_t *missing(const struct keeper *k)
 {
 	const struct engine *g = k->engine;
-	const struct {
-		bool there;
-		const char *what, *effect;
-	} gaps[] = {
+	const struct gap gaps[] = {
 		{ true, "engine", "the walls are the engine's, and so are their faults" },
 		{ true, "disk.quota",
 		  "disk use is sampled, so a job can pass its limit for a moment" },
@@ -857,21 +854,16 @@ static int add_gaps(json_t *to, const struct keeper *k)
 		{ is_placed_badly(k), "cpuset", TIMING_GAP_CPUSET },
 		{ k->spec->timing && !k->spec->timing_cpus, "timing.cpus", TIMING_GAP_CPUS },
 	};
-	int r = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(gaps) && r == 0; i++)
-		if (gaps[i].there)
-			r = json_array_append_new(to, json_pack("{s:s, s:s}", "what", gaps[i].what,
-								"effect", gaps[i].effect));
-	return r;
+	return gaps_json(gaps, ARRAY_LEN(gaps));
 }
 
 json_t *engine_describe(const struct keeper *k)
 {
-	json_t *names = json_array(), *gaps = json_array();
+	json_t *names = json_array(), *gaps = missing(k);
 	const struct container *c = k->spec->container;
 
-	if (!names || !gaps || add_names(names, k) < 0 || add_gaps(gaps, k) < 0) {
+	if (!names || !gaps || add_names(names, k) < 0) {
 		json_decref(names);
 		json_decref(gaps);
 		return NULL;

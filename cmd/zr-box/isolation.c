@@ -3,13 +3,7 @@
 #include "jail.h"
 #include "keeper.h"
 
-/* Something this host or this level does not do, and what that means for the reader. */
-struct gap {
-	bool there;
-	const char *what, *effect;
-};
-
-static json_t *gaps_json(const struct gap *g, size_t n)
+json_t *gaps_json(const struct gap *g, size_t n)
 {
 	json_t *a = json_array();
 

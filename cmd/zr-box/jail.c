@@ -651,13 +651,10 @@ static int add_names(json_t *to, const struct keeper *k)
 	return r;
 }
 
-static int add_gaps(json_t *to, const struct keeper *k)
+static json_t *missing(const struct keeper *k)
 {
 	const struct jail *j = k->jail;
-	const struct {
-		bool there;
-		const char *what, *effect;
-	} g[] = {
+	const struct gap g[] = {
 		{ j->network, "network", "the job can use the network, as the evaluator asks" },
 		{ !j->root, "slot-uid",
 		  "the job runs as the user of its worker, alone in a user namespace" },
@@ -678,20 +675,15 @@ static int add_gaps(json_t *to, const struct keeper *k)
 		  "two jobs at the same time can signal each other by locks on files both may "
 		  "read" },
 	};
-	int r = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(g) && r == 0; i++)
-		if (g[i].there)
-			r = json_array_append_new(to, json_pack("{s:s, s:s}", "what", g[i].what,
-								"effect", g[i].effect));
-	return r;
+	return gaps_json(g, ARRAY_LEN(g));
 }
 
 json_t *jail_describe(const struct keeper *k)
 {
-	json_t *names = json_array(), *gaps = json_array();
+	json_t *names = json_array(), *gaps = missing(k);
 
-	if (!names || !gaps || add_names(names, k) < 0 || add_gaps(gaps, k) < 0) {
+	if (!names || !gaps || add_names(names, k) < 0) {
 		json_decref(names);
 		json_decref(gaps);
 		return NULL;

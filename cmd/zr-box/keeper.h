@@ -289,7 +289,14 @@ static inline bool is_placed_badly(const struct keeper *k)
 /* A new reference; NULL: no memory. */
 json_t *timing_conditions(struct keeper *k);
 
-/* isolation.c: what the result says about this box's walls. */
+/* isolation.c: what the result says about this box's walls. A gap is something this host or this level
+ * does not do, and what that means for the reader. */
+struct gap {
+	bool there;
+	const char *what, *effect;
+};
+/* Those that are there; NULL: no memory. */
+json_t *gaps_json(const struct gap *g, size_t n);
 json_t *isolation_describe(const struct keeper *k);
 
 /* finish.c: scores, sealed result, `done`; then the lock is let go, unless the box is stuck. */
