@@ -245,6 +245,22 @@ int js_opt_bool(const json_t *o, const char *key, bool *ret, struct err *e)
 	return 1;
 }
 
+int js_only(const json_t *o, const char *const *known, struct err *e)
+{
+	json_t *obj = (json_t *)(uintptr_t)o;
+
+	for (void *it = json_object_iter(obj); it; it = json_object_iter_next(obj, it)) {
+		const char *key = json_object_iter_key(it);
+		const char *const *k = known;
+
+		while (*k && !str_eq(*k, key))
+			k++;
+		if (!*k)
+			return err_input(e, "there is no member '%s'", STR_ESC(key));
+	}
+	return 0;
+}
+
 int js_opt_obj(const json_t *o, const char *key, json_t **ret, struct err *e)
 {
 	json_t *v = member(o, key);

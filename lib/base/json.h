@@ -45,6 +45,9 @@ int js_opt_bool(const json_t *o, const char *key, bool *ret, struct err *e) must
 int js_opt_obj(const json_t *o, const char *key, json_t **ret, struct err *e) must_check;
 int js_opt_arr(const json_t *o, const char *key, json_t **ret, struct err *e) must_check;
 
+/* ERR_INPUT: a member that is not among the `known`, which end with NULL. */
+int js_only(const json_t *o, const char *const *known, struct err *e) must_check;
+
 /* Compact text on one line, keys in the order they were set; NULL only without memory. Reals have as
  * many digits as it takes to read the same value again. */
 char *js_text(const json_t *j);

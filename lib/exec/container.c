@@ -110,28 +110,13 @@ static int check(const struct container *c, struct err *e)
 	return 0;
 }
 
-static int only_known(const json_t *o, struct err *e)
-{
-	static const char *const known[] = { "engine", "env",  "group",    "image",
-					     "digest", "file", "imported", "pull" };
-	json_t *obj = (json_t *)(uintptr_t)o;
-
-	for (void *it = json_object_iter(obj); it; it = json_object_iter_next(obj, it)) {
-		const char *key = json_object_iter_key(it);
-		size_t i = 0;
-
-		while (i < ARRAY_LEN(known) && !str_eq(key, known[i]))
-			i++;
-		if (i == ARRAY_LEN(known))
-			return err_input(e, "there is no member '%s'", STR_ESC(key));
-	}
-	return 0;
-}
+static const char *const known[] = { "engine", "env",      "group", "image", "digest",
+				     "file",   "imported", "pull",  NULL };
 
 int container_from_json(const json_t *o, struct container **ret, struct err *e)
 {
 	struct container *c = calloc(1, sizeof(*c));
-	int r = c ? only_known(o, e) : err_nomem(e);
+	int r = c ? js_only(o, known, e) : err_nomem(e);
 	const struct {
 		const char *key;
 		char **to;

@@ -104,23 +104,8 @@ static int read_paths(const json_t *o, const char *key, bool relative, char ***r
 	return 0;
 }
 
-static int only_known(const json_t *o, struct err *e)
-{
-	static const char *const known[] = { "level", "network", "bare",   "data",
-					     "stop",  "writes",  "mounts", "reference" };
-	json_t *obj = (json_t *)(uintptr_t)o;
-
-	for (void *it = json_object_iter(obj); it; it = json_object_iter_next(obj, it)) {
-		const char *key = json_object_iter_key(it);
-		size_t i = 0;
-
-		while (i < ARRAY_LEN(known) && !str_eq(key, known[i]))
-			i++;
-		if (i == ARRAY_LEN(known))
-			return err_input(e, "there is no member '%s'", STR_ESC(key));
-	}
-	return 0;
-}
+static const char *const known[] = { "level",  "network", "bare",      "data", "stop",
+				     "writes", "mounts",  "reference", NULL };
 
 static int read_all(const json_t *o, struct sandbox *s, struct err *e)
 {
@@ -149,7 +134,7 @@ static int read_all(const json_t *o, struct sandbox *s, struct err *e)
 int sandbox_from_json(const json_t *o, struct sandbox *ret, struct err *e)
 {
 	struct sandbox s = { .level = ISOLATION_NONE };
-	int r = json_is_object(o) ? only_known(o, e) : err_input(e, "it is not an object");
+	int r = json_is_object(o) ? js_only(o, known, e) : err_input(e, "it is not an object");
 
 	if (r == 0)
 		r = read_all(o, &s, e);

@@ -217,7 +217,7 @@ static int read_phase(const json_t *o, struct box_spec *s, int *last, struct err
 
 	if (!json_is_object(o))
 		return err_input(e, "a phase is not an object");
-	r = only_known(o, NULL, 0, known, e);
+	r = js_only(o, known, e);
 	if (r == 0)
 		r = js_str(o, "name", 32, &name, e);
 	if (r < 0)
