@@ -93,8 +93,10 @@ int session_new(const struct settings *settings, const char *name, uint64_t time
 	s->settings = settings;
 	s->timeout_usec = timeout_usec;
 	s->name = strdup(name);
-	/* This loop handles no signal: Ctrl-C ends a tool during its calls, and after them. */
+	/* This loop handles no signal but the end of a look-up: Ctrl-C ends a tool during its calls, and
+	 * after them. */
 	sigprocmask(SIG_SETMASK, NULL, &mask);
+	sigaddset(&mask, SIGCHLD);
 	r = s->name ? loop_new(&s->loop, e) : err_nomem(e);
 	sigprocmask(SIG_SETMASK, &mask, NULL);
 	if (r < 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "messaging/transport.h"
 
-#include <netdb.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -9,9 +9,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/resolve.h"
+
 #define READ_PIECE ((size_t)32 << 10)
 /* After this much the loop's other sources have their turn. */
 #define READ_TURN    ((size_t)512 << 10)
+#define LOOKUP_USEC  (20 * USEC_PER_SEC)
 #define CONNECT_USEC (5 * USEC_PER_SEC) /* for each address */
 /* Unacknowledged bytes break the connection after this long, as heartbeats would. */
 #define USER_TIMEOUT_MSEC 20000
@@ -26,12 +29,15 @@ struct transport {
 	void *user;
 	char *host;
 	unsigned port;
-	struct addrinfo *addrs, *next; /* addresses to try */
+	struct resolve *lookup;
+	struct resolve_addrs addrs;
+	size_t next; /* of them, to try */
 	int fd;
 	struct loop_src *io, *timer;
 	struct loop_src *turn; /* for what was kicked */
 	SSL *ssl;
 	enum {
+		TRANSPORT_LOOKUP,
 		TRANSPORT_CONNECTING,
 		TRANSPORT_GREETING, /* TLS handshake */
 		TRANSPORT_OPEN,
@@ -126,8 +132,9 @@ static int expect_peer(SSL *ssl, const char *host)
 
 /* --- ends --- */
 
-static void drop_socket(struct transport *t)
+static void let_go(struct transport *t)
 {
+	t->lookup = resolve_free(t->lookup);
 	t->io = loop_src_free(t->io);
 	if (t->fd >= 0)
 		close(t->fd);
@@ -136,12 +143,10 @@ static void drop_socket(struct transport *t)
 
 static void release(struct transport *t)
 {
-	drop_socket(t);
+	let_go(t);
 	loop_src_free(t->timer);
 	loop_src_free(t->turn);
 	SSL_free(t->ssl);
-	if (t->addrs)
-		freeaddrinfo(t->addrs);
 	buf_done(&t->in);
 	buf_done(&t->out);
 	free(t->host);
@@ -154,7 +159,7 @@ void transport_free(struct transport *t)
 		return;
 	t->freed = true;
 	t->state = TRANSPORT_BROKEN;
-	drop_socket(t);
+	let_go(t);
 	if (t->busy == 0)
 		release(t);
 }
@@ -182,7 +187,7 @@ static void broken(struct transport *t, const struct err *why)
 	if (t->state == TRANSPORT_BROKEN)
 		return;
 	t->state = TRANSPORT_BROKEN;
-	drop_socket(t);
+	let_go(t);
 	loop_timer_set(t->timer, USEC_INFINITY);
 	loop_timer_set(t->turn, USEC_INFINITY);
 	CALL(t, on_broken, why);
@@ -354,9 +359,9 @@ static void read_all(struct transport *t)
 
 static void on_io(void *user, int fd, uint32_t events);
 
-static int try_address(struct transport *t, const struct addrinfo *a)
+static int try_address(struct transport *t, const struct sockaddr *a, socklen_t len)
 {
-	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+	int fd = socket(a->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
 	unsigned msec = USER_TIMEOUT_MSEC;
 	struct err e = { 0 };
 
@@ -364,7 +369,7 @@ static int try_address(struct transport *t, const struct addrinfo *a)
 		return -errno;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &msec, sizeof(msec));
-	if (connect(fd, a->ai_addr, a->ai_addrlen) < 0 && errno != EINPROGRESS) {
+	if (connect(fd, a, len) < 0 && errno != EINPROGRESS) {
 		int r = -errno;
 
 		close(fd);
@@ -380,19 +385,28 @@ static int try_address(struct transport *t, const struct addrinfo *a)
 	return 0;
 }
 
-/* The next address that can at least be tried. `r` is the error of the one before. */
+/* The next address that can at least be tried; else `r`, or the error of the last one. */
+static int try_next(struct transport *t, int r)
+{
+	let_go(t);
+	t->state = TRANSPORT_CONNECTING;
+	while (t->next < t->addrs.n) {
+		size_t i = t->next++;
+
+		r = try_address(t, (const struct sockaddr *)&t->addrs.addr[i].sa,
+				t->addrs.addr[i].len);
+		if (r == 0)
+			return 0;
+	}
+	return r;
+}
+
+/* `r` is the error of the address before. */
 static void connect_next(struct transport *t, int r)
 {
-	drop_socket(t);
-	while (t->next) {
-		const struct addrinfo *a = t->next;
-
-		t->next = a->ai_next;
-		r = try_address(t, a);
-		if (r == 0)
-			return;
-	}
-	broken_errno(t, r, "connect");
+	r = try_next(t, r);
+	if (r < 0)
+		broken_errno(t, r, "connect");
 }
 
 static void on_timeout(void *user)
@@ -400,7 +414,9 @@ static void on_timeout(void *user)
 	struct transport *t = user;
 
 	enter(t);
-	if (t->state == TRANSPORT_CONNECTING)
+	if (t->state == TRANSPORT_LOOKUP)
+		broken_errno(t, ETIMEDOUT, "look up the host's name");
+	else if (t->state == TRANSPORT_CONNECTING)
 		connect_next(t, -ETIMEDOUT);
 	else if (t->state == TRANSPORT_GREETING)
 		broken_errno(t, ETIMEDOUT, "TLS handshake");
@@ -484,27 +500,42 @@ static void on_turn(void *user)
 	leave(t);
 }
 
-static int resolve(struct transport *t, struct err *e)
+static void on_addresses(void *user, const struct resolve_addrs *addrs, const struct err *why)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	char port[8];
+	struct transport *t = user;
+
+	enter(t);
+	t->lookup = resolve_free(t->lookup);
+	if (addrs) {
+		t->addrs = *addrs;
+		connect_next(t, -ECONNREFUSED);
+	} else {
+		broken(t, why);
+	}
+	leave(t);
+}
+
+static int find_host(struct transport *t, struct err *e)
+{
 	int r;
 
-	snprintf(port, sizeof(port), "%u", t->port);
-	r = getaddrinfo(t->host, port, &hints, &t->addrs);
-	if (r)
-		return err_set(e, EHOSTUNREACH, ERR_TRANSIENT, "look up host '%s': %s",
-			       STR_ESC(t->host), gai_strerror(r));
-	t->next = t->addrs;
-	return 0;
+	if (!resolve_numeric(t->host, t->port, &t->addrs)) {
+		loop_timer_set(t->timer, LOOKUP_USEC);
+		return resolve_start(t->loop, t->host, t->port, on_addresses, t, &t->lookup, e);
+	}
+	r = try_next(t, -ECONNREFUSED);
+	if (r < 0) {
+		err_errno(e, r, "connect");
+		if (e)
+			e->kind = ERR_TRANSIENT;
+	}
+	return r;
 }
 
 static int prepare(struct transport *t, struct transport_tls *tls, struct err *e)
 {
-	int r = resolve(t, e);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (tls) {
 		t->ssl = SSL_new(tls->ctx);
 		if (!t->ssl || expect_peer(t->ssl, t->host) < 0)
@@ -513,19 +544,7 @@ static int prepare(struct transport *t, struct transport_tls *tls, struct err *e
 	r = loop_timer(t->loop, USEC_INFINITY, on_timeout, t, &t->timer, e);
 	if (r == 0)
 		r = loop_timer(t->loop, USEC_INFINITY, on_turn, t, &t->turn, e);
-	if (r < 0)
-		return r;
-	r = -ECONNREFUSED;
-	while (t->next && r < 0) {
-		r = try_address(t, t->next);
-		t->next = t->next->ai_next;
-	}
-	if (r < 0) {
-		err_errno(e, r, "connect");
-		if (e)
-			e->kind = ERR_TRANSIENT;
-	}
-	return r;
+	return r < 0 ? r : find_host(t, e);
 }
 
 int transport_new(struct loop *l, const char *host, unsigned port, struct transport_tls *tls,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A non-blocking byte stream to a server, plain TCP or TLS, on the event loop. Only the look-up of
- * the host's name may block (as long as the resolver is configured to).
+ * A non-blocking byte stream to a server, plain TCP or TLS, on the event loop; the look-up of the
+ * host's name does not block either.
  *
  * TLS: version 1.2 or later, the server's certificate and its name or address are verified.
  */

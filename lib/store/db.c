@@ -265,6 +265,12 @@ static int target_from(struct db_target *t, const PQconninfoOption *o, struct er
 		if (!t->password)
 			return err_nomem(e);
 	}
+	if (!option(o, "hostaddr") && db_hosts_named(host)) {
+		t->hosts = strdup(host);
+		t->ports = strdup(port ? port : "");
+		if (!t->hosts || !t->ports)
+			return err_nomem(e);
+	}
 	return str_fmt(&t->place, "%s%s%s/%s", host ? host : "the local socket", port ? ":" : "",
 		       port ? port : "", name ? name : "") < 0
 		       ? err_nomem(e)
@@ -306,15 +312,18 @@ void db_target_done(struct db_target *t)
 	forget(t->url);
 	forget(t->password);
 	free(t->place);
+	free(t->hosts);
+	free(t->ports);
 	*t = (struct db_target){ 0 };
 }
 
 /* Notices would go to stderr; a library does not log. */
 static void hush(unused_arg void *user, unused_arg const char *message) {}
 
-PGconn *db_connect_start(const struct db_target *t, const char *application)
+PGconn *db_connect_start(const struct db_target *t, const char *application,
+			 const struct db_addresses *a)
 {
-	/* A key after `dbname`, which expands to the URL, would win over it; these are defaults. */
+	/* `dbname` expands to the URL: what stands before are defaults, what follows wins over it. */
 	static const char *const keys[] = {
 		"application_name",
 		"connect_timeout",
@@ -325,10 +334,27 @@ PGconn *db_connect_start(const struct db_target *t, const char *application)
 		"target_session_attrs",
 		"client_encoding",
 		"dbname",
+		"host",
+		"hostaddr",
+		"port",
 		NULL,
 	};
-	const char *const values[] = { application, "10",         "30",   "10",   "3",
-				       "30000",     "read-write", "UTF8", t->url, NULL };
+	const char *const values[] = {
+		application,
+		"10",
+		"30",
+		"10",
+		"3",
+		"30000",
+		"read-write",
+		"UTF8",
+		t->url,
+		/* An empty one counts as not given. */
+		a ? a->host.data : "",
+		a ? a->hostaddr.data : "",
+		a ? a->port.data : "",
+		NULL,
+	};
 	PGconn *c = PQconnectStartParams(keys, values, 1);
 
 	PQsetNoticeProcessor(c, hush, NULL);
@@ -450,7 +476,7 @@ int db_open(const char *url, uint64_t timeout_usec, struct db **ret, struct err 
 	if (r < 0)
 		return r;
 	d->timeout_usec = timeout_usec;
-	d->conn = db_connect_start(&d->target, "zr");
+	d->conn = db_connect_start(&d->target, "zr", NULL);
 	if (!d->conn)
 		return err_nomem(e);
 	r = session_begin(d, timeout_usec, e);

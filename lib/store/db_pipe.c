@@ -50,6 +50,7 @@ struct db_pipe {
 	char *application;
 	struct db_target target;
 	enum pipe_state state;
+	struct db_hosts *hosts; /* being looked up */
 	PGconn *conn;
 	struct loop_src *io;
 	int io_fd;
@@ -122,6 +123,7 @@ static void release(struct db_pipe *p)
 	loop_src_free(p->io);
 	loop_src_free(p->timer);
 	loop_src_free(p->deadline);
+	db_hosts_free(p->hosts);
 	PQfinish(p->conn);
 	db_target_done(&p->target);
 	free(p->application);
@@ -243,6 +245,7 @@ static void lose(struct db_pipe *p, enum db_class class, const struct err *e)
 	p->state = PIPE_WAITING;
 	p->io = loop_src_free(p->io);
 	loop_timer_set(p->deadline, USEC_INFINITY);
+	p->hosts = db_hosts_free(p->hosts);
 	PQfinish(p->conn);
 	p->conn = NULL;
 	p->n_prepared = 0;
@@ -484,6 +487,32 @@ static void connect_step(struct db_pipe *p, PostgresPollingStatusType s)
 		lose(p, DB_UNKNOWN, &e);
 }
 
+static void connect_to(struct db_pipe *p, const struct db_addresses *a)
+{
+	p->conn = db_connect_start(&p->target, p->application, a);
+	if (!p->conn || PQstatus(p->conn) == CONNECTION_BAD)
+		connect_failed(p);
+	else
+		connect_step(p, PGRES_POLLING_WRITING);
+}
+
+static void on_hosts(void *user, const struct db_addresses *a, const struct err *why)
+{
+	struct db_pipe *p = user;
+	struct err e = { 0 };
+
+	enter(p);
+	if (a) {
+		connect_to(p, a);
+		p->hosts = db_hosts_free(p->hosts);
+	} else {
+		(void)err_set(&e, EHOSTUNREACH, ERR_TRANSIENT, "database at %s: %s",
+			      p->target.place, why->msg);
+		lose(p, DB_CONNECTION, &e);
+	}
+	leave(p);
+}
+
 /* The timer: time for a try, or no patience any more with the one under way. */
 static void connect_try(void *user)
 {
@@ -500,11 +529,11 @@ static void connect_try(void *user)
 	}
 	p->state = PIPE_CONNECTING;
 	loop_timer_set(p->timer, CONNECT_USEC);
-	p->conn = db_connect_start(&p->target, p->application);
-	if (!p->conn || PQstatus(p->conn) == CONNECTION_BAD)
-		connect_failed(p);
-	else
-		connect_step(p, PGRES_POLLING_WRITING);
+	if (!p->target.hosts)
+		connect_to(p, NULL);
+	else if (db_hosts_start(p->loop, p->target.hosts, p->target.ports, on_hosts, p, &p->hosts,
+				&e) < 0)
+		lose(p, DB_CONNECTION, &e);
 	leave(p);
 }
 
