@@ -105,6 +105,18 @@ static json_t *optional(const char *s)
 	return s ? js_from_bytes(s, strlen(s)) : json_null();
 }
 
+/* When we have set it aside ourselves, or else the broker. */
+static json_t *died_at(const struct delivery *d)
+{
+	const char *at = delivery_header(d, "zr-at");
+	char text[TIME_TEXT_MAX];
+
+	/* A time that no text has room for is a lie. */
+	if (at || !d->death_sec || d->death_sec > UINT32_MAX)
+		return optional(at);
+	return json_string(time_text(text, d->death_sec * USEC_PER_SEC));
+}
+
 static int list_dead(void *user, const struct delivery *d)
 {
 	struct dead_list *l = user;
@@ -121,8 +133,8 @@ static int list_dead(void *user, const struct delivery *d)
 	row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "id", optional(dead_id(id, d)),
 			"name", optional(dead_queue(d)), "reason", optional(dead_reason(d)),
 			"detail", optional(detail), "routing_key",
-			optional(delivery_header(d, "zr-routing-key")), "at",
-			optional(delivery_header(d, "zr-at")), "size", (json_int_t)d->size, "body",
+			optional(delivery_header(d, "zr-routing-key")), "at", died_at(d), "size",
+			(json_int_t)d->size, "body",
 			d->body ? js_from_bytes(d->body, n) : json_null());
 
 	if (!row || json_array_append_new(l->rows, row) < 0)

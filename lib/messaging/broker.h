@@ -61,6 +61,7 @@ struct delivery {
 	uint64_t stream_offset;   /* x-stream-offset, UINT64_MAX if absent */
 	const char *death_reason; /* of x-first-death-reason, or NULL */
 	const char *death_queue;  /* of x-first-death-queue, or NULL */
+	uint64_t death_sec;       /* of x-death, Unix time; 0 if absent */
 	const void *body;
 	size_t size;    /* of the body as it was sent */
 	bool too_large; /* size is above the limit: body is NULL. Reject it to dead-letter it whole */

@@ -193,6 +193,7 @@ static void hand_over(struct broker *b, struct chan *ch, const struct content *c
 
 	d.delivery_count = header_number(&d, "x-delivery-count", 0);
 	d.stream_offset = header_number(&d, "x-stream-offset", UINT64_MAX);
+	d.death_sec = c->props.death_sec;
 	d.death_reason = delivery_header(&d, "x-first-death-reason");
 	d.death_queue = delivery_header(&d, "x-first-death-queue");
 	if (ch->consumer)

@@ -196,23 +196,56 @@ static void take_value(struct cursor *c, struct texts *t, struct broker_header *
 	}
 }
 
-static void take_headers(struct cursor *c, struct texts *t, struct wire_properties *ret)
+/* What has its length before it. Empty if there is less. */
+static struct cursor take_part(struct cursor *c)
 {
 	size_t size = (size_t)take_uint(c, 4);
 	const uint8_t *p = take(c, size);
-	struct cursor table = { p, p ? p + size : NULL, NULL };
 
-	while (p && table.p < table.end && !table.bad) {
+	return (struct cursor){ p, p ? p + size : NULL, NULL };
+}
+
+/* Of a list of tables, as RabbitMQ keeps of a message's deaths, the last one first: that one's time. */
+static uint64_t take_death(struct cursor value, struct texts *t)
+{
+	struct cursor list, table;
+
+	if (take_uint(&value, 1) != 'A')
+		return 0;
+	list = take_part(&value);
+	if (take_uint(&list, 1) != 'F')
+		return 0;
+	table = take_part(&list);
+	while (table.p < table.end && !table.bad) {
 		struct broker_header h = { 0 };
 		const char *name = take_short_text(&table, t);
 
+		take_value(&table, t, &h);
+		if (!table.bad && h.type == BROKER_HEADER_INT && h.number > 0 &&
+		    str_eq(name, "time"))
+			return (uint64_t)h.number;
+	}
+	return 0;
+}
+
+static void take_headers(struct cursor *c, struct texts *t, struct wire_properties *ret)
+{
+	struct cursor table = take_part(c);
+
+	while (table.p < table.end && !table.bad) {
+		struct broker_header h = { 0 };
+		const char *name = take_short_text(&table, t);
+		struct cursor value = table;
+
+		if (str_eq(name, "x-death"))
+			ret->death_sec = take_death(value, t);
 		take_value(&table, t, &h);
 		h.name = name ? name : "";
 		if (!table.bad && ret->n_headers < WIRE_HEADERS_MAX)
 			ret->headers[ret->n_headers++] = h;
 	}
 	/* The table's own length bounds the damage: what follows it can be read. */
-	if (p && table.bad)
+	if (table.bad)
 		ret->bad = table.bad;
 }
 
@@ -262,6 +295,7 @@ int wire_properties(const struct wire_frame *f, struct wire_properties *ret, str
 
 	ret->content_type = ret->message_id = ret->app_id = "";
 	ret->n_headers = 0;
+	ret->death_sec = 0;
 	ret->bad = NULL;
 	ret->text = NULL;
 	take(&c, 4); /* class and weight */

@@ -53,6 +53,8 @@ struct wire_properties {
 	const char *content_type, *message_id, *app_id; /* "" if absent */
 	struct broker_header headers[WIRE_HEADERS_MAX];
 	size_t n_headers;
+	uint64_t
+		death_sec; /* of x-death: when it was dead-lettered, Unix time; 0: never, or unknown */
 	const char *bad; /* not NULL: decoding stopped here, and why */
 	char *text;
 };

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Broker, topology, queues and zr-echo, against RabbitMQ with pika beside them, and against brokers that lie."""
+import datetime
 import json
 import os
 import re
@@ -335,6 +336,8 @@ def test_what_the_broker_buries_itself_has_its_reason(broker):
     assert {(r["name"], r["reason"], r["body"]) for r in rows} == {("zr.eval.default", "rejected", "x"),
                                                                   ("zr.eval.default", "rejected", ""),
                                                                   ("zr.eval.default", "too-large", None)}
+    today = datetime.datetime.now(datetime.timezone.utc)
+    assert all(abs(today - datetime.datetime.fromisoformat(r["at"])) < datetime.timedelta(hours=1) for r in rows)
     ids = {r["body"]: r["id"] for r in rows}
     assert len(set(ids.values())) == 3 and "message_max" in [r["detail"] for r in rows if r["body"] is None][0]
     # The one that is too large keeps its place, whatever else has no body.
