@@ -353,3 +353,15 @@ json_t *js_from_bytes(const void *data, size_t n)
 	}
 	return json_stringn(b.data ? b.data : "", b.len);
 }
+
+json_t *js_strings(char *const *v)
+{
+	json_t *a = json_array();
+
+	for (; a && v && *v; v++)
+		if (json_array_append_new(a, json_string(*v)) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	return a;
+}

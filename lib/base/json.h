@@ -58,5 +58,7 @@ char *js_pretty(const json_t *j);
 
 /* json_string() of foreign bytes: invalid UTF-8 is replaced by U+FFFD, NUL by U+2400. */
 json_t *js_from_bytes(const void *data, size_t n);
+/* A vector of UTF-8 texts that ends with NULL, or NULL, as a list. NULL: out of memory, or no text. */
+json_t *js_strings(char *const *v);
 
 #endif

@@ -275,18 +275,6 @@ static json_t *phases_json(const struct evaluator *ev)
 	return a;
 }
 
-static json_t *words_json(char *const *v)
-{
-	json_t *a = json_array();
-
-	for (; a && v && *v; v++)
-		if (json_array_append_new(a, json_string(*v)) < 0) {
-			json_decref(a);
-			return NULL;
-		}
-	return a;
-}
-
 json_t *evaluator_json(const struct evaluator *ev)
 {
 	return json_pack(
@@ -294,7 +282,7 @@ json_t *evaluator_json(const struct evaluator *ev)
 		"s:f, s:I}",
 		"name", ev->name, "description", ev->description, "bare", ev->bare, "isolation",
 		isolation_name(ev->isolation), "phases", phases_json(ev), "limits",
-		limits_to_json(&ev->limits), "allow_args", words_json(ev->allow_args), "gpus",
+		limits_to_json(&ev->limits), "allow_args", js_strings(ev->allow_args), "gpus",
 		(int)ev->gpus, "gpu_arch", ev->gpu_arch, "gpu_memory_bytes",
 		(json_int_t)ev->gpu_memory_bytes, "arch", ev->arch, "network", ev->network,
 		"retries", (int)ev->retries, "scores", ev->scores_file, "scores_required",

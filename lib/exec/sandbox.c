@@ -146,22 +146,10 @@ int sandbox_from_json(const json_t *o, struct sandbox *ret, struct err *e)
 	return 0;
 }
 
-static json_t *paths_json(char *const *v)
-{
-	json_t *a = json_array();
-
-	for (; a && v && *v; v++)
-		if (json_array_append_new(a, json_string(*v)) < 0) {
-			json_decref(a);
-			return NULL;
-		}
-	return a;
-}
-
 json_t *sandbox_to_json(const struct sandbox *s)
 {
 	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}", "level",
 			 isolation_name(s->level), "network", s->network, "bare", s->bare, "data",
 			 s->data, "stop", s->stop, "writes", s->writes, "mounts",
-			 paths_json(s->mounts), "reference", paths_json(s->reference));
+			 js_strings(s->mounts), "reference", js_strings(s->reference));
 }

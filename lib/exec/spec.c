@@ -376,19 +376,6 @@ static int put_field(json_t *o, const struct field *f, const struct box_spec *s)
 	return text ? put(o, f->key, json_string(text)) : 0;
 }
 
-static json_t *words_json(char *const *v)
-{
-	json_t *a = json_array();
-
-	for (size_t i = 0; a && v && v[i]; i++) {
-		if (json_array_append_new(a, json_string(v[i])) == 0)
-			continue;
-		json_decref(a);
-		return NULL;
-	}
-	return a;
-}
-
 static json_t *phases_json(const struct box_spec *s)
 {
 	json_t *a = json_array();
@@ -397,7 +384,7 @@ static json_t *phases_json(const struct box_spec *s)
 	for (enum phase p = 0; a && r == 0 && p < PHASE_N; p++)
 		if (s->argv[p])
 			r = json_array_append_new(a, json_pack("{s:s, s:o}", "name", phase_name(p),
-							       "argv", words_json(s->argv[p])));
+							       "argv", js_strings(s->argv[p])));
 	if (r == 0)
 		return a;
 	json_decref(a);
@@ -430,7 +417,7 @@ int spec_text(const struct box_spec *s, char **ret, struct err *e)
 	if (r == 0)
 		r = put(o, "limits", limits_to_json(&s->limits));
 	if (r == 0 && s->env)
-		r = put(o, "env", words_json(s->env));
+		r = put(o, "env", js_strings(s->env));
 	if (r == 0)
 		r = put(o, "cgroup", cgroup_json(s));
 	if (r == 0 && s->sandbox.level != ISOLATION_NONE)
