@@ -64,22 +64,16 @@ int cmd_evaluations_cancel(struct cli *c)
 	auto_obj(session) b = NULL;
 	auto_obj(db) d = NULL;
 	struct err e = { 0 };
+	auto_free int64_t *ids = NULL;
 	int status = CLI_DONE;
-	int64_t id;
 	const struct cli_opt opts[] = { { 0 } };
 
-	if (!cli_parse(c, opts, 1, -1))
-		return c->status;
-	for (int i = 0; i < c->argc; i++)
-		if (!cli_id(c, "evaluation", c->argv[i], &id))
-			return c->status;
-	if (!cli_db(c, &s, &d))
+	if (!cli_parse(c, opts, 1, -1) || !cli_ids(c, "evaluation", &ids) || !cli_db(c, &s, &d))
 		return c->status;
 	if (letters_open(s, "zr", LETTERS_USEC, &b, &e) < 0)
 		return cli_fail_setup(c, &e);
 	for (int i = 0; i < c->argc; i++) {
-		int one = cli_id(c, "evaluation", c->argv[i], &id) ? cancel_one(c, s, d, b, id)
-								   : c->status;
+		int one = cancel_one(c, s, d, b, ids[i]);
 
 		status = one ? one : status;
 	}

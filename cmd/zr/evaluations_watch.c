@@ -17,8 +17,8 @@
 struct watch {
 	struct follow follow;
 	struct evaluation_filter filter;
-	char *const *ids; /* texts, checked; NULL: the filter's */
-	int n_ids;
+	int64_t *ids;
+	int n_ids; /* 0: the filter's */
 	bool json, tty;
 	json_t *seen; /* id → the object last printed */
 	struct shown {
@@ -43,6 +43,7 @@ static void watch_done(struct watch *w)
 	for (size_t i = 0; i < w->n_shown; i++)
 		shown_done(&w->shown[i]);
 	free(w->shown);
+	free(w->ids);
 }
 DEFINE_AUTO_DONE(watch);
 
@@ -55,11 +56,8 @@ static int ask(struct watch *w, json_t **ret, struct err *e)
 	rows = json_array();
 	for (int i = 0; i < w->n_ids; i++) {
 		json_t *v = NULL;
-		uint64_t id = 0;
-		int r = str_u64(w->ids[i], &id);
+		int r = follow_show(&w->follow, w->ids[i], &v, e);
 
-		if (r == 0)
-			r = follow_show(&w->follow, (int64_t)id, &v, e);
 		if (r < 0)
 			return r;
 		if (json_array_append_new(rows, v) < 0)
@@ -219,7 +217,6 @@ int cmd_evaluations_watch(struct cli *c)
 	const char *since = NULL;
 	char since_text[TIME_TEXT_MAX];
 	uint64_t limit = 20;
-	int64_t id;
 	const struct cli_opt opts[] = {
 		{ "challenge", 0, CLI_TEXT, &w.filter.challenge, "LABEL", "of this challenge" },
 		{ "author", 0, CLI_TEXT, &w.filter.author, "AUTHOR",
@@ -237,14 +234,10 @@ int cmd_evaluations_watch(struct cli *c)
 		return c->status;
 	if (limit < 1 || limit > 10000)
 		return cli_usage(c, "want a --limit of 1 to 10000");
-	for (int i = 0; i < c->argc; i++)
-		if (!cli_id(c, "evaluation", c->argv[i], &id))
-			return c->status;
-	if (!cli_db(c, &s, &w.follow.db))
+	if (!cli_ids(c, "evaluation", &w.ids) || !cli_db(c, &s, &w.follow.db))
 		return c->status;
 	w.follow.settings = s;
 	w.filter.limit = (int)limit;
-	w.ids = c->argv;
 	w.n_ids = c->argc;
 	return watch(c, &w);
 }
@@ -255,7 +248,7 @@ int cmd_evaluations_wait(struct cli *c)
 	auto_obj(settings) s = NULL;
 	const char *state = "ended";
 	uint64_t timeout = USEC_INFINITY, deadline = USEC_INFINITY;
-	int64_t id;
+	auto_free int64_t *ids = NULL;
 	int status = CLI_DONE;
 	const struct cli_opt opts[] = {
 		{ "state", 0, CLI_TEXT, &state, "STATE", "the state to wait for (default ended)" },
@@ -267,18 +260,15 @@ int cmd_evaluations_wait(struct cli *c)
 		return c->status;
 	if (!follow_is_state(state))
 		return cli_usage(c, "there is no state '%s'", STR_ESC(state));
-	for (int i = 0; i < c->argc; i++)
-		if (!cli_id(c, "evaluation", c->argv[i], &id))
-			return c->status;
+	if (!cli_ids(c, "evaluation", &ids))
+		return c->status;
 	if (timeout < USEC_INFINITY - time_mono_usec())
 		deadline = time_mono_usec() + timeout;
 	if (!cli_db(c, &s, &f.db))
 		return c->status;
 	f.settings = s;
 	for (int i = 0; i < c->argc; i++) {
-		int one = cli_id(c, "evaluation", c->argv[i], &id)
-				  ? follow_until(c, &f, id, state, deadline, false)
-				  : c->status;
+		int one = follow_until(c, &f, ids[i], state, deadline, false);
 
 		if (one == CLI_FAILED || status == CLI_DONE)
 			status = one;

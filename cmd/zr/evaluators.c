@@ -12,6 +12,7 @@
 #include "exec/evaluator.h"
 #include "exec/gpu.h"
 #include "reach.h"
+#include "remote.h"
 #include "store/workers.h"
 #include "transfer/sftp.h"
 
@@ -196,27 +197,17 @@ static int check_index(const json_t *a, struct err *e)
 	return json_is_array(a) ? 0 : err_input(e, "not a list");
 }
 
-static int fetch_index(const struct settings *s, const struct settings_host *h, struct buf *b,
-		       struct err *e)
+static int fetch_index(const struct settings *s, const char *host, struct buf *b, struct err *e)
 {
-	auto_done(ssh_keys) keys = { 0 };
-	const struct ssh_opts opts = {
-		.host = { .address = h->address, .port = (uint16_t)h->port, .user = h->user },
-		.keys = &keys,
-		.stall_usec = s->fetch_timeout_usec,
-		.abort_fd = -1,
-	};
-	auto_obj(ssh) session = NULL;
+	auto_done(remote) m = { 0 };
 	auto_free char *path = NULL;
-	int r = ssh_keys_read(s->ssh_key, s->ssh_known_hosts, &keys, e);
+	int r = remote_open(s, host, &m, e);
 
-	if (r == 0)
-		r = ssh_open(&opts, &session, e);
-	if (r == 0 && str_fmt(&path, "%s/" EVALUATOR_INDEX_FILE, h->state_dir) < 0)
+	if (r == 0 && str_fmt(&path, "%s/" EVALUATOR_INDEX_FILE, m.host->state_dir) < 0)
 		r = err_nomem(e);
 	if (r < 0)
 		return r;
-	r = sftp_read_file(session, path, INDEX_MAX, b, e);
+	r = sftp_read_file(m.ssh, path, INDEX_MAX, b, e);
 	return r == -ENOENT ? err_set(e, ENOENT, ERR_HOST,
 				      "there is no %s: zr-eval writes it when it starts", path)
 			    : r;
@@ -224,28 +215,17 @@ static int fetch_index(const struct settings *s, const struct settings_host *h, 
 
 static int remote_index(const struct settings *s, const char *host, json_t **ret, struct err *e)
 {
-	const struct settings_host *h = settings_find_host(s, host);
 	auto_buf struct buf b = { 0 };
 	json_t *a = NULL;
-	int r;
+	int r = fetch_index(s, host, &b, e);
 
-	if (!h)
-		return err_set(
-			e, ENOENT, ERR_HOST,
-			"%s has no section 'host \"%s\"': add one, it says how to reach that "
-			"host",
-			s->file, STR_ESC(host));
-	if (!s->ssh_key)
-		return err_set(e, ENOENT, ERR_HOST, "no key for reaching %s: set ssh_key in %s",
-			       h->name, s->file);
-	r = fetch_index(s, h, &b, e);
 	if (r == 0)
 		r = js_parse(b.data ? b.data : "", b.len, JS_DEPTH_MAX, &a, e);
 	if (r == 0)
 		r = check_index(a, e);
 	if (r < 0) {
 		json_decref(a);
-		return err_wrap(e, "%s", h->name);
+		return err_wrap(e, "%s", STR_ESC(host));
 	}
 	*ret = a;
 	return 0;

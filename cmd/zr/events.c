@@ -100,15 +100,12 @@ static int take_one(struct taking *t, int64_t id, struct err *e)
 	return 0;
 }
 
-static int take_named(struct taking *t, struct err *e)
+static int take_named(struct taking *t, const int64_t *ids, struct err *e)
 {
-	int64_t id = 0;
 	int r = 0;
 
-	/* They were looked at before anything was done. */
 	for (int i = 0; i < t->cli->argc && r == 0; i++)
-		if (cli_id(t->cli, "parked event", t->cli->argv[i], &id))
-			r = take_one(t, id, e);
+		r = take_one(t, ids[i], e);
 	return r;
 }
 
@@ -139,8 +136,8 @@ static int take(struct cli *c, bool again)
 	auto_obj(db) d = NULL;
 	const char *reason = NULL;
 	bool all = false;
+	auto_free int64_t *ids = NULL;
 	struct err e = { 0 };
-	int64_t id;
 	int r = 0;
 	const struct cli_opt opts[] = {
 		{ "all", 0, CLI_FLAG, &all, NULL, "every parked event" },
@@ -152,17 +149,14 @@ static int take(struct cli *c, bool again)
 		return c->status;
 	if ((c->argc > 0) + all + (reason != NULL) != 1)
 		return cli_usage(c, "name events, or give one of --all and --reason");
-	for (int i = 0; i < c->argc; i++)
-		if (!cli_id(c, "parked event", c->argv[i], &id))
-			return c->status;
-	if (!cli_db(c, &s, &d))
+	if (!cli_ids(c, "parked event", &ids) || !cli_db(c, &s, &d))
 		return c->status;
 	t.db = d;
 	if (again)
 		r = letters_open(s, "zr events:requeue", TIMEOUT_USEC, &session, &e);
 	t.session = session;
 	if (r == 0)
-		r = c->argc ? take_named(&t, &e) : take_all(&t, reason, &e);
+		r = c->argc ? take_named(&t, ids, &e) : take_all(&t, reason, &e);
 	if (t.done || r == 0)
 		printf("%zu %s\n", t.done, again ? "sent back" : "forgotten");
 	if (r < 0)

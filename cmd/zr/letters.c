@@ -6,8 +6,8 @@
 #include "base/str.h"
 #include "messaging/topology.h"
 #include "messaging/url.h"
+#include "remote.h"
 #include "transfer/push.h"
-#include "transfer/ssh.h"
 
 void letter_done(struct letter *l)
 {
@@ -71,34 +71,23 @@ int letter_cancel(int64_t evaluation, const char *by, struct letter *ret, struct
 	return finish(&m, ret, e);
 }
 
-static int push(const struct settings *s, const struct settings_host *h, const char *dir,
-		struct err *e)
+static int push(const struct settings *s, const char *host, const char *dir, struct err *e)
 {
-	auto_done(ssh_keys) keys = { 0 };
-	const struct ssh_opts opts = {
-		.host = { .address = h->address, .port = (uint16_t)h->port, .user = h->user },
-		.keys = &keys,
-		.stall_usec = s->fetch_timeout_usec,
-		.abort_fd = -1,
-	};
-	auto_obj(ssh) session = NULL;
+	auto_done(remote) m = { 0 };
 	auto_free char *parent = NULL, *path = NULL;
 	bool already;
-	int r = ssh_keys_read(s->ssh_key, s->ssh_known_hosts, &keys, e);
+	int r = remote_open(s, host, &m, e);
 
-	if (r == 0)
-		r = ssh_open(&opts, &session, e);
-	if (r == 0 && str_fmt(&parent, "%s/incoming", h->state_dir) < 0)
+	if (r == 0 && str_fmt(&parent, "%s/incoming", m.host->state_dir) < 0)
 		r = err_nomem(e);
 	if (r == 0)
-		r = push_object(session, dir, "submission", parent, &path, &already, e);
-	return r < 0 ? err_wrap(e, "push to %s", h->name) : 0;
+		r = push_object(m.ssh, dir, "submission", parent, &path, &already, e);
+	return r < 0 ? err_wrap(e, "push to %s", STR_ESC(host)) : 0;
 }
 
 int letters_source(const struct settings *s, const char *host, int64_t submission, char **ret,
 		   struct err *e)
 {
-	const struct settings_host *h;
 	auto_free char *dir = NULL;
 	int r;
 
@@ -109,17 +98,7 @@ int letters_source(const struct settings *s, const char *host, int64_t submissio
 	else if (str_eq(host, s->host))
 		r = str_fmt(ret, "file://%s", dir);
 	else {
-		h = settings_find_host(s, host);
-		if (!h)
-			return err_set(e, ENOENT, ERR_HOST,
-				       "%s has no section 'host \"%s\"': add one, it says how to "
-				       "reach that host",
-				       s->file, STR_ESC(host));
-		if (!s->ssh_key)
-			return err_set(e, ENOENT, ERR_HOST,
-				       "no key for reaching %s: set ssh_key in %s", h->name,
-				       s->file);
-		r = push(s, h, dir, e);
+		r = push(s, host, dir, e);
 		if (r < 0)
 			return r;
 		r = str_fmt(ret, "incoming:");

@@ -48,6 +48,23 @@ bool cli_id(struct cli *c, const char *what, const char *text, int64_t *ret)
 	return false;
 }
 
+bool cli_ids(struct cli *c, const char *what, int64_t **ret)
+{
+	auto_free int64_t *ids = calloc((size_t)c->argc + 1, sizeof(*ids));
+	struct err e = { 0 };
+
+	if (!ids) {
+		(void)err_nomem(&e);
+		c->status = cli_fail(c, &e);
+		return false;
+	}
+	for (int i = 0; i < c->argc; i++)
+		if (!cli_id(c, what, c->argv[i], &ids[i]))
+			return false;
+	*ret = take_ptr(ids);
+	return true;
+}
+
 bool cli_since(struct cli *c, const char *text, char out[TIME_TEXT_MAX], const char **ret)
 {
 	uint64_t usec, now = time_wall_usec();

@@ -16,6 +16,8 @@ int cli_fail_setup(const struct cli *c, const struct err *e);
 
 /* A number as the listings show it. False: c->status is set and the error printed. */
 bool cli_id(struct cli *c, const char *what, const char *text, int64_t *ret) must_check;
+/* All of c->argv; c->argc of them, allocated. */
+bool cli_ids(struct cli *c, const char *what, int64_t **ret) must_check;
 
 /* "2026-11-21", RFC 3339, or a span that counts back from now ("2h") as RFC 3339; NULL stays NULL. */
 bool cli_since(struct cli *c, const char *text, char out[TIME_TEXT_MAX],

@@ -274,20 +274,14 @@ static int run_delete(struct cli *c)
 {
 	auto_obj(settings) s = NULL;
 	auto_obj(db) d = NULL;
+	auto_free int64_t *ids = NULL;
 	int status = CLI_DONE;
-	int64_t id;
 	const struct cli_opt opts[] = { { 0 } };
 
-	if (!cli_parse(c, opts, 1, -1))
-		return c->status;
-	for (int i = 0; i < c->argc; i++)
-		if (!cli_id(c, "submission", c->argv[i], &id))
-			return c->status;
-	if (!cli_db(c, &s, &d))
+	if (!cli_parse(c, opts, 1, -1) || !cli_ids(c, "submission", &ids) || !cli_db(c, &s, &d))
 		return c->status;
 	for (int i = 0; i < c->argc; i++) {
-		int one = cli_id(c, "submission", c->argv[i], &id) ? delete_one(c, s, d, id)
-								   : c->status;
+		int one = delete_one(c, s, d, ids[i]);
 
 		status = one ? one : status;
 	}
