@@ -16,6 +16,7 @@
 #include "messaging/channel.h"
 #include "messaging/feed.h"
 #include "messaging/publisher.h"
+#include "messaging/stash.h"
 #include "messaging/topology.h"
 
 #define CONTROL_PREFETCH 200
@@ -600,9 +601,10 @@ static int open_out(struct amqp *a, const struct channel_conf *cc, const char *n
 {
 	auto_free char *dir = NULL;
 	struct broker_conf conf;
+	int r = stash_path(cc->settings->state_dir, cc->worker, &dir, e);
 
-	if (str_fmt(&dir, "%s/spool/events/%u", cc->settings->state_dir, cc->worker) < 0)
-		return err_nomem(e);
+	if (r < 0)
+		return r;
 	broker_conf_init(&conf, cc->settings, BROKER_PUBLISH, name);
 	return publisher_new(a->loop, &conf, dir, cc->spool_max, &out_ops, a, &a->out, e);
 }

@@ -25,6 +25,7 @@
 #include "messaging/dirtree.h"
 #include "messaging/dirwatch.h"
 #include "messaging/stash.h"
+#include "messaging/tellings.h"
 
 /* Events that are written before their folder is synced. */
 #define EVENTS_BATCH 64
@@ -39,12 +40,6 @@ struct channel_request {
 	struct dir *c;
 	char *file; /* in claimed/HOST.N */
 	char *name; /* in requests; NULL: it came another way */
-};
-
-struct telling {
-	TAILQ_ENTRY(telling) entry;
-	channel_told_fn told;
-	void *user;
 };
 
 struct dir {
@@ -62,7 +57,7 @@ struct dir {
 	struct stash *stash;
 	uint64_t cursor;                        /* the last event that was written */
 	TAILQ_HEAD(, channel_request) requests; /* not settled */
-	TAILQ_HEAD(, telling) tellings;
+	struct tellings tellings;
 	char **queue, **again; /* names that wait; files of ours from before */
 	size_t queue_at, again_at;
 	uint64_t listed_usec;
@@ -70,7 +65,7 @@ struct dir {
 	struct dircontrol control;
 	unsigned want;
 
-	struct loop_src *told, *sync, *closing;
+	struct loop_src *sync, *closing;
 	bool up, said_up, events_failed, unsynced;
 	void (*closed)(void *user);
 	void *closed_user;
@@ -538,42 +533,19 @@ static void on_durable(void *user, uint64_t id)
 
 /* --- the worker's state -------------------------------------------------------------------- */
 
-static void on_told(void *user)
-{
-	struct dir *d = user;
-	struct telling *t;
-
-	while ((t = TAILQ_FIRST(&d->tellings))) {
-		TAILQ_REMOVE(&d->tellings, t, entry);
-		t->told(t->user, true);
-		free(t);
-	}
-}
-
 /* There to be read is told. Not synced: a crash of the host ends the lease anyway. */
 static int tell(struct channel *c, unused_arg const char *key, unused_arg const char *id,
 		const void *body, size_t n, channel_told_fn told, void *user, struct err *e)
 {
 	struct dir *d = (struct dir *)c;
-	struct telling *t;
 	char name[ARRAY_LEN(d->tree.worker) + 8];
 	int r;
 
 	if (!d->up)
 		return err_set(e, ENOTCONN, ERR_TRANSIENT, "the channel is not there");
-	t = malloc(sizeof(*t));
-	if (!t)
-		return err_nomem(e);
-	*t = (struct telling){ .told = told, .user = user };
 	snprintf(name, sizeof(name), "%s.json", d->tree.worker);
 	r = fd_write_file(d->tree.workers, name, body, n, 0644, false, e);
-	if (r < 0) {
-		free(t);
-		return r;
-	}
-	TAILQ_INSERT_TAIL(&d->tellings, t, entry);
-	loop_defer_arm(d->told);
-	return 0;
+	return r < 0 ? r : tellings_add(&d->tellings, told, user, e);
 }
 
 /* --- coming up ----------------------------------------------------------------------------- */
@@ -709,13 +681,8 @@ static void leave_folder(struct dir *d)
 static void dir_free(struct channel *c)
 {
 	struct dir *d = (struct dir *)c;
-	struct telling *t;
 
-	while ((t = TAILQ_FIRST(&d->tellings))) {
-		TAILQ_REMOVE(&d->tellings, t, entry);
-		t->told(t->user, false);
-		free(t);
-	}
+	tellings_done(&d->tellings);
 	d->up = false;
 	/* As long as the stash is locked, no other worker of this number has the folder. */
 	if (d->said_up)
@@ -728,7 +695,6 @@ static void dir_free(struct channel *c)
 	dircontrol_done(&d->control);
 	strv_free(d->queue);
 	strv_free(d->again);
-	loop_src_free(d->told);
 	loop_src_free(d->sync);
 	loop_src_free(d->closing);
 	free(d->path);
@@ -786,10 +752,9 @@ static const struct stash_ops stash_calls = {
 static int open_stash(struct dir *d, uint64_t bytes_max, struct err *e)
 {
 	auto_free char *path = NULL;
+	int r = stash_path(d->settings->state_dir, d->worker, &path, e);
 
-	if (str_fmt(&path, "%s/spool/events/%u", d->settings->state_dir, d->worker) < 0)
-		return err_nomem(e);
-	return stash_open(d->loop, path, bytes_max, &stash_calls, d, &d->stash, e);
+	return r < 0 ? r : stash_open(d->loop, path, bytes_max, &stash_calls, d, &d->stash, e);
 }
 
 /* Our own folder as a former worker left it. Those of lost workers first: the next attempt of one may
@@ -848,9 +813,8 @@ int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struc
 			   .worker = conf->worker,
 			   .tree = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1 } };
 	TAILQ_INIT(&d->requests);
-	TAILQ_INIT(&d->tellings);
 	d->path = strdup(conf->folder);
-	r = d->path ? loop_defer(l, on_told, d, &d->told, e) : err_nomem(e);
+	r = d->path ? tellings_init(&d->tellings, l, e) : err_nomem(e);
 	if (r == 0)
 		r = loop_defer(l, on_sync, d, &d->sync, e);
 	if (r == 0)

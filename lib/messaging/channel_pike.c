@@ -30,6 +30,7 @@
 #include "messaging/pikepairs.h"
 #include "messaging/piketask.h"
 #include "messaging/stash.h"
+#include "messaging/tellings.h"
 
 #define HANDSHAKE   "{\"type\": \"handshake\"}"
 #define CLOSED_FILE "closed"
@@ -43,12 +44,6 @@ struct channel_request {
 	TAILQ_ENTRY(channel_request) entry;
 	struct pike *c;
 	struct piketask *task; /* NULL: answered meanwhile */
-};
-
-struct telling {
-	TAILQ_ENTRY(telling) entry;
-	channel_told_fn told;
-	void *user;
 };
 
 struct pike {
@@ -69,11 +64,11 @@ struct pike {
 	struct pikepairs pairs;
 	struct piketask_list tasks; /* not answered */
 	TAILQ_HEAD(, channel_request) requests;
-	TAILQ_HEAD(, telling) tellings;
+	struct tellings tellings;
 	uint64_t next_n;
 	unsigned want;
 
-	struct loop_src *told, *leaving, *drain;
+	struct loop_src *leaving, *drain;
 	bool up, stalled, closing, close_said;
 	void (*left)(void *user);
 	void *left_user;
@@ -637,32 +632,12 @@ static bool is_idle(const struct channel *c)
 
 /* --- the rest of the interface ------------------------------------------------------------- */
 
-static void on_told(void *user)
-{
-	struct pike *p = user;
-	struct telling *t;
-
-	while ((t = TAILQ_FIRST(&p->tellings))) {
-		TAILQ_REMOVE(&p->tellings, t, entry);
-		t->told(t->user, true);
-		free(t);
-	}
-}
-
 /* Nobody else takes work from here: the lease is the worker's own. */
 static int tell(struct channel *c, unused_arg const char *key, unused_arg const char *id,
 		unused_arg const void *body, unused_arg size_t n, channel_told_fn told, void *user,
 		struct err *e)
 {
-	struct pike *p = (struct pike *)c;
-	struct telling *t = malloc(sizeof(*t));
-
-	if (!t)
-		return err_nomem(e);
-	*t = (struct telling){ .told = told, .user = user };
-	TAILQ_INSERT_TAIL(&p->tellings, t, entry);
-	loop_defer_arm(p->told);
-	return 0;
+	return tellings_add(&((struct pike *)c)->tellings, told, user, e);
 }
 
 static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
@@ -710,13 +685,8 @@ static void pike_free(struct channel *c)
 	struct pike *p = (struct pike *)c;
 	struct channel_request *q;
 	struct piketask *t;
-	struct telling *k;
 
-	while ((k = TAILQ_FIRST(&p->tellings))) {
-		TAILQ_REMOVE(&p->tellings, k, entry);
-		k->told(k->user, false);
-		free(k);
-	}
+	tellings_done(&p->tellings);
 	p->up = false;
 	stash_free(p->stash);
 	while ((q = TAILQ_FIRST(&p->requests)))
@@ -727,7 +697,6 @@ static void pike_free(struct channel *c)
 	}
 	pikepairs_done(&p->pairs);
 	dirwatch_free(p->watch);
-	loop_src_free(p->told);
 	loop_src_free(p->leaving);
 	loop_src_free(p->drain);
 	pikedirs_done(&p->dirs);
@@ -832,16 +801,15 @@ static const struct stash_ops stash_calls = {
 static int open_stash(struct pike *p, uint64_t bytes_max, struct err *e)
 {
 	auto_free char *path = NULL;
+	int r = stash_path(p->settings->state_dir, p->worker, &path, e);
 
-	if (str_fmt(&path, "%s/spool/events/%u", p->settings->state_dir, p->worker) < 0)
-		return err_nomem(e);
-	return stash_open(p->loop, path, bytes_max, &stash_calls, p, &p->stash, e);
+	return r < 0 ? r : stash_open(p->loop, path, bytes_max, &stash_calls, p, &p->stash, e);
 }
 
 static int open_all(struct pike *p, uint64_t spool_max, struct err *e)
 {
 	bool notify = str_eq(p->settings->channel_watch, "inotify");
-	int r = loop_defer(p->loop, on_told, p, &p->told, e);
+	int r = tellings_init(&p->tellings, p->loop, e);
 
 	if (r == 0)
 		r = loop_defer(p->loop, on_leaving, p, &p->leaving, e);
@@ -887,7 +855,6 @@ int channel_pike_new(struct loop *l, const struct channel_conf *conf, const stru
 	pikepairs_init(&p->pairs);
 	TAILQ_INIT(&p->tasks);
 	TAILQ_INIT(&p->requests);
-	TAILQ_INIT(&p->tellings);
 	r = open_all(p, conf->spool_max, e);
 	if (r == -EACCES || r == -EPERM || r == -ENOTDIR || r == -EROFS)
 		e->kind = ERR_INPUT;

@@ -277,6 +277,11 @@ static int open_spool(struct stash *s, struct loop *l, uint64_t bytes_max, uint6
 	return r;
 }
 
+int stash_path(const char *state_dir, unsigned worker, char **ret, struct err *e)
+{
+	return str_fmt(ret, "%s/spool/events/%u", state_dir, worker) < 0 ? err_nomem(e) : 0;
+}
+
 int stash_open(struct loop *l, const char *dir, uint64_t bytes_max, const struct stash_ops *ops,
 	       void *user, struct stash **ret, struct err *e)
 {

@@ -29,6 +29,9 @@ struct stash_ops {
 	void (*on_sibling)(void *user, const char *name);
 };
 
+/* Where the events of a worker wait. */
+int stash_path(const char *state_dir, unsigned worker, char **ret, struct err *e) must_check;
+
 /* `dir` is made if it is missing. Sibling folders of `dir` that no process has locked are emptied
  * into it: a host with fewer workers than before still sends everything. ERR_INPUT: in use. */
 int stash_open(struct loop *l, const char *dir, uint64_t bytes_max, const struct stash_ops *ops,
