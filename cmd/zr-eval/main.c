@@ -26,6 +26,7 @@
  * Neither process is dumpable: a job at level `none` has our uid and must not read the broker's
  * password from our memory or environment.
  */
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -305,6 +306,17 @@ static void on_report(unused_arg void *user, int level, const char *text)
 	log_ctx(NULL, level, "%s", text);
 }
 
+/* Whoever reads it slowly, or no more, holds nothing up. */
+static void on_line(unused_arg void *user, const char *text)
+{
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	char line[512];
+	int n = snprintf(line, sizeof(line), "%s\n", text);
+
+	if (n > 0 && (size_t)n < sizeof(line) && poll(&out, 1, 0) == 1 && out.revents == POLLOUT)
+		(void)!write(STDOUT_FILENO, line, (size_t)n);
+}
+
 static int open_channel(struct worker *w, struct err *e)
 {
 	static const struct channel_ops ops = {
@@ -317,6 +329,7 @@ static int open_channel(struct worker *w, struct err *e)
 		.on_report = on_report,
 		.on_kept = on_kept,
 		.on_close = on_close,
+		.on_line = on_line,
 	};
 	const struct channel_conf conf = {
 		.pike = &w->pike.conf,

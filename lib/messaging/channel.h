@@ -42,6 +42,8 @@ struct channel_ops {
 	void (*on_close)(void *user);
 	/* For the log; level is syslog's. */
 	void (*on_report)(void *user, int level, const char *text);
+	/* A line for whoever operates this worker, for standard output; NULL: nobody reads. */
+	void (*on_line)(void *user, const char *text);
 	/* What a former worker kept with channel_keep(); only while the channel is made. False: it may
 	 * be forgotten. */
 	bool (*on_kept)(void *user, uint64_t id, const char *name, const void *data, size_t n);

@@ -27,6 +27,7 @@
 #include "messaging/dirwatch.h"
 #include "messaging/pikeclean.h"
 #include "messaging/pikefile.h"
+#include "messaging/pikelines.h"
 #include "messaging/pikepairs.h"
 #include "messaging/piketask.h"
 #include "messaging/stash.h"
@@ -65,6 +66,7 @@ struct pike {
 	struct piketask_list tasks; /* not answered */
 	TAILQ_HEAD(, channel_request) requests;
 	struct tellings tellings;
+	struct pikelines lines;
 	uint64_t next_n;
 	unsigned want;
 
@@ -152,6 +154,7 @@ static void check_closed(struct pike *p)
 
 static void begin_closing(struct pike *p)
 {
+	pikelines_close(&p->lines);
 	report(p, LOG_NOTICE, "told to close: %zu tasks wait, no others are taken",
 	       p->pairs.n_queued);
 	p->closing = true;
@@ -201,6 +204,7 @@ static void sort_out(struct pike *p, struct pair *a, struct pj m, const struct b
 			report(p, LOG_WARNING, "the handshake waits: %s", e.msg);
 			return;
 		}
+		pikelines_handshake(&p->lines);
 		pikefile_remove(p->in, a->stem);
 		pikepairs_drop(&p->pairs, a);
 	} else if (pj_is(type, "close")) {
@@ -317,6 +321,16 @@ static void take_again(struct pike *p)
 	}
 }
 
+static unsigned count_tasks(const struct pike *p)
+{
+	const struct piketask *t;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (t, &p->tasks, entry)
+		n++;
+	return n;
+}
+
 /* From here on it is ours: the record, then the end of the pair. */
 static int accept_task(struct pike *p, struct pair *a, struct piketask *t, const struct buf *code,
 		       struct err *e)
@@ -332,6 +346,7 @@ static int accept_task(struct pike *p, struct pair *a, struct piketask *t, const
 	pikefile_remove(p->in, a->stem);
 	pikepairs_drop(&p->pairs, a);
 	FAILPOINT("pike.removed");
+	pikelines_received(&p->lines, t->id, t->n, count_tasks(p));
 	hand_out(p, t, false);
 	return 0;
 }
@@ -438,8 +453,10 @@ static int settle_dead(struct channel *c, struct channel_request *q, unused_arg 
 	if (t && r == 0)
 		r = answer(p, b.data, b.len, NULL);
 	request_free(q);
-	if (t && r == 0)
+	if (t && r == 0) {
+		pikelines_completed(&p->lines, t->id, 0);
 		task_end(p, t);
+	}
 	return r;
 }
 
@@ -515,6 +532,21 @@ static int say(struct pike *p, struct piketask *t, struct err *e)
 	return r;
 }
 
+static int say_end(struct pike *p, struct piketask *t, const json_t *body, struct err *e)
+{
+	const json_t *usage = json_object_get(body, "usage");
+	auto_free char *id = strdup(t->id);
+	int r = id ? say(p, t, e) : err_nomem(e);
+
+	if (r < 0)
+		return r;
+	if (str_eq(json_string_value(json_object_get(body, "reason")), "wall-limit"))
+		pikelines_timed_out(&p->lines, id);
+	pikelines_completed(&p->lines, id,
+			    (uint64_t)json_integer_value(json_object_get(usage, "wall_usec")));
+	return 0;
+}
+
 static int deliver(struct pike *p, const struct stash_record *rec, struct err *e)
 {
 	json_auto_t *event = NULL;
@@ -524,7 +556,7 @@ static int deliver(struct pike *p, const struct stash_record *rec, struct err *e
 	if (!rec->key || js_parse(rec->body, rec->n, MESSAGE_DEPTH, &event, NULL) < 0)
 		return 0;
 	t = find_task(p, json_string_value(json_object_get(event, "evaluation")));
-	r = t ? say(p, t, e) : 0;
+	r = t ? say_end(p, t, json_object_get(event, "body"), e) : 0;
 	if (r == 0)
 		forget_sealed(p, event);
 	return r;
@@ -665,6 +697,7 @@ static void on_leaving(void *user)
 {
 	struct pike *p = user;
 
+	pikelines_end(&p->lines);
 	p->left(p->left_user);
 }
 
@@ -825,6 +858,8 @@ static int open_all(struct pike *p, uint64_t spool_max, struct err *e)
 	if (r == 0)
 		r = open_stash(p, spool_max, e);
 	if (r == 0)
+		pikelines_begin(&p->lines);
+	if (r == 0)
 		r = take_over(p, e);
 	if (r == 0)
 		r = dirwatch_new(p->loop, p->settings->channel_scan_usec, notify, on_look, p,
@@ -849,6 +884,7 @@ int channel_pike_new(struct loop *l, const struct channel_conf *conf, const stru
 			    .settings = conf->settings,
 			    .conf = conf->pike,
 			    .worker = conf->worker,
+			    .lines = { .line = ops->on_line, .user = user },
 			    .in = -1,
 			    .out = -1,
 			    .dirs = { NULL, NULL, -1, -1, -1, -1, -1, -1, -1 } };

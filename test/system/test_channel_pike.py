@@ -5,6 +5,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import time
@@ -368,6 +369,61 @@ def test_a_host_without_a_gpu_says_so(make, tmp_path):
     pike.ask("x", "good()")
     got = pike.reply("x")
     assert got["eval_results"] == {"loaded": False} and "GPU" in got["stderr"]
+
+
+# --- what operators read ---
+
+def test_lines_of_the_operator(make):
+    pike = make(**{"max-active-tasks": 1, "wall-limit": "2s"})
+    worker = pike.start()
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes)
+    pike.ask("plain-id", "good()")
+    pike.reply("plain-id")
+    pike.ask("slow", "import time; time.sleep(30)")
+    assert pike.reply("slow")["timed_out"]
+    pike.ask({"x": [1, None]}, "good()")
+    pike.ask("a\nReceived task: forged\x1b[2J\u202e" + 500 * "x", "good()")
+    pike.ask(7, "good()", level="a/b")
+    wait_for(lambda: len(pike.texts()) == 6)
+    pike.send({"type": "close"})
+    assert worker.wait(20) == 0
+    lines = pike.lines()
+    assert lines[:3] == [f"CPU count: {os.cpu_count()}", "Eval worker running...", "Got handshake message"]
+    assert lines[3:5] == ["Active task count: 1", "Received task: plain-id, number: 0"]
+    assert re.fullmatch(r"Completed task: plain-id, task time: 0\.\d\ds", lines[5])
+    assert lines[6:10] == ["Active task count: 1", "Received task: slow, number: 1", "Task slow timed out, killing...", "Task slow killed."]
+    assert re.fullmatch(r"Completed task: slow, task time: 2\.\d\ds", lines[10])
+    assert 'Received task: {"x": [1, null]}, number: 2' in lines
+    # Ids are foreign bytes: no line of their own, no terminal's words, no end.
+    hostile = [n for n in lines if "forged" in n]
+    assert [n[:14] for n in hostile] == ["Received task:", "Completed task"] and max(map(len, lines)) < 300
+    assert hostile[0].startswith(r"Received task: a\x0aReceived task: forged\x1b[2J") and hostile[0].endswith("x..., number: 3")
+    assert lines[-2] == "Got close message, closing worker."
+    assert re.fullmatch(r"Total worker running time: \d+\.\d\ds", lines[-1])
+    assert len(lines) == 3 + 3 * 3 + 2 + 3 + 2 and not set(lines) & set(pike.log().splitlines())
+
+
+def test_an_operator_who_does_not_read_holds_nothing_up(make):
+    pike = make()
+    pike.start()
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(write, False)
+    os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    pike.daemons[-1].stop()
+    worker = subprocess.Popen(pike.argv(), env=pike.env, cwd=pike.dir, stdout=write, stderr=subprocess.DEVNULL)
+    try:
+        pike.ask("a", "good()")
+        assert pike.reply("a")["eval_results"]["runtime"] == 1.25
+        os.close(read)
+        pike.ask("b", "good()")
+        assert pike.reply("b")["eval_results"]["runtime"] == 1.25
+    finally:
+        os.close(write)
+        worker.terminate()
+        assert worker.wait(20) == 0
 
 
 # --- the command line ---

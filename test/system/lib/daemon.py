@@ -11,7 +11,8 @@ from lib.wait import wait_for
 
 
 class Daemon:
-    def __init__(self, name, argv, env, log, cwd=None):
+    def __init__(self, name, argv, env, log, cwd=None, stdout=None):
+        """stdout: a file of its own for standard output."""
         self.name, self.argv, self.log_path = name, argv, log
         self.notes = []
         address = f"\0zr-test-{uuid.uuid4().hex}"
@@ -19,8 +20,8 @@ class Daemon:
         self._socket.bind(address)
         self._socket.setblocking(False)
         env = dict(env, NOTIFY_SOCKET="@" + address[1:])
-        with open(log, "ab") as out:
-            self.process = subprocess.Popen(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        with open(log, "ab") as err, open(stdout or log, "ab") as out:
+            self.process = subprocess.Popen(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             start_new_session=True)
 
     @property

@@ -48,7 +48,7 @@ class Pike:
         return [os.path.join(BUILD, "zr"), "worker:run:eval", *(f"--{k}={v}" for k, v in given.items() if v is not None)]
 
     def start(self, ready=True, **options):
-        daemon = Daemon("zr-eval", self.argv(**options), self.env, os.path.join(self.dir, "log"), self.dir)
+        daemon = Daemon("zr-eval", self.argv(**options), self.env, os.path.join(self.dir, "log"), self.dir, os.path.join(self.dir, "out"))
         self.daemons.append(daemon)
         return daemon.wait_ready() if ready else daemon
 
@@ -123,6 +123,11 @@ class Pike:
 
     def log(self):
         return self.daemons[-1].log()
+
+    def lines(self):
+        """What operators read on standard output."""
+        with open(os.path.join(self.dir, "out"), errors="surrogateescape") as f:
+            return f.read().splitlines()
 
     def close(self):
         for daemon in self.daemons:
