@@ -129,6 +129,9 @@ static int choose_all(const char *const *given, const struct settings *s, struct
 		r = choose_span(given[PIKE_DRAIN_LIMIT], "drain-limit", DRAIN_DEFAULT, WALL_MAX,
 				&p->conf.drain_usec, e);
 	if (r == 0)
+		r = choose_span(given[PIKE_MAX_AGE], "max-age", 0, WALL_MAX, &p->conf.age_max_usec,
+				e);
+	if (r == 0)
 		r = choose_lock(given[PIKE_GPU_LOCK], &p->box_locks, e);
 	p->arch = given[PIKE_ARCH];
 	p->conf.input = p->input;

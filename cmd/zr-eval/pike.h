@@ -23,6 +23,7 @@ enum pike_option {
 	PIKE_GRACE,
 	PIKE_DRAIN_LIMIT,
 	PIKE_GPU_LOCK,
+	PIKE_MAX_AGE,
 	PIKE_OPTION_N,
 };
 #define PIKE_OPTIONS                                                                               \
@@ -36,8 +37,9 @@ enum pike_option {
 		{ "wall-limit", "SPAN", "pike: of one evaluation; default: 900s" },                \
 		{ "grace", "SPAN", "pike: to wait for the text of a message; default: 60s" },      \
 		{ "drain-limit", "SPAN", "pike: from close to the last answer; default: 60s" },    \
+		{ "gpu-lock", "WHO", "pike: script or box: who takes the GPU; default: script" },  \
 	{                                                                                          \
-		"gpu-lock", "WHO", "pike: script or box: who takes the GPU; default: script"       \
+		"max-age", "SPAN", "pike: what has waited longer is not run"                       \
 	}
 
 struct pike_setup {

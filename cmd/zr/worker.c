@@ -16,7 +16,7 @@
 #include "reach.h"
 
 #define ECHO_TIMEOUT_USEC (10 * USEC_PER_SEC)
-#define EVAL_OPTIONS_MAX  12
+#define EVAL_OPTIONS_MAX  14
 
 static int exec_daemon(const struct cli *c, const char *program, char **words)
 {
@@ -100,6 +100,8 @@ static int run_eval(struct cli *c)
 		  "pike: from close to the last answer; default: 60s" },
 		{ "gpu-lock", 0, CLI_TEXT, &given[11], "WHO",
 		  "pike: script or box: who takes the GPU; default: script" },
+		{ "max-age", 0, CLI_TEXT, &given[12], "SPAN",
+		  "pike: what has waited longer is not run" },
 		{ 0 },
 	};
 

@@ -67,7 +67,7 @@ struct pike {
 	TAILQ_HEAD(, channel_request) requests;
 	struct tellings tellings;
 	struct pikelines lines;
-	uint64_t next_n;
+	uint64_t next_n, started_wall_usec;
 	unsigned want;
 
 	struct loop_src *leaving, *drain;
@@ -351,6 +351,23 @@ static int accept_task(struct pike *p, struct pair *a, struct piketask *t, const
 	return 0;
 }
 
+/* By the clock of whoever asked: one that is ahead makes it new. */
+static int check_age(const struct pike *p, const struct pair *a, uint64_t at, struct err *e)
+{
+	uint64_t now = time_wall_usec(), age = now > at ? now - at : 0;
+
+	if (at < p->started_wall_usec || age > OLD_USEC)
+		report(p, LOG_NOTICE, "task %s %s: it is %llu s old", STR_ESC(a->stem),
+		       at < p->started_wall_usec ? "was left from before this worker's start"
+						 : "has waited for long",
+		       (unsigned long long)(age / USEC_PER_SEC));
+	if (!p->conf->age_max_usec || age <= p->conf->age_max_usec)
+		return 0;
+	return err_input(e, "it is %llu s old, and this worker runs nothing older than %llu s",
+			 (unsigned long long)(age / USEC_PER_SEC),
+			 (unsigned long long)(p->conf->age_max_usec / USEC_PER_SEC));
+}
+
 static void take_pair(struct pike *p, struct pair *a)
 {
 	uint64_t at = (uint64_t)a->mtime.tv_sec * USEC_PER_SEC + (uint64_t)a->mtime.tv_nsec / 1000;
@@ -368,14 +385,13 @@ static void take_pair(struct pike *p, struct pair *a)
 		return;
 	}
 	if (r == 0)
+		r = check_age(p, a, at, &e);
+	if (r == 0)
 		r = piketask_read(m, a->stem, at, &t, &code, &e);
 	if (r == -EINVAL && pj_member(m, "id", &id)) {
 		refuse(p, a, id, e.msg);
 		return;
 	}
-	if (r == 0 && time_wall_usec() > at + OLD_USEC)
-		report(p, LOG_NOTICE, "task %s waited for %llu s", STR_ESC(a->stem),
-		       (unsigned long long)((time_wall_usec() - at) / USEC_PER_SEC));
 	if (r == 0 && accept_task(p, a, t, &code, &e) == 0) {
 		t = NULL;
 		return;
@@ -884,6 +900,7 @@ int channel_pike_new(struct loop *l, const struct channel_conf *conf, const stru
 			    .settings = conf->settings,
 			    .conf = conf->pike,
 			    .worker = conf->worker,
+			    .started_wall_usec = time_wall_usec(),
 			    .lines = { .line = ops->on_line, .user = user },
 			    .in = -1,
 			    .out = -1,

@@ -250,6 +250,40 @@ def test_pairs_that_are_not_messages(make):
     assert os.path.exists(os.path.join(pike.input, "alone.tmp"))
 
 
+# --- D7: what is old ---
+
+def test_requests_left_from_before_are_run_and_their_age_is_told(make):
+    pike = make()
+    os.makedirs(pike.input)
+    for ident, age in (("young", 5), ("old", 7200), ("ahead", -3600)):
+        stem = pike.ask(ident, "good()")
+        os.utime(os.path.join(pike.input, stem + ".done"), (time.time() - age,) * 2)
+        if ident != "ahead":
+            older = stem
+    pike.start()
+    for ident in ("young", "old", "ahead"):
+        assert pike.reply(ident)["eval_results"]["runtime"] == 1.25
+    ages = [int(a) for a in re.findall(r"was left from before this worker's start: it is (\d+) s old", pike.log())]
+    assert len(ages) == 2 and 7200 <= ages[0] < 7300 and 5 <= ages[1] < 105 and older in pike.log()
+    pike.ask("new", "good()")
+    pike.reply("new")
+    assert pike.log().count("s old") == 2
+
+
+def test_requests_over_the_maximum_age_are_answered_and_not_run(make):
+    pike = make(**{"max-age": "1h"})
+    os.makedirs(pike.input)
+    for ident, age in (("young", 3000), ("old", 4000)):
+        stem = pike.ask(ident, "good()")
+        os.utime(os.path.join(pike.input, stem + ".done"), (time.time() - age,) * 2)
+    pike.start()
+    got = pike.reply("old")
+    assert got["eval_results"] == {"loaded": False} and not got["timed_out"] and got["stdout"] is None
+    assert re.search(r"it is 40\d\d s old, and this worker runs nothing older than 3600 s", got["stderr"])
+    assert pike.reply("young")["eval_results"]["runtime"] == 1.25
+    assert len(pike.started()) == 1 and pike.pairs() == []
+
+
 # --- A13, A14, A18: crashes, locks, many ---
 
 def test_a_killed_worker_leaves_nobody_without_a_reply(make):
@@ -448,6 +482,7 @@ def test_wrong_calls(make):
     for argv, words in ((["--dialect", "pike"], "--arch"), (["--input-dir=x"], "--arch"), (["--dialect=x"], "no dialect 'x'"),
                         (["--arch", "A", "--max-active-tasks", "0"], "want 1 to 1024"), (["--arch", "A", "--eval-script", "nix"], "nix"),
                         (["--arch", "A", "--eval-script", STUB, "--wall-limit", "x"], "--wall-limit"),
+                        (["--arch", "A", "--eval-script", STUB, "--max-age", "0"], "--max-age"),
                         (["--arch", "A", "--dialect", "native"], "--dialect pike"), (["--arch", "A", "-w", "2"], "-w"), (["--arch", "A", "--eval-script", STUB, "--gpu-lock", "me"], "--gpu-lock")):
         r = run(pike, *argv)
         assert r.returncode == 2 and words in r.stderr, (argv, r.stderr)
