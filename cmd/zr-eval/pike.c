@@ -89,12 +89,15 @@ static int choose_script(const char *given, char **ret, struct err *e)
 	return absolute(path, ret, e);
 }
 
-static int choose_lock(const char *given, bool *ret, struct err *e)
+/* *ret: it is `yes`, not `no` or what holds otherwise. */
+static int choose_word(const char *given, const char *option, const char *no, const char *yes,
+		       bool *ret, struct err *e)
 {
-	*ret = str_eq(given, "box");
-	if (!given || *ret || str_eq(given, "script"))
+	*ret = str_eq(given, yes);
+	if (!given || *ret || str_eq(given, no))
 		return 0;
-	return err_input(e, "bad value for --gpu-lock: '%s' (want script or box)", STR_ESC(given));
+	return err_input(e, "bad value for --%s: '%s' (want %s or %s)", option, STR_ESC(given), no,
+			 yes);
 }
 
 static int set_text(char **setting, const char *base, const char *name, struct err *e)
@@ -132,7 +135,11 @@ static int choose_all(const char *const *given, const struct settings *s, struct
 		r = choose_span(given[PIKE_MAX_AGE], "max-age", 0, WALL_MAX, &p->conf.age_max_usec,
 				e);
 	if (r == 0)
-		r = choose_lock(given[PIKE_GPU_LOCK], &p->box_locks, e);
+		r = choose_word(given[PIKE_GPU_LOCK], "gpu-lock", "script", "box", &p->box_locks,
+				e);
+	if (r == 0)
+		r = choose_word(given[PIKE_TASK_FILES], "task-files", "remove", "keep",
+				&p->conf.keep_files, e);
 	p->arch = given[PIKE_ARCH];
 	p->conf.input = p->input;
 	p->conf.output = p->output;

@@ -24,6 +24,7 @@ enum pike_option {
 	PIKE_DRAIN_LIMIT,
 	PIKE_GPU_LOCK,
 	PIKE_MAX_AGE,
+	PIKE_TASK_FILES,
 	PIKE_OPTION_N,
 };
 #define PIKE_OPTIONS                                                                               \
@@ -38,8 +39,10 @@ enum pike_option {
 		{ "grace", "SPAN", "pike: to wait for the text of a message; default: 60s" },      \
 		{ "drain-limit", "SPAN", "pike: from close to the last answer; default: 60s" },    \
 		{ "gpu-lock", "WHO", "pike: script or box: who takes the GPU; default: script" },  \
+		{ "max-age", "SPAN", "pike: what has waited longer is not run" },                  \
 	{                                                                                          \
-		"max-age", "SPAN", "pike: what has waited longer is not run"                       \
+		"task-files", "WHAT",                                                              \
+			"pike: keep or remove a task's code and output; default: remove"           \
 	}
 
 struct pike_setup {

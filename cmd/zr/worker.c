@@ -102,6 +102,8 @@ static int run_eval(struct cli *c)
 		  "pike: script or box: who takes the GPU; default: script" },
 		{ "max-age", 0, CLI_TEXT, &given[12], "SPAN",
 		  "pike: what has waited longer is not run" },
+		{ "task-files", 0, CLI_TEXT, &given[13], "WHAT",
+		  "pike: keep or remove a task's code and output; default: remove" },
 		{ 0 },
 	};
 

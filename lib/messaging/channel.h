@@ -83,8 +83,9 @@ struct channel {
 /* The dialect pike: a pair of folders. Texts are only pointed to. */
 struct pike_conf {
 	const char *input, *output, *scratch;
-	uint64_t grace_usec;   /* for the text of a message that is announced and not whole */
-	uint64_t drain_usec;   /* from the word to close to the last answer */
+	uint64_t grace_usec; /* for the text of a message that is announced and not whole */
+	uint64_t drain_usec; /* from the word to close to the last answer */
+	bool keep_files;     /* code, output and temporary folder of a task stay after its answer */
 	uint64_t age_max_usec; /* what has waited longer is not run; 0: everything is */
 };
 /* The evaluator of its requests, whose arguments are level, task, number and mode. It has no

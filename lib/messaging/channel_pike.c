@@ -452,7 +452,7 @@ static void task_end(struct pike *p, struct piketask *t)
 	TAILQ_FOREACH (q, &p->requests, entry)
 		if (q->task == t)
 			q->task = NULL;
-	piketask_forget(&p->dirs, t);
+	piketask_forget(&p->dirs, t, p->conf->keep_files);
 	TAILQ_REMOVE(&p->tasks, t, entry);
 	piketask_free(t);
 	check_closed(p);
@@ -822,7 +822,8 @@ static int take_over(struct pike *p, struct err *e)
 	if (r < 0)
 		return r;
 	finish_answers(p);
-	pikeclean_scratch(&p->dirs, &p->tasks);
+	pikeclean_scratch(&p->dirs, &p->tasks, p->conf->keep_files);
+	p->next_n = p->conf->keep_files ? pikeclean_next_number(&p->dirs) : 0;
 	/* After a close nobody comes for what lies there. */
 	return pikeclean_output(p->out, &p->tasks, mark_closed(p, false, NULL) < 0, e);
 }

@@ -63,11 +63,11 @@ static bool is_owned(const struct piketask_list *tasks, const char *name)
 	return false;
 }
 
-void pikeclean_scratch(const struct pikedirs *d, const struct piketask_list *tasks)
+void pikeclean_scratch(const struct pikedirs *d, const struct piketask_list *tasks, bool keep)
 {
-	const int folders[] = { d->code, d->eval_output, d->tmp, d->torch_ext, d->triton_cache };
+	const int folders[] = { d->torch_ext, d->triton_cache, d->code, d->eval_output, d->tmp };
 
-	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+	for (size_t i = 0; i < (keep ? 2 : ARRAY_LEN(folders)); i++) {
 		auto_strv char **names = NULL;
 
 		if (dirfile_list(folders[i], "", &names, NULL) < 0)
@@ -76,4 +76,17 @@ void pikeclean_scratch(const struct pikedirs *d, const struct piketask_list *tas
 			if (!is_owned(tasks, *n))
 				(void)!fd_rmtree(folders[i], *n, NULL);
 	}
+}
+
+uint64_t pikeclean_next_number(const struct pikedirs *d)
+{
+	auto_strv char **names = NULL;
+	uint64_t next = 0, n;
+
+	if (dirfile_list(d->tmp, "", &names, NULL) < 0)
+		return 0;
+	for (char **name = names; name && *name; name++)
+		if (str_u64(*name, &n) == 0 && n >= next && n < INT64_MAX)
+			next = n + 1;
+	return next;
 }

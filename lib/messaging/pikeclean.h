@@ -13,7 +13,9 @@
  * them. Those of `tasks` stay in any case. */
 int pikeclean_output(int out_dirfd, const struct piketask_list *tasks, bool keep,
 		     struct err *e) must_check;
-/* Files of tasks that are not among `tasks`. */
-void pikeclean_scratch(const struct pikedirs *d, const struct piketask_list *tasks);
+/* Files of tasks that are not among `tasks`; with `keep` only their caches. */
+void pikeclean_scratch(const struct pikedirs *d, const struct piketask_list *tasks, bool keep);
+/* Above those of all tasks whose files were kept. */
+uint64_t pikeclean_next_number(const struct pikedirs *d);
 
 #endif

@@ -283,19 +283,26 @@ int piketask_load(const struct pikedirs *d, const char *name, struct piketask **
 	return 0;
 }
 
-void piketask_forget(const struct pikedirs *d, const struct piketask *t)
+static void forget_files(const struct pikedirs *d, const struct piketask *t, const char *number)
 {
-	const int parents[] = { d->tmp, d->torch_ext, d->triton_cache };
 	auto_free char *code = NULL, *output = NULL;
-	char name[80];
 
 	if (file_name(t, ".py", &code) == 0)
 		(void)unlinkat(d->code, code, 0);
 	if (file_name(t, ".json", &output) == 0)
 		(void)!fd_rmtree(d->eval_output, output, NULL);
+	(void)!fd_rmtree(d->tmp, number, NULL);
+}
+
+void piketask_forget(const struct pikedirs *d, const struct piketask *t, bool keep)
+{
+	char name[80];
+
 	snprintf(name, sizeof(name), "%llu", (unsigned long long)t->n);
-	for (size_t i = 0; i < ARRAY_LEN(parents); i++)
-		(void)!fd_rmtree(parents[i], name, NULL);
+	if (!keep)
+		forget_files(d, t, name);
+	(void)!fd_rmtree(d->torch_ext, name, NULL);
+	(void)!fd_rmtree(d->triton_cache, name, NULL);
 	record_name(name, t, t->state);
 	(void)unlinkat(d->tasks, name, 0);
 }

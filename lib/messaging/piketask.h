@@ -64,8 +64,8 @@ int piketask_set_state(const struct pikedirs *d, struct piketask *t, enum piketa
 /* The task whose record has this name in tasks/. */
 int piketask_load(const struct pikedirs *d, const char *name, struct piketask **ret,
 		  struct err *e) must_check;
-/* All that is left of it. */
-void piketask_forget(const struct pikedirs *d, const struct piketask *t);
+/* All that is left of it; with `keep` its code, output and temporary folder stay. */
+void piketask_forget(const struct pikedirs *d, const struct piketask *t, bool keep);
 /* The files of a task of the worker that was before, known by their number alone. */
 bool piketask_owns(const struct piketask *t, const char *file_name);
 

@@ -284,6 +284,35 @@ def test_requests_over_the_maximum_age_are_answered_and_not_run(make):
     assert len(pike.started()) == 1 and pike.pairs() == []
 
 
+# --- D15: the files of a task ---
+
+def test_files_of_tasks_are_kept_when_told_so(make):
+    pike = make(**{"task-files": "keep"})
+    worker = pike.start()
+    code = "import os\nopen(os.path.join(os.environ['TMPDIR'], 'trace'), 'w').close()\ngood()"
+    pike.ask("a", code)
+    pike.reply("a")
+    pike.ask("b", code, task=2)
+    pike.reply("b")
+    kept = {"code/task_3-pike_1_0.py", "code/task_3-pike_2_1.py", "eval_output/task_3-pike_1_0.json", "eval_output/task_3-pike_2_1.json",
+            "tmp/0", "tmp/1"}
+    wait_for(lambda: set(pike.left()) == kept, 5)
+    # A start, after a crash or not, neither removes them nor writes over them.
+    worker.kill_group()
+    pike.start().stop()
+    pike.start()
+    pike.ask("c", code)
+    pike.reply("c")
+    new = {"code/task_3-pike_1_2.py", "eval_output/task_3-pike_1_2.json", "tmp/2"}
+    wait_for(lambda: set(pike.left()) == kept | new, 5)
+    for n in range(3):
+        assert os.listdir(os.path.join(pike.scratch, "tmp", str(n))) == ["trace"]
+    # Without the option they go at the next start.
+    pike.daemons[-1].stop()
+    pike.start(**{"task-files": "remove"})
+    wait_for(lambda: not pike.left(), 5)
+
+
 # --- A13, A14, A18: crashes, locks, many ---
 
 def test_a_killed_worker_leaves_nobody_without_a_reply(make):
@@ -483,6 +512,7 @@ def test_wrong_calls(make):
                         (["--arch", "A", "--max-active-tasks", "0"], "want 1 to 1024"), (["--arch", "A", "--eval-script", "nix"], "nix"),
                         (["--arch", "A", "--eval-script", STUB, "--wall-limit", "x"], "--wall-limit"),
                         (["--arch", "A", "--eval-script", STUB, "--max-age", "0"], "--max-age"),
+                        (["--arch", "A", "--eval-script", STUB, "--task-files", "x"], "--task-files"),
                         (["--arch", "A", "--dialect", "native"], "--dialect pike"), (["--arch", "A", "-w", "2"], "-w"), (["--arch", "A", "--eval-script", STUB, "--gpu-lock", "me"], "--gpu-lock")):
         r = run(pike, *argv)
         assert r.returncode == 2 and words in r.stderr, (argv, r.stderr)
