@@ -63,7 +63,8 @@ _Static_assert(OPTION_PIKE + PIKE_OPTION_N <= DAEMON_OPTIONS_MAX, "there is room
 
 static const struct daemon_option options[] = {
 	[OPTION_CHANNEL] = { "channel", "CHANNEL",
-			     "amqp, or dir:FOLDER: where requests come from" },
+			     "amqp, or dir:FOLDER: where requests come from; several with pike",
+			     true },
 	PIKE_OPTIONS,
 	{ 0 },
 };
@@ -351,7 +352,7 @@ static int prepare_pike(struct worker *w, struct err *e)
 	struct daemon_options o = *w->options;
 	int r = pike_apply(o.given + OPTION_PIKE, &o, w->ev.settings, &w->pike, e);
 
-	return r < 0 ? r : pike_prepare(&w->pike, w->ev.settings, e);
+	return r < 0 ? r : pike_prepare(&w->pike, &o, w->ev.settings, e);
 }
 
 static void on_swept(void *user, const siginfo_t *si)
@@ -503,6 +504,9 @@ static int check_settings(struct daemon_options *o, struct settings *s, struct e
 
 	if (r == 0)
 		r = settings_check_channel(s, e);
+	if (r == 0 && o->n_more && !is_pike(o))
+		return err_input(e, "only the dialect pike serves several channels: start a worker "
+				    "for each");
 	if (r == 0 && is_pike(o))
 		return pike_apply(o->given + OPTION_PIKE, o, s, NULL, e);
 	if (r == 0 && o->given[OPTION_PIKE + PIKE_DIALECT] &&

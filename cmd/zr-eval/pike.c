@@ -25,8 +25,11 @@
 
 void pike_setup_done(struct pike_setup *p)
 {
-	free(p->input);
-	free(p->output);
+	for (size_t i = 0; i < p->n_folders; i++) {
+		free(p->folders[i].input);
+		free(p->folders[i].output);
+	}
+	free(p->folders);
 	free(p->scratch);
 	free(p->script);
 }
@@ -56,10 +59,9 @@ static int absolute(const char *path, char **ret, struct err *e)
 }
 
 /* As it was said, or a part of the channel's folder, or the place that containers have it at. */
-static int choose_dir(const struct settings *s, const char *given, const char *name, char **ret,
+static int choose_dir(const char *folder, const char *given, const char *name, char **ret,
 		      struct err *e)
 {
-	const char *folder = settings_channel_folder(s);
 	auto_free char *path = NULL;
 
 	if (given)
@@ -67,6 +69,46 @@ static int choose_dir(const struct settings *s, const char *given, const char *n
 	if (str_fmt(&path, "%s/%s", folder ? folder : "", name) < 0)
 		return err_nomem(e);
 	return absolute(path, ret, e);
+}
+
+static int add_folders(struct pike_setup *p, const char *folder, const char *input,
+		       const char *output, struct err *e)
+{
+	struct pike_folders *more = realloc(p->folders, (p->n_folders + 1) * sizeof(*more));
+	struct pike_folders *f;
+	int r;
+
+	if (!more)
+		return err_nomem(e);
+	p->folders = more;
+	f = &more[p->n_folders++];
+	*f = (struct pike_folders){ NULL, NULL };
+	r = choose_dir(folder, input, "input", &f->input, e);
+	return r < 0 ? r : choose_dir(folder, output, "output", &f->output, e);
+}
+
+/* Each further channel has its parts under its folder; the first may have them elsewhere. Their names
+ * are in the records of tasks. */
+static int choose_folders(const char *const *given, const struct daemon_options *o,
+			  const struct settings *s, struct pike_setup *p, struct err *e)
+{
+	const char *input = given[PIKE_INPUT_DIR], *output = given[PIKE_OUTPUT_DIR];
+	int r = 0;
+
+	if (o->n_more && (input || output))
+		return err_input(e, "say either --input-dir and --output-dir or several channels");
+	r = add_folders(p, settings_channel_folder(s), input, output, e);
+	for (size_t i = 0; i < o->n_more && r == 0; i++) {
+		const char *folder = settings_folder_of(o->more[i]);
+
+		if (!folder || !str_utf8_valid(folder, strlen(folder)))
+			return err_input(e, "bad value for --channel: '%s' (want dir:FOLDER)",
+					 STR_ESC(o->more[i]));
+		r = add_folders(p, folder, NULL, NULL, e);
+	}
+	p->conf.folders = p->folders;
+	p->conf.n_folders = p->n_folders;
+	return r;
 }
 
 static int choose_span(const char *given, const char *option, uint64_t otherwise, uint64_t max,
@@ -111,15 +153,14 @@ static int set_text(char **setting, const char *base, const char *name, struct e
 	return 0;
 }
 
-static int choose_all(const char *const *given, const struct settings *s, struct pike_setup *p,
-		      struct err *e)
+static int choose_all(const char *const *given, const struct daemon_options *o,
+		      const struct settings *s, struct pike_setup *p, struct err *e)
 {
-	int r = choose_dir(s, given[PIKE_INPUT_DIR], "input", &p->input, e);
+	int r = choose_folders(given, o, s, p, e);
 
 	if (r == 0)
-		r = choose_dir(s, given[PIKE_OUTPUT_DIR], "output", &p->output, e);
-	if (r == 0)
-		r = choose_dir(s, given[PIKE_SCRATCH_DIR], "scratch", &p->scratch, e);
+		r = choose_dir(settings_channel_folder(s), given[PIKE_SCRATCH_DIR], "scratch",
+			       &p->scratch, e);
 	if (r == 0)
 		r = choose_script(given[PIKE_EVAL_SCRIPT], &p->script, e);
 	if (r == 0)
@@ -141,8 +182,6 @@ static int choose_all(const char *const *given, const struct settings *s, struct
 		r = choose_word(given[PIKE_TASK_FILES], "task-files", "remove", "keep",
 				&p->conf.keep_files, e);
 	p->arch = given[PIKE_ARCH];
-	p->conf.input = p->input;
-	p->conf.output = p->output;
 	p->conf.scratch = p->scratch;
 	return r;
 }
@@ -180,7 +219,7 @@ int pike_apply(const char *const *given, struct daemon_options *o, struct settin
 		return err_input(e, "the dialect pike needs --arch, e.g. --arch Hopper");
 	r = choose_places(given[PIKE_MAX_ACTIVE_TASKS], o, e);
 	if (r == 0)
-		r = choose_all(given, s, to, e);
+		r = choose_all(given, o, s, to, e);
 	if (r == 0)
 		r = set_text(&s->state_dir, to->scratch, "zr", e);
 	if (r == 0)
@@ -340,27 +379,30 @@ static int make_submission(const struct settings *s, struct err *e)
 }
 
 /* For those who wait for the worker's host; it says nothing of the worker. */
-static int say_ready(const struct settings *s, struct err *e)
+static int say_ready(const char *folder, struct err *e)
 {
-	const char *folder = settings_channel_folder(s);
 	auto_free char *path = NULL;
+	int r = fd_mkdirs(folder, 0775, e);
 
-	if (!folder)
-		return 0;
+	if (r < 0)
+		return r;
 	if (str_fmt(&path, "%s/ready.txt", folder) < 0)
 		return err_nomem(e);
 	return fd_write_file(AT_FDCWD, path, "1", 1, 0664, false, e);
 }
 
-int pike_prepare(const struct pike_setup *p, const struct settings *s, struct err *e)
+int pike_prepare(const struct pike_setup *p, const struct daemon_options *o,
+		 const struct settings *s, struct err *e)
 {
 	int r = fd_mkdirs(p->scratch, 0775, e);
 
-	if (r == 0 && settings_channel_folder(s))
-		r = fd_mkdirs(settings_channel_folder(s), 0775, e);
 	if (r == 0)
 		r = make_evaluator(p, s, e);
 	if (r == 0)
 		r = make_submission(s, e);
-	return r < 0 ? r : say_ready(s, e);
+	if (r == 0 && settings_channel_folder(s))
+		r = say_ready(settings_channel_folder(s), e);
+	for (size_t i = 0; i < o->n_more && r == 0; i++)
+		r = say_ready(settings_folder_of(o->more[i]), e);
+	return r;
 }

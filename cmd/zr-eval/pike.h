@@ -47,7 +47,9 @@ enum pike_option {
 
 struct pike_setup {
 	struct pike_conf conf;
-	char *input, *output, *scratch, *script;
+	struct pike_folders *folders; /* what conf points to, each text its own */
+	size_t n_folders;
+	char *scratch, *script;
 	const char *arch;
 	uint64_t wall_usec;
 	bool box_locks; /* each task gets a GPU of its own from the box */
@@ -60,6 +62,7 @@ bool pike_is_asked_for(const char *const *given);
 int pike_apply(const char *const *given, struct daemon_options *o, struct settings *s,
 	       struct pike_setup *p, struct err *e) must_check;
 /* Makes the evaluator and what stands for its submission. */
-int pike_prepare(const struct pike_setup *p, const struct settings *s, struct err *e) must_check;
+int pike_prepare(const struct pike_setup *p, const struct daemon_options *o,
+		 const struct settings *s, struct err *e) must_check;
 
 #endif

@@ -77,11 +77,12 @@ static int run_eval(struct cli *c)
 	auto_strv char **words = NULL;
 	/* zr-eval's own, which looks into them. */
 	const char *given[EVAL_OPTIONS_MAX] = { NULL };
+	auto_strv char **channels = NULL;
 	struct err e = { 0 };
 	const struct cli_opt opts[] = {
 		COUNT_OPTS(n),
-		{ "channel", 0, CLI_TEXT, &given[0], "CHANNEL",
-		  "amqp, or dir:FOLDER: where requests come from" },
+		{ "channel", 0, CLI_LIST, &channels, "CHANNEL",
+		  "amqp, or dir:FOLDER: where requests come from; several with pike" },
 		{ "dialect", 0, CLI_TEXT, &given[1], "DIALECT",
 		  "native, or pike: how messages in a folder are written" },
 		{ "input-dir", 0, CLI_TEXT, &given[2], "DIR", "pike: where requests come" },
@@ -118,6 +119,11 @@ static int run_eval(struct cli *c)
 			return cli_fail(c, &e);
 		}
 	}
+	for (char **channel = channels; channel && *channel; channel++)
+		if (strv_addf(&words, "--channel=%s", *channel) < 0) {
+			err_nomem(&e);
+			return cli_fail(c, &e);
+		}
 	return run_workers(c, "zr-eval", &n, &words);
 }
 

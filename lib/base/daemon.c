@@ -31,9 +31,13 @@ static size_t own_count(const struct daemon_spec *d)
 
 static int add_own(const struct daemon_spec *d, const struct daemon_options *o, char ***argv)
 {
-	for (size_t i = 0; i < own_count(d); i++)
+	for (size_t i = 0; i < own_count(d); i++) {
 		if (o->given[i] && strv_addf(argv, "--%s=%s", d->options[i].name, o->given[i]) < 0)
 			return -ENOMEM;
+		for (size_t j = 0; d->options[i].many && j < o->n_more; j++)
+			if (strv_addf(argv, "--%s=%s", d->options[i].name, o->more[j]) < 0)
+				return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -85,12 +89,26 @@ static int take_count(const struct daemon_spec *d, const char *option, unsigned 
 	return -1;
 }
 
-static int take_option(const struct daemon_spec *d, int key, struct daemon_options *o)
+static int take_own(const struct daemon_spec *d, const struct daemon_option *own,
+		    const char **given, struct daemon_options *o)
 {
-	if (key >= OWN_FIRST) {
-		o->given[key - OWN_FIRST] = optarg;
+	if (!own->many || !*given) {
+		*given = optarg;
 		return -1;
 	}
+	if (o->n_more == DAEMON_MORE_MAX) {
+		fprintf(stderr, "%s: --%s may be given at most %d times\n", d->name, own->name,
+			DAEMON_MORE_MAX + 1);
+		return EXIT_USAGE;
+	}
+	o->more[o->n_more++] = optarg;
+	return -1;
+}
+
+static int take_option(const struct daemon_spec *d, int key, struct daemon_options *o)
+{
+	if (key >= OWN_FIRST)
+		return take_own(d, &d->options[key - OWN_FIRST], &o->given[key - OWN_FIRST], o);
 	switch (key) {
 	case 'w':
 		return take_count(d, "number-of-workers", WORKERS_MAX, &o->workers);

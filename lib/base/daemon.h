@@ -14,8 +14,10 @@
 /* Options that one daemon has beside those of all: --NAME=ARG. */
 struct daemon_option {
 	const char *name, *arg, *help; /* name NULL: the end of the table */
+	bool many;                     /* may be given more than once */
 };
 #define DAEMON_OPTIONS_MAX 16
+#define DAEMON_MORE_MAX    63
 
 struct daemon_options {
 	char *conf; /* --conf, or NULL */
@@ -23,6 +25,9 @@ struct daemon_options {
 	unsigned worker; /* 0: the supervisor */
 	bool check, verbose;
 	const char *given[DAEMON_OPTIONS_MAX]; /* by the daemon's own table; NULL: not given */
+	/* Further values of the one that may be given more than once. */
+	const char *more[DAEMON_MORE_MAX];
+	size_t n_more;
 };
 
 struct daemon_spec {

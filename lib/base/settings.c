@@ -424,11 +424,16 @@ static int default_submissions_url(struct settings *s, struct err *e)
 
 #define CHANNEL_DIR "dir:"
 
+const char *settings_folder_of(const char *channel)
+{
+	const char *folder = channel + strlen(CHANNEL_DIR);
+
+	return str_starts(channel, CHANNEL_DIR) && *folder ? folder : NULL;
+}
+
 const char *settings_channel_folder(const struct settings *s)
 {
-	const char *folder = s->channel + strlen(CHANNEL_DIR);
-
-	return str_starts(s->channel, CHANNEL_DIR) && *folder ? folder : NULL;
+	return settings_folder_of(s->channel);
 }
 
 int settings_check_channel(const struct settings *s, struct err *e)

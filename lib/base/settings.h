@@ -79,6 +79,7 @@ DEFINE_AUTO(settings);
 /* ERR_INPUT: no such channel. For whoever has changed it. */
 int settings_check_channel(const struct settings *s, struct err *e) must_check;
 /* The FOLDER of "dir:FOLDER"; NULL: the broker. */
+const char *settings_folder_of(const char *channel);
 const char *settings_channel_folder(const struct settings *s);
 
 const struct settings_host *settings_find_host(const struct settings *s, const char *name);

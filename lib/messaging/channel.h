@@ -2,7 +2,7 @@
 /*
  * A channel brings requests and control messages to a worker and takes its events away. The worker
  * does not know what is behind it: channel_amqp_new() is RabbitMQ, channel_dir_new() a folder,
- * channel_pike_new() a pair of folders.
+ * channel_pike_new() pairs of folders.
  */
 #ifndef ZR_MESSAGING_CHANNEL_H
 #define ZR_MESSAGING_CHANNEL_H
@@ -80,9 +80,13 @@ struct channel {
 	const struct channel_type *type;
 };
 
-/* The dialect pike: a pair of folders. Texts are only pointed to. */
+/* The dialect pike: pairs of folders, one for each driver. Texts are only pointed to. */
 struct pike_conf {
-	const char *input, *output, *scratch;
+	const struct pike_folders {
+		char *input, *output;
+	} * folders;
+	size_t n_folders;
+	const char *scratch;
 	uint64_t grace_usec; /* for the text of a message that is announced and not whole */
 	uint64_t drain_usec; /* from the word to close to the last answer */
 	bool keep_files;     /* code, output and temporary folder of a task stay after its answer */

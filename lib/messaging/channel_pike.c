@@ -2,7 +2,7 @@
 /*
  * Theory of operation
  *
- * A pair of folders in which messages are pairs of files, zr-channel(7), dialect pike. A pair that
+ * Pairs of folders in which messages are pairs of files, zr-channel(7), dialect pike. A pair that
  * asks for an evaluation stays where it is until there is a place for it; then it becomes a task: its
  * code is written, a record of it is kept (piketask.h), the pair is deleted, and the worker gets a
  * request for the evaluator `pike` with the task's words as its arguments. The terminal event becomes
@@ -10,7 +10,8 @@
  * that is on disk the word that the answer is there follows. Whatever is killed in between, the next
  * worker finds the record and goes on; a record ends with its answer, so that there is one.
  *
- * Handshakes and the word to close are answered when they are seen, whatever else goes on.
+ * Handshakes and the word to close are answered when they are seen, whatever else goes on
+ * (pikeside.h).
  */
 #include <string.h>
 #include <sys/queue.h>
@@ -28,13 +29,12 @@
 #include "messaging/pikeclean.h"
 #include "messaging/pikefile.h"
 #include "messaging/pikelines.h"
-#include "messaging/pikepairs.h"
+#include "messaging/pikesides.h"
 #include "messaging/piketask.h"
 #include "messaging/stash.h"
 #include "messaging/tellings.h"
 
-#define HANDSHAKE   "{\"type\": \"handshake\"}"
-#define CLOSED_FILE "closed"
+#define CLOSED_FILE "../closed" /* seen from the records */
 /* A folder with more pairs than this is not read anew for each that is added. */
 #define LIST_LONG 200
 #define LIST_USEC (50 * USEC_PER_MSEC)
@@ -56,13 +56,12 @@ struct pike {
 	const struct pike_conf *conf;
 	unsigned worker;
 
-	int in, out;
+	struct pikesides sides;
 	struct pikedirs dirs;
 	struct dirwatch *watch;
 	struct stash *stash;
 	uint64_t cursor;
 
-	struct pikepairs pairs;
 	struct piketask_list tasks; /* not answered */
 	TAILQ_HEAD(, channel_request) requests;
 	struct tellings tellings;
@@ -70,8 +69,8 @@ struct pike {
 	uint64_t next_n, started_wall_usec;
 	unsigned want;
 
-	struct loop_src *leaving, *drain;
-	bool up, stalled, closing, close_said;
+	struct loop_src *leaving;
+	bool up, close_said, undelivered;
 	void (*left)(void *user);
 	void *left_user;
 };
@@ -88,172 +87,72 @@ printf_like(3, 4) static void report(const struct pike *p, int level, const char
 		p->ops->on_report(p->user, level, text);
 }
 
-/* --- answers ------------------------------------------------------------------------------- */
-
-static int answer(struct pike *p, const void *data, size_t n, struct err *e)
-{
-	char out[UUID_LEN + 1];
-	int r = pikefile_write(p->out, id_uuid7(out), data, n, e);
-
-	return r < 0 ? r : pikefile_say(p->out, out, e);
-}
-
-/* The answer first; if there can be none now, the pair is looked at again. */
-static void refuse(struct pike *p, struct pair *a, struct pj id, const char *why)
-{
-	auto_buf struct buf b = { 0 };
-	struct err e = { 0 };
-
-	if (piketask_refusal(id, why, &b) < 0 || answer(p, b.data, b.len, &e) < 0) {
-		report(p, LOG_WARNING, "an answer waits: %s", e.msg);
-		return;
-	}
-	report(p, LOG_NOTICE, "task %s is not begun: %s", STR_ESC(a->stem), why);
-	pikefile_remove(p->in, a->stem);
-	pikepairs_drop(&p->pairs, a);
-}
-
-/* What cannot be an evaluation; with an answer if it says for whom. */
-static void reject(struct pike *p, struct pair *a, const struct buf *b, const char *why)
-{
-	struct pj text = { b->data, b->len }, id = { 0 };
-	auto_buf struct buf said = { 0 };
-	struct err e = { 0 };
-
-	if (pj_member(text, "id", &id) && piketask_refusal(id, why, &said) == 0)
-		(void)!answer(p, said.data, said.len, NULL);
-	if (pikefile_reject(p->in, a->stem, &e) < 0) {
-		report(p, LOG_WARNING, "%s", e.msg);
-		return;
-	}
-	report(p, LOG_WARNING, "%s.json is rejected: %s", STR_ESC(a->stem), why);
-	pikepairs_drop(&p->pairs, a);
-}
-
 /* --- closing ------------------------------------------------------------------------------- */
 
-static int mark_closed(struct pike *p, bool closed, struct err *e)
+static bool is_done(const struct pike *p, const struct pikeside *s)
 {
-	if (closed)
-		return fd_write_file(p->dirs.tasks, "../" CLOSED_FILE, "", 0, 0600, false, e);
-	return unlinkat(p->dirs.tasks, "../" CLOSED_FILE, 0) < 0 ? -errno : 0;
+	const struct piketask *t;
+
+	if (!s->closing || !TAILQ_EMPTY(&s->pairs.queue))
+		return false;
+	TAILQ_FOREACH (t, &p->tasks, entry)
+		if (t->side == s)
+			return false;
+	return true;
 }
 
+/* When all drivers have closed the worker ends. */
 static void check_closed(struct pike *p)
 {
+	bool all = true, changed = false;
 	struct err e = { 0 };
 
-	if (!p->closing || p->close_said || !TAILQ_EMPTY(&p->pairs.queue) ||
-	    !TAILQ_EMPTY(&p->tasks))
+	if (p->close_said)
 		return;
-	p->close_said = true;
-	if (mark_closed(p, true, &e) < 0)
+	for (size_t i = 0; i < p->sides.n; i++) {
+		struct pikeside *s = p->sides.side[i];
+
+		if (!s->input)
+			continue;
+		s->closed = is_done(p, s);
+		all = all && s->closed;
+		changed = changed || s->closed != s->marked;
+		if (s->closed)
+			loop_timer_set(s->drain, USEC_INFINITY);
+	}
+	if (changed && pikesides_write_mark(&p->sides, p->dirs.tasks, CLOSED_FILE, &e) < 0)
 		report(p, LOG_WARNING, "%s", e.msg);
-	p->ops->on_close(p->user);
+	p->close_said = all;
+	if (all)
+		p->ops->on_close(p->user);
 }
 
-static void begin_closing(struct pike *p)
+static void on_side_close(void *user, struct pikeside *s)
 {
-	pikelines_close(&p->lines);
-	report(p, LOG_NOTICE, "told to close: %zu tasks wait, no others are taken",
-	       p->pairs.n_queued);
-	p->closing = true;
-	loop_timer_set(p->drain, p->conf->drain_usec);
+	const struct pike *p = user;
+
+	loop_timer_set(s->drain, p->conf->drain_usec);
 }
 
 /* Nobody waits for ever: what has not begun is answered so, what runs is ended. */
 static void on_drain(void *user)
 {
-	struct pike *p = user;
-	struct pair *a, *next;
+	struct pikeside *s = user;
+	struct pike *p = s->user;
 	struct piketask *t;
 
-	for (a = TAILQ_FIRST(&p->pairs.queue); a; a = next) {
-		auto_buf struct buf b = { 0 };
-		struct pj m = { 0 }, id = { 0 };
-
-		next = TAILQ_NEXT(a, entry);
-		if (pikefile_read(p->in, a->stem, &b, NULL) == 0 &&
-		    pj_check(b.data ? b.data : "", b.len, &m, NULL) == 0 && pj_member(m, "id", &id))
-			refuse(p, a, id, "the worker was closed before it began");
-		else
-			pikepairs_drop(&p->pairs, a);
-	}
+	loop_timer_set(s->drain, USEC_PER_SEC);
+	pikeside_refuse_all(s, "the worker was closed before it began");
 	TAILQ_FOREACH (t, &p->tasks, entry)
-		p->ops->on_control(
-			p->user,
-			&(struct message){ .type = MESSAGE_CONTROL,
-					   .control = { .kind = MESSAGE_CANCEL,
-							.evaluation = t->evaluation,
-							.by = "close",
-							.at_wall_usec = time_wall_usec() } });
-	loop_timer_set(p->drain, USEC_PER_SEC);
+		if (t->side == s)
+			p->ops->on_control(
+				p->user, &(struct message){
+						 .type = MESSAGE_CONTROL,
+						 .control = { .kind = MESSAGE_CANCEL,
+							      .evaluation = t->evaluation,
+							      .by = "close",
+							      .at_wall_usec = time_wall_usec() } });
 	check_closed(p);
-}
-
-/* --- understanding pairs ------------------------------------------------------------------- */
-
-static void sort_out(struct pike *p, struct pair *a, struct pj m, const struct buf *b)
-{
-	struct pj type = { 0 }, other = { 0 };
-	bool typed = pj_member(m, "type", &type);
-	struct err e = { 0 };
-
-	if (pj_is(type, "handshake")) {
-		if (answer(p, HANDSHAKE, strlen(HANDSHAKE), &e) < 0) {
-			report(p, LOG_WARNING, "the handshake waits: %s", e.msg);
-			return;
-		}
-		pikelines_handshake(&p->lines);
-		pikefile_remove(p->in, a->stem);
-		pikepairs_drop(&p->pairs, a);
-	} else if (pj_is(type, "close")) {
-		pikefile_remove(p->in, a->stem);
-		pikepairs_drop(&p->pairs, a);
-		begin_closing(p);
-	} else if (!typed && !pj_member(m, "code", &other)) {
-		reject(p, a, b, "it has neither a type nor code");
-	} else if (!pj_member(m, "id", &other)) {
-		reject(p, a, b, "it has no id, so that nobody can be answered");
-	} else if (!p->closing) {
-		pikepairs_enqueue(&p->pairs, a);
-	}
-}
-
-static bool is_final(int r)
-{
-	return r == -EILSEQ || r == -EBADMSG || r == -EFBIG;
-}
-
-/* Where a network file system shows the second file before all of the first, time will tell. */
-static void examine(struct pike *p, struct pair *a)
-{
-	auto_buf struct buf b = { 0 };
-	struct err e = { 0 };
-	struct timespec t;
-	struct pj m = { 0 };
-	int r = pikefile_read(p->in, a->stem, &b, &e);
-
-	if (r == 0)
-		r = pj_check(b.data ? b.data : "", b.len, &m, &e);
-	if (r == 0 && pj_type(m) != PJ_OBJECT)
-		r = err_set(&e, EBADMSG, ERR_INPUT, "it is not an object");
-	if (r == 0)
-		sort_out(p, a, m, &b);
-	else if (is_final(r) || time_mono_usec() - a->seen_usec > p->conf->grace_usec)
-		reject(p, a, &b, e.msg);
-	else if (pikefile_time(p->in, a->stem, &t, NULL) == -ENOENT)
-		pikepairs_drop(&p->pairs, a);
-}
-
-static void examine_all(struct pike *p)
-{
-	struct pair *a, *next;
-
-	for (a = TAILQ_FIRST(&p->pairs.unread); a; a = next) {
-		next = TAILQ_NEXT(a, entry);
-		examine(p, a);
-	}
 }
 
 /* --- tasks --------------------------------------------------------------------------------- */
@@ -332,19 +231,23 @@ static unsigned count_tasks(const struct pike *p)
 }
 
 /* From here on it is ours: the record, then the end of the pair. */
-static int accept_task(struct pike *p, struct pair *a, struct piketask *t, const struct buf *code,
-		       struct err *e)
+static int accept_task(struct pike *p, struct pikeside *s, struct pair *a, struct piketask *t,
+		       const struct buf *code, struct err *e)
 {
 	int r;
 
 	t->n = free_number(p);
+	t->side = s;
+	t->output = strdup(s->output);
+	if (!t->output)
+		return err_nomem(e);
 	r = piketask_accept(&p->dirs, t, code, e);
 	if (r < 0)
 		return r;
 	FAILPOINT("pike.accepted");
 	TAILQ_INSERT_TAIL(&p->tasks, t, entry);
-	pikefile_remove(p->in, a->stem);
-	pikepairs_drop(&p->pairs, a);
+	pikefile_remove(s->in, a->stem);
+	pikepairs_drop(&s->pairs, a);
 	FAILPOINT("pike.removed");
 	pikelines_received(&p->lines, t->id, t->n, count_tasks(p));
 	hand_out(p, t, false);
@@ -368,20 +271,20 @@ static int check_age(const struct pike *p, const struct pair *a, uint64_t at, st
 			 (unsigned long long)(p->conf->age_max_usec / USEC_PER_SEC));
 }
 
-static void take_pair(struct pike *p, struct pair *a)
+static void take_pair(struct pike *p, struct pikeside *s, struct pair *a)
 {
 	uint64_t at = (uint64_t)a->mtime.tv_sec * USEC_PER_SEC + (uint64_t)a->mtime.tv_nsec / 1000;
 	auto_buf struct buf b = { 0 }, code = { 0 };
 	auto_obj(piketask) t = NULL;
 	struct pj m = { 0 }, id = { 0 };
 	struct err e = { 0 };
-	int r = pikefile_read(p->in, a->stem, &b, &e);
+	int r = pikefile_read(s->in, a->stem, &b, &e);
 
 	if (r == 0)
 		r = pj_check(b.data ? b.data : "", b.len, &m, &e);
 	/* Somebody else has been here. */
 	if (r == -ENOENT || r == -EINVAL || r == -EILSEQ) {
-		pikepairs_drop(&p->pairs, a);
+		pikepairs_drop(&s->pairs, a);
 		return;
 	}
 	if (r == 0)
@@ -389,25 +292,25 @@ static void take_pair(struct pike *p, struct pair *a)
 	if (r == 0)
 		r = piketask_read(m, a->stem, at, &t, &code, &e);
 	if (r == -EINVAL && pj_member(m, "id", &id)) {
-		refuse(p, a, id, e.msg);
+		pikeside_refuse(s, a, id, e.msg);
 		return;
 	}
-	if (r == 0 && accept_task(p, a, t, &code, &e) == 0) {
+	if (r == 0 && accept_task(p, s, a, t, &code, &e) == 0) {
 		t = NULL;
 		return;
 	}
 	report(p, LOG_WARNING, "tasks wait: %s; trying again", e.msg);
-	p->stalled = true;
+	s->stalled = true;
 }
 
 static void take_all(struct pike *p, bool scan)
 {
-	struct pair *a;
+	struct pikeside *s;
 
 	if (scan)
 		take_again(p);
-	while (p->up && p->want && !p->stalled && (a = TAILQ_FIRST(&p->pairs.queue)))
-		take_pair(p, a);
+	while (p->up && p->want && (s = pikesides_next(&p->sides)))
+		take_pair(p, s, TAILQ_FIRST(&s->pairs.queue));
 }
 
 /* --- settling ------------------------------------------------------------------------------ */
@@ -467,7 +370,7 @@ static int settle_dead(struct channel *c, struct channel_request *q, unused_arg 
 	int r = t ? piketask_refusal((struct pj){ t->id, strlen(t->id) }, detail, &b) : 0;
 
 	if (t && r == 0)
-		r = answer(p, b.data, b.len, NULL);
+		r = pikeside_answer(t->side, b.data, b.len, NULL);
 	request_free(q);
 	if (t && r == 0) {
 		pikelines_completed(&p->lines, t->id, 0);
@@ -493,10 +396,10 @@ static int write_answer(struct pike *p, const json_t *event, struct err *e)
 
 	if (!t || t->state == PIKE_ANSWERED)
 		return 0;
-	if (p->closing && str_eq(end.reason, "canceled"))
+	if (t->side->closing && str_eq(end.reason, "canceled"))
 		end.detail = "the worker was closed before it was done";
 	r = piketask_answer(&p->dirs, t, &end, &b, e);
-	return r < 0 ? r : pikefile_write(p->out, t->out, b.data, b.len, e);
+	return r < 0 ? r : pikefile_write(t->side->out, t->out, b.data, b.len, e);
 }
 
 static bool is_terminal(const char *key)
@@ -541,7 +444,7 @@ static int say(struct pike *p, struct piketask *t, struct err *e)
 
 	FAILPOINT("pike.answered");
 	if (r == 0)
-		r = pikefile_say(p->out, t->out, e);
+		r = pikefile_say(t->side->out, t->out, e);
 	FAILPOINT("pike.said");
 	if (r == 0)
 		task_end(p, t);
@@ -578,6 +481,7 @@ static int deliver(struct pike *p, const struct stash_record *rec, struct err *e
 	return r;
 }
 
+/* One that cannot be told now keeps the others from nothing: they may be of another folder. */
 static void pump(struct pike *p)
 {
 	struct stash_record rec;
@@ -588,8 +492,12 @@ static void pump(struct pike *p)
 	while (p->up) {
 		id = p->cursor;
 		r = stash_next(p->stash, &id, &rec, &e);
-		if (r == 1)
-			r = deliver(p, &rec, &e) < 0 ? -EIO : 1;
+		if (r == 1 && deliver(p, &rec, &e) < 0) {
+			p->undelivered = true;
+			p->cursor = id;
+			report(p, LOG_WARNING, "an answer waits: %s; trying again", e.msg);
+			continue;
+		}
 		if (r < 0)
 			report(p, LOG_WARNING, "answers wait: %s; trying again", e.msg);
 		if (r != 1)
@@ -611,55 +519,61 @@ static void on_durable(void *user, uint64_t id)
 
 /* --- looking ------------------------------------------------------------------------------- */
 
-/* The folder may be made anew by whoever else uses it. */
-static int open_folder(struct pike *p, const char *path, int *fd, struct err *e)
+/* True: it is there. */
+static bool look_at(struct pike *p, struct pikeside *s, struct err *e)
 {
-	struct stat st;
-	int fresh = -1, r;
+	bool was_up = s->up;
 
-	if (*fd >= 0 && fstat(*fd, &st) == 0 && st.st_nlink > 0)
-		return 0;
-	r = fd_make_dir(path, 0775, &fresh, e);
-	if (r < 0)
-		return r;
-	if (*fd >= 0)
-		close(*fd);
-	*fd = fresh;
-	if (fd == &p->in && p->watch && dirwatch_add(p->watch, *fd, e) < 0)
-		report(p, LOG_WARNING, "%s: looking every channel_scan only", e->msg);
-	return 0;
+	s->up = pikeside_look(s, p->watch, e) == 0;
+	if (!s->up && was_up)
+		report(p, LOG_WARNING, "%s: the other folders are served", e->msg);
+	return s->up;
 }
 
-static int look(struct pike *p, struct err *e)
+static bool is_due(const struct pikeside *s, bool scan)
 {
-	int r = open_folder(p, p->conf->input, &p->in, e);
+	return scan || s->pairs.n_queued < LIST_LONG ||
+	       time_mono_usec() - s->pairs.listed_usec > LIST_USEC;
+}
 
-	if (r == 0)
-		r = open_folder(p, p->conf->output, &p->out, e);
-	return r == 0 ? pikepairs_list(&p->pairs, p->in, e) : r;
+static void look(struct pike *p, bool scan)
+{
+	bool was_up = p->up;
+	struct err e = { 0 }, why = { 0 };
+
+	p->up = false;
+	for (size_t i = 0; i < p->sides.n; i++) {
+		struct pikeside *s = p->sides.side[i];
+		bool up = is_due(s, scan) ? look_at(p, s, &e) : s->up;
+
+		if (!up && s->input)
+			why = e;
+		p->up = p->up || (up && s->input);
+	}
+	if (p->up != was_up || !p->up)
+		p->ops->on_state(p->user, p->up, p->up ? NULL : &why);
 }
 
 static void on_look(void *user, enum dirwatch_why why)
 {
 	struct pike *p = user;
 	bool scan = why == DIRWATCH_SCAN;
-	bool was_up = p->up;
-	struct err e = { 0 };
 
-	if (scan ||
-	    (why == DIRWATCH_NEWS && (p->pairs.n_queued < LIST_LONG ||
-				      time_mono_usec() - p->pairs.listed_usec > LIST_USEC))) {
-		p->up = look(p, &e) == 0;
-		if (p->up != was_up || !p->up)
-			p->ops->on_state(p->user, p->up, p->up ? NULL : &e);
-	}
+	if (why != DIRWATCH_SOON)
+		look(p, scan);
 	if (!p->up)
 		return;
-	if (scan) {
-		p->stalled = false;
-		pump(p);
+	if (scan && p->undelivered) {
+		p->undelivered = false;
+		p->cursor = 0;
 	}
-	examine_all(p);
+	if (scan)
+		pump(p);
+	for (size_t i = 0; i < p->sides.n; i++) {
+		p->sides.side[i]->stalled = p->sides.side[i]->stalled && !scan;
+		if (p->sides.side[i]->up)
+			pikeside_examine(p->sides.side[i], p->conf->grace_usec);
+	}
 	take_all(p, scan);
 	check_closed(p);
 }
@@ -744,15 +658,10 @@ static void pike_free(struct channel *c)
 		TAILQ_REMOVE(&p->tasks, t, entry);
 		piketask_free(t);
 	}
-	pikepairs_done(&p->pairs);
+	pikesides_done(&p->sides);
 	dirwatch_free(p->watch);
 	loop_src_free(p->leaving);
-	loop_src_free(p->drain);
 	pikedirs_done(&p->dirs);
-	if (p->in >= 0)
-		close(p->in);
-	if (p->out >= 0)
-		close(p->out);
 	free(p);
 }
 
@@ -776,23 +685,34 @@ static const struct channel_type pike_type = {
 
 /* --- what a former worker left ------------------------------------------------------------- */
 
+static int load_task(struct pike *p, const char *name, struct err *e)
+{
+	auto_obj(piketask) t = NULL;
+	struct err why = { 0 };
+	int r;
+
+	if (piketask_load(&p->dirs, name, &t, &why) < 0) {
+		report(p, LOG_WARNING, "%s", why.msg);
+		return 0;
+	}
+	r = pikesides_of(&p->sides, t->output, &t->side, e);
+	if (r < 0)
+		return r;
+	/* The pair of a record is of no use; it may have been on its way to the end. */
+	if (t->side->in >= 0)
+		pikefile_remove(t->side->in, t->stem);
+	TAILQ_INSERT_TAIL(&p->tasks, t, entry);
+	t = NULL;
+	return 0;
+}
+
 static int load_tasks(struct pike *p, struct err *e)
 {
 	auto_strv char **names = NULL;
 	int r = dirfile_list(p->dirs.tasks, "", &names, e);
 
-	for (char **n = names; n && *n && r == 0; n++) {
-		struct piketask *t = NULL;
-		struct err why = { 0 };
-
-		if (piketask_load(&p->dirs, *n, &t, &why) < 0) {
-			report(p, LOG_WARNING, "%s", why.msg);
-			continue;
-		}
-		TAILQ_INSERT_TAIL(&p->tasks, t, entry);
-		/* The pair of a record is of no use; it may have been on its way to the end. */
-		pikefile_remove(p->in, t->stem);
-	}
+	for (char **n = names; n && *n && r == 0; n++)
+		r = load_task(p, *n, e);
 	return r;
 }
 
@@ -806,9 +726,9 @@ static void finish_answers(struct pike *p)
 		auto_buf struct buf b = { 0 };
 
 		next = TAILQ_NEXT(t, entry);
-		if (t->state != PIKE_ANSWERED)
+		if (t->state != PIKE_ANSWERED || !t->side->up)
 			continue;
-		if (pikefile_read(p->out, t->out, &b, NULL) < 0)
+		if (pikefile_read(t->side->out, t->out, &b, NULL) == -ENOENT)
 			task_end(p, t);
 		else if (say(p, t, &e) < 0)
 			report(p, LOG_WARNING, "an answer waits: %s", e.msg);
@@ -817,18 +737,33 @@ static void finish_answers(struct pike *p)
 
 static int take_over(struct pike *p, struct err *e)
 {
+	auto_buf struct buf mark = { 0 };
 	int r = load_tasks(p, e);
 
 	if (r < 0)
 		return r;
+	pikesides_take_mark(p->dirs.tasks, CLOSED_FILE, &mark);
 	finish_answers(p);
 	pikeclean_scratch(&p->dirs, &p->tasks, p->conf->keep_files);
 	p->next_n = p->conf->keep_files ? pikeclean_next_number(&p->dirs) : 0;
-	/* After a close nobody comes for what lies there. */
-	return pikeclean_output(p->out, &p->tasks, mark_closed(p, false, NULL) < 0, e);
+	for (size_t i = 0; i < p->sides.n && r == 0; i++)
+		if (p->sides.side[i]->input)
+			r = pikeclean_output(p->sides.side[i]->out, &p->tasks,
+					     !pikesides_is_marked(&mark, p->sides.side[i]), e);
+	return r;
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
+
+static void on_side_report(void *user, int level, const char *text)
+{
+	report(user, level, "%s", text);
+}
+
+static const struct pikeside_ops side_ops = {
+	.on_close = on_side_close,
+	.on_report = on_side_report,
+};
 
 static void on_warning(void *user, const char *text)
 {
@@ -864,11 +799,7 @@ static int open_all(struct pike *p, uint64_t spool_max, struct err *e)
 	if (r == 0)
 		r = loop_defer(p->loop, on_leaving, p, &p->leaving, e);
 	if (r == 0)
-		r = loop_timer(p->loop, USEC_INFINITY, on_drain, p, &p->drain, e);
-	if (r == 0)
-		r = open_folder(p, p->conf->input, &p->in, e);
-	if (r == 0)
-		r = open_folder(p, p->conf->output, &p->out, e);
+		r = pikesides_open(&p->sides, p->conf, e);
 	if (r == 0)
 		r = pikedirs_open(p->conf->scratch, p->settings->state_dir, &p->dirs, e);
 	/* Before anything is touched that another worker may own. */
@@ -881,8 +812,9 @@ static int open_all(struct pike *p, uint64_t spool_max, struct err *e)
 	if (r == 0)
 		r = dirwatch_new(p->loop, p->settings->channel_scan_usec, notify, on_look, p,
 				 &p->watch, e);
-	if (r == 0 && dirwatch_add(p->watch, p->in, e) < 0)
-		report(p, LOG_WARNING, "%s: looking every channel_scan only", e->msg);
+	for (size_t i = 0; i < p->sides.n && r == 0; i++)
+		if (p->sides.side[i]->input && dirwatch_add(p->watch, p->sides.side[i]->in, e) < 0)
+			report(p, LOG_WARNING, "%s: looking every channel_scan only", e->msg);
 	return r;
 }
 
@@ -902,11 +834,13 @@ int channel_pike_new(struct loop *l, const struct channel_conf *conf, const stru
 			    .conf = conf->pike,
 			    .worker = conf->worker,
 			    .started_wall_usec = time_wall_usec(),
+			    .sides = { .loop = l,
+				       .ops = &side_ops,
+				       .user = p,
+				       .lines = &p->lines,
+				       .on_drain = on_drain },
 			    .lines = { .line = ops->on_line, .user = user },
-			    .in = -1,
-			    .out = -1,
 			    .dirs = { NULL, NULL, -1, -1, -1, -1, -1, -1, -1 } };
-	pikepairs_init(&p->pairs);
 	TAILQ_INIT(&p->tasks);
 	TAILQ_INIT(&p->requests);
 	r = open_all(p, conf->spool_max, e);

@@ -25,6 +25,7 @@ void piketask_free(struct piketask *t)
 	free(t->task);
 	free(t->mode);
 	free(t->stem);
+	free(t->output);
 	free(t);
 }
 
@@ -176,10 +177,12 @@ static int make_folders(const struct pikedirs *d, const struct piketask *t, stru
 
 static int write_record(const struct pikedirs *d, const struct piketask *t, struct err *e)
 {
-	json_auto_t *o = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "n",
-				   (json_int_t)t->n, "id", t->id, "level", t->level, "task",
-				   t->task, "mode", t->mode, "request", t->request, "out", t->out,
-				   "stem", t->stem, "asked", (json_int_t)t->asked_wall_usec);
+	const char *output = str_utf8_valid(t->output, strlen(t->output)) ? t->output : NULL;
+	json_auto_t *o =
+		json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s*, s:I}", "n",
+			  (json_int_t)t->n, "id", t->id, "level", t->level, "task", t->task, "mode",
+			  t->mode, "request", t->request, "out", t->out, "stem", t->stem, "output",
+			  output, "asked", (json_int_t)t->asked_wall_usec);
 	auto_free char *text = o ? js_text(o) : NULL;
 	char name[80];
 
@@ -252,6 +255,8 @@ static int read_record(const json_t *o, struct piketask *t, struct err *e)
 		r = copy_text(o, "mode", &t->mode, e);
 	if (r == 0)
 		r = copy_text(o, "stem", &t->stem, e);
+	if (r == 0 && json_object_get(o, "output"))
+		r = copy_text(o, "output", &t->output, e);
 	if (r == 0)
 		r = copy_uuid(o, "request", t->request, e);
 	if (r == 0)

@@ -27,6 +27,8 @@ enum piketask_state {
 	PIKE_STATE_N,
 };
 
+struct pikeside;
+
 struct piketask {
 	TAILQ_ENTRY(piketask) entry;
 	enum piketask_state state;
@@ -34,7 +36,9 @@ struct piketask {
 	char evaluation[UUID_LEN + 1], request[UUID_LEN + 1], out[UUID_LEN + 1];
 	char *id; /* JSON, as it was given */
 	char *level, *task, *mode;
-	char *stem; /* of the pair */
+	char *stem;   /* of the pair */
+	char *output; /* the folder that it is answered in; NULL in records of before */
+	struct pikeside *side;
 	uint64_t asked_wall_usec;
 	bool handed_out;
 };

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -339,7 +340,8 @@ def test_a_killed_worker_leaves_nobody_without_a_reply(make):
         assert got["eval_results"]["runtime"] == 1.25 and got["stdout"] == ("done\n" if ident[0] == "r" else "")
     assert len(pike.started()) == 6
     wait_for(lambda: not alive_in(pike), 5)
-    assert len(pike.messages()) == 6 and not pike.left()
+    assert len(pike.messages()) == 6
+    wait_for(lambda: not pike.left(), 5)
     for i in range(3):
         with open(os.path.join(pike.scratch, "gpu_locks", f"gpu_{i}.lock")) as f:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -392,6 +394,135 @@ def test_two_hundred_at_once(make):
     assert [int(s["argv"][s["argv"].index("--task") + 1]) for s in begun] == order
     wait_for(lambda: not pike.left() and not pike.pairs(), 5)
     assert pike.take() and not os.listdir(pike.output)
+
+
+# --- D22: several drivers ---
+
+HOLD = "import time, os\nwhile not os.path.exists('go'): time.sleep(0.02)\ngood()"
+
+
+@pytest.fixture
+def two(make):
+    """A worker with one place that serves two drivers."""
+    a = make(**{"max-active-tasks": 1})
+    b = a.other("second")
+    a.options.update({"channel": ["dir:" + a.io, "dir:" + b.io], "scratch-dir": a.scratch})
+    return a, b
+
+
+def go(pike):
+    open(os.path.join(pike.dir, "go"), "w").close()
+
+
+def test_two_drivers_share_a_worker_and_nothing_else(two):
+    a, b = two
+    os.makedirs(a.input)
+    # One who asks for much does not keep the other waiting.
+    for i in range(20):
+        a.ask(f"a{i}", "good()")
+    for i in range(2):
+        b.ask(f"b{i}", "good()", task=9)
+    a.start()
+    for one in two:
+        with open(os.path.join(one.io, "ready.txt")) as f:
+            assert f.read() == "1"
+        one.send({"type": "handshake"})
+        wait_for(one.handshakes)
+    wait_for(lambda: len(a.messages()) == 21 and len(b.messages()) == 3, 30)
+    assert {m["id"] for m in a.messages() if "id" in m} == {f"a{i}" for i in range(20)}
+    assert {m["id"] for m in b.messages() if "id" in m} == {"b0", "b1"}
+    begun = sorted((a.seen(n)["at"], "_9_" in n) for n in a.started())
+    assert [second for _at, second in begun][:5] == [False, True, False, True, False]
+    # The worker's files are in one place, the second folder has its pair of folders alone.
+    assert sorted(os.listdir(b.io)) == ["input", "output", "ready.txt"]
+    wait_for(lambda: not a.left(), 5)
+
+
+def test_answers_find_their_driver_after_a_crash(two):
+    a, b = two
+    worker = a.start()
+    b.ask("runs", HOLD)
+    a.wait_started()
+    a.ask("waits-a", "good()", level="a")
+    b.ask("waits-b", "good()", level="b")
+    worker.kill_group()
+    # Started again in another order, and then without the second: its answer is owed, what waits there does not concern us.
+    a.start(channel=["dir:" + b.io, "dir:" + a.io]).kill_group()
+    a.start(channel=["dir:" + a.io])
+    go(a)
+    assert b.reply("runs")["eval_results"]["runtime"] == 1.25
+    assert a.reply("waits-a")["eval_results"]["runtime"] == 1.25
+    assert not a.replies("runs") and not b.replies("waits-b") and len(b.pairs()) == 2
+    a.daemons[-1].stop()
+    a.start()
+    assert b.reply("waits-b")["eval_results"]["runtime"] == 1.25 and len(a.started()) == 3
+
+
+def test_one_driver_closes_and_the_other_goes_on(two):
+    a, b = two
+    worker = a.start()
+    a.ask("a0", "good()")
+    a.reply("a0")
+    a.send({"type": "close"})
+    wait_for(lambda: not a.pairs())
+    b.ask("b0", "good()")
+    assert b.reply("b0")["eval_results"]["runtime"] == 1.25
+    # The next driver there is served, too.
+    a.ask("a1", "good()")
+    assert stays(lambda: not a.replies("a1") and worker.alive(), 1) is None
+    a.send({"type": "handshake"})
+    assert a.reply("a1")["eval_results"]["runtime"] == 1.25
+    # When all have closed the worker ends.
+    b.ask("b1", HOLD)
+    wait_for(lambda: len(a.started()) == 4)
+    a.send({"type": "close"})
+    b.send({"type": "close"})
+    assert stays(worker.alive, 0.5) is None
+    go(a)
+    assert worker.wait(20) == 0
+    assert b.reply("b1", 0)["eval_results"]["runtime"] == 1.25
+    a.start()
+    wait_for(lambda: not os.listdir(a.output) and not os.listdir(b.output), 5)
+
+
+def test_what_a_driver_that_closed_has_not_read_goes_and_the_others_stay(two):
+    a, b = two
+    worker = a.start()
+    for one in two:
+        one.ask("x", "good()")
+        one.reply("x")
+    a.send({"type": "close"})
+    wait_for(lambda: os.path.exists(os.path.join(a.scratch, "zr/pike/closed")))
+    worker.kill_group()
+    a.start()
+    wait_for(lambda: not os.listdir(a.output), 5)
+    assert b.reply("x", 0)["eval_results"]["runtime"] == 1.25
+
+
+def test_a_folder_that_is_not_there_holds_up_its_own_driver_alone(two):
+    a, b = two
+    a.start()
+    b.ask("b0", HOLD)
+    a.wait_started()
+    # A file where the folder was: nothing can be written or made there.
+    shutil.rmtree(b.io)
+    open(b.io, "w").close()
+    go(a)
+    for i in range(3):
+        a.ask(f"a{i}", "good()")
+        assert a.reply(f"a{i}")["eval_results"]["runtime"] == 1.25
+    os.unlink(b.io)
+    assert b.reply("b0")["eval_results"]["runtime"] == 1.25
+
+
+def test_channels_that_cannot_be_served_together(two):
+    a, b = two
+    for channels, more, words in ((["dir:" + a.io, "dir:" + a.io + "/."], [], "named twice"), (["dir:" + a.io, "amqp"], [], "want dir:FOLDER"),
+                                  (["dir:" + a.io, "dir:" + b.io], ["--input-dir=x"], "several channels")):
+        r = run(a, *a.argv(channel=channels)[2:], *more)
+        assert r.returncode == 2 and words in r.stderr, r.stderr
+    r = run(a, "--channel", "dir:" + a.io, "--channel", "dir:" + b.io)
+    assert r.returncode == 2 and "dialect pike" in r.stderr
 
 
 # --- the box takes the GPU ---

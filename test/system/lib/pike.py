@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The driver's side of the dialect pike, from its contract: pairs of files in two folders."""
+import copy
 import json
 import math
 import os
@@ -45,12 +46,21 @@ class Pike:
     def argv(self, **options):
         given = {"channel": "dir:" + self.io, "dialect": "pike", "arch": "Hopper", "eval-script": STUB, "max-active-tasks": 4,
                  **self.options, **options}
-        return [os.path.join(BUILD, "zr"), "worker:run:eval", *(f"--{k}={v}" for k, v in given.items() if v is not None)]
+        return [os.path.join(BUILD, "zr"), "worker:run:eval", *(
+            f"--{k}={v}" for k, vs in given.items() if vs is not None for v in (vs if isinstance(vs, list) else [vs]))]
 
     def start(self, ready=True, **options):
         daemon = Daemon("zr-eval", self.argv(**options), self.env, os.path.join(self.dir, "log"), self.dir, os.path.join(self.dir, "out"))
         self.daemons.append(daemon)
         return daemon.wait_ready() if ready else daemon
+
+    def other(self, name):
+        """Another driver of the same worker: a folder of its own."""
+        one = copy.copy(self)
+        one.io = os.path.join(self.dir, name)
+        one.input, one.output = os.path.join(one.io, "input"), os.path.join(one.io, "output")
+        os.makedirs(one.input, exist_ok=True)
+        return one
 
     # --- pairs ---
 
