@@ -19,6 +19,8 @@ QUIET = """select
 	(select count(*) from attempt where results_state = 'pending') as pending,
 	(select count(*) from leaderboard_dirty) as dirty"""
 
+UID_FIRST = 0x70000000  # users of jobs, as cmd/zr-box/jail.c gives them out
+
 FOLDERS = ("spool/boxes", "sealed", "incoming")
 
 
@@ -77,7 +79,7 @@ class Check:
         columns = "evaluation, attempt, attempt_id, host, worker, end_state, ending, results_state, results_path, started_at, ended_at"
         self.attempts = {r[2]: dict(zip(columns.split(", "), r)) for r in
                          world.query(f"select {columns} from attempt order by attempt, attempt_id")}
-        self.kind = {v: k for k, v in world.submissions.items()}
+        self.kind = {v: k for submissions in (world.submissions, world.walled) for k, v in submissions.items()}
         self.runs = {}
         for run in world.marks_read():
             self.runs.setdefault(run[0], []).append(run)
@@ -193,15 +195,27 @@ class Check:
             self.lost.append(f"evaluation {ident}: its scores are {a['ending'].get('scores')}")
 
     def board(self):
-        with open(os.path.join(self.world.site.state, "leaderboards", "board.json")) as f:
-            data = json.load(f)["data"]
-        shown = [(int(d["submission"]), int(d["evaluation"])) for d in data]
-        want = {}
-        for ident, e in self.evaluations.items():
-            if e["state"] == "completed":
-                want[e["submission"]] = max(ident, want.get(e["submission"], 0))
-        if sorted(shown) != sorted(want.items()):
-            self.lost.append(f"the leaderboard shows {sorted(shown)}, not {sorted(want.items())}")
+        for name, submissions in (("board-c", self.world.submissions), ("board-w", self.world.walled)):
+            with open(os.path.join(self.world.site.state, f"leaderboards/{name}.json")) as f:
+                data = json.load(f)["data"]
+            shown = [(int(d["submission"]), int(d["evaluation"])) for d in data]
+            want = {}
+            for ident, e in self.evaluations.items():
+                if e["state"] == "completed" and e["submission"] in submissions.values():
+                    want[e["submission"]] = max(ident, want.get(e["submission"], 0))
+            if sorted(shown) != sorted(want.items()):
+                self.lost.append(f"{name} shows {sorted(shown)}, not {sorted(want.items())}")
+
+
+def of_sandboxes(world):
+    """What jobs in a sandbox could have left: processes, networks, users' files, mounts."""
+    wrong = [f"a process of a sandbox is left: {p}" for p in tree.ours() if p.elsewhere or p.uid >= UID_FIRST]
+    known = {os.stat(path).st_ino for path in ("/proc/self/ns/net", *(h.space for h in world.net.hosts.values()))}
+    wrong += [f"a network is left: that of {p}" for p in tree.ours() if p.network and p.network not in known]
+    for state in host_states(world):
+        for top, _, files in os.walk(state):
+            wrong += [f"{os.path.join(top, f)} belongs to the user of a job" for f in files if os.lstat(os.path.join(top, f)).st_uid >= UID_FIRST]
+    return wrong + [f"a mount is left: {m}" for m in tree.mounts() - world.mounts]
 
 
 def after_the_end(world, attempt_ids):
@@ -216,6 +230,7 @@ def after_the_end(world, attempt_ids):
                 size = os.path.getsize(os.path.join(top, name))
                 if size:
                     wrong.append(f"{size} bytes are left in {os.path.relpath(os.path.join(top, name), world.site.dir)}")
+    wrong += of_sandboxes(world)
     # zr.update holds what was said since its reader ended: beats and ticks.
     full = {name: n for name, n in queues(world).items() if n and name != "zr.update"}
     if full:

@@ -51,6 +51,9 @@ def attempt_of(process):
     """The attempt whose box a process works in."""
     name = process.env.get("ZR_ATTEMPT_ID")
     part = process.cwd.split("/spool/boxes/")
+    if not name and len(part) == 1 and process.elsewhere:
+        keeper = tree.parent(process)
+        return attempt_of(keeper) if keeper else None
     return name or (part[1].split("/")[0] if len(part) > 1 else None)
 
 
@@ -134,14 +137,22 @@ class Faults:
         p.signal(signal.SIGKILL)
         return f"kill -9 keeper {p.pid} of {attempt_of(p)}"
 
-    def job(self):
-        jobs = self.world.processes("job")
-        if not jobs:
-            return "kill -9 job: there is none"
-        p = self.random.choice(jobs)
-        self.trouble.jobs.add(attempt_of(p))
+    def _part(self, role):
+        found = self.world.processes(role)
+        if not found:
+            return f"kill -9 {role}: there is none"
+        p = self.random.choice(found)
+        attempt = attempt_of(p)
+        self.trouble.jobs.add(attempt)
         p.signal(signal.SIGKILL)
-        return f"kill -9 job {p.pid} of {attempt_of(p)}"
+        return f"kill -9 {role} {p.pid} of {attempt}"
+
+    def job(self):
+        return self._part("job")
+
+    def init(self):
+        """Process 1 of a sandbox: all that runs in it ends with it."""
+        return self._part("init")
 
     def fetch(self):
         return self._killed("fetch")
@@ -262,7 +273,7 @@ class Faults:
             (self.trouble.senders if name == "update" else self.trouble.workers).append(time.time())
         return f"SIGTERM to {name}"
 
-    WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,
+    WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "init": 2, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,
                "broker_stopped": 1, "postgres_killed": 2, "sshd_killed": 1, "host_sshd_killed": 2, "connections": 4, "backends": 3, "alarm": 1, "freeze": 2,
                "drain": 2, "link": 3}
 

@@ -16,9 +16,10 @@ class Load:
     """Submits with the programs that a person uses. What these said is a promise: `said` are the confirmed numbers, `canceled`
     those whose cancel was confirmed."""
 
-    def __init__(self, world, seed, pause=0.25, kinds=None, cancels=0.06):
+    def __init__(self, world, seed, pause=0.25, kinds=None, cancels=0.06, walled=0.35):
+        """walled: the share of those that run in a sandbox."""
         self.world, self.random, self.pause, self.cancels = world, random.Random(f"{seed}/load"), pause, cancels
-        self.kinds = kinds or WEIGHTS
+        self.kinds, self.walled = kinds or WEIGHTS, walled
         self.said, self.canceled, self.refused = {}, set(), 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -35,8 +36,9 @@ class Load:
         self._thread.join()
 
     def submit(self, kind):
+        submissions = self.world.walled if self.random.random() < self.walled else self.world.submissions
         try:
-            r = self.world.site.zr("submissions:eval", self.world.submissions[kind], check=False, timeout=30)
+            r = self.world.site.zr("submissions:eval", submissions[kind], check=False, timeout=30)
         except subprocess.TimeoutExpired:
             self.refused += 1
             return None

@@ -19,12 +19,27 @@ def _link(path):
         return ""
 
 
+HERE = None  # the process namespace of the run
+
+
+def parent(process):
+    """None: it is not below this one any more."""
+    s = _stat(process.ppid)
+    return Process(process.ppid, s[1], s[2]) if s and process.ppid not in (0, os.getpid()) else None
+
+
 class Process:
     def __init__(self, pid, ppid, start):
         self.pid, self.ppid, self.start = pid, ppid, start
         self.exe = os.path.basename(_link(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
         self.cwd = _link(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
         self.argv = _text(f"/proc/{pid}/cmdline").decode(errors="replace").split("\0")[:-1]
+        # In a process namespace of its own, as what runs in a sandbox is.
+        self.elsewhere = _link(f"/proc/{pid}/ns/pid") != HERE
+        status = _text(f"/proc/{pid}/status").partition(b"\nUid:")[2].split(maxsplit=1)
+        self.uid = int(status[0]) if status else 0
+        space = _link(f"/proc/{pid}/ns/net").removesuffix("]").partition("[")[2]
+        self.network = int(space) if space else 0
         env = (v.partition(b"=") for v in _text(f"/proc/{pid}/environ").split(b"\0"))
         self.env = {k.decode(errors="replace"): v.decode(errors="replace") for k, _, v in env}
 
@@ -57,6 +72,8 @@ def _stat(pid):
 
 def ours():
     """All living processes below this one."""
+    global HERE
+    HERE = _link("/proc/self/ns/pid")
     stats = {int(n): s for n in os.listdir("/proc") if n.isdigit() and (s := _stat(n))}
     children = {}
     for pid, (_, ppid, _) in stats.items():
@@ -68,6 +85,11 @@ def ours():
         if stats[pid][0] not in "ZX":
             found.append(Process(pid, stats[pid][1], stats[pid][2]))
     return found
+
+
+def mounts():
+    with open("/proc/self/mountinfo") as f:
+        return {line.split()[4] for line in f}
 
 
 def orphans_ended(mine):

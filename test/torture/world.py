@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 
+import marks
 import net
 import tree
 from lib.sandbox import Sandbox
@@ -23,14 +24,34 @@ JOB = """#!/bin/bash
 exec 9>>{folder}/lock.$ZR_EVALUATION_ID
 flock -n 9 && alone=alone || alone=together
 echo "$ZR_EVALUATION_ID $ZR_ATTEMPT $ZR_ATTEMPT_ID $EPOCHREALTIME $alone" >>{folder}/runs
-read -r seconds status size noise <"$ZR_SUBMISSION/answer"
+"""
+BODY = """read -r seconds status size noise <"$ZR_SUBMISSION/answer"
 echo "log of $ZR_ATTEMPT_ID"
-echo '{{"done":1,"total":2}}' >&"$ZR_PROGRESS_FD"
+echo '{"done":1,"total":2}' >&"$ZR_PROGRESS_FD"
 [ "$seconds" = 0 ] || sleep "$seconds"
 yes "$ZR_ATTEMPT_ID" 2>/dev/null | head -c "$size" >"$ZR_OUTPUT/data"
 [ -z "$noise" ] || head -c "$noise" /dev/urandom >"$ZR_OUTPUT/noise"
-echo '{{"score": 1, "attempt": "'"$ZR_ATTEMPT_ID"'"}}' >"$ZR_OUTPUT/scores.json"
+echo '{"score": 1, "attempt": "'"$ZR_ATTEMPT_ID"'"}' >"$ZR_OUTPUT/scores.json"
 exit "$status"
+"""
+
+# The same behind walls, where nothing can be written outside of the box: a socket is told, and its connection lasts as long as the job.
+WALLED = """#!/usr/bin/perl
+use Socket;
+$^F = 255;
+my $s;
+socket($s, PF_UNIX, SOCK_STREAM, 0) && connect($s, sockaddr_un("{folder}/socket")) or die "{folder}/socket: $!\\n";
+syswrite $s, "$ENV{{ZR_EVALUATION_ID}} $ENV{{ZR_ATTEMPT}} $ENV{{ZR_ATTEMPT_ID}}\\n";
+sysread($s, my $go, 1) or die "nobody counts runs\\n";
+exec "/bin/bash", "-c", <<'END';
+{body}END
+"""
+WALLED_CONF = """run = "run.sh"
+isolation = "sandbox"
+mounts = {{"{folder}"}}
+memory = 256M
+pids = 32
+disk = 64M
 """
 
 # seconds, exit status, bytes of output, bytes that cannot be compressed
@@ -54,10 +75,12 @@ class World:
         self.site = Sandbox(self.services, "torture", HOSTS)
         self.marks = os.path.join(folder, "marks")
         os.makedirs(self.marks)
+        self.counter = marks.Counter(self.marks)
         self._addresses()
         self.settings(lease=lease)
         self.site.prepare()
         self._content()
+        self.mounts = tree.mounts()
         self.daemons = {}
         self.off = set()       # hosts that are gone: nobody starts their daemons
         self.restarts = 0
@@ -115,14 +138,16 @@ class World:
 
     def _content(self):
         site = self.site
-        site.evaluator("mark", JOB.format(folder=self.marks))
-        site.zr("challenges:add", "c", "--evaluator", "mark")
-        self.submissions = {}
-        for kind, line in KINDS.items():
-            path = os.path.dirname(site.file(f"sub-{kind}/answer", line + "\n"))
-            self.submissions[kind] = int(site.zr_id("submissions:create", "c", path, "--author", kind))
-        board = site.file("board.json", json.dumps({"label": "board", "challenge": "c", "entries": "all"}))
-        site.zr("leaderboards:create", "-f", board)
+        site.evaluator("mark", JOB.format(folder=self.marks) + BODY)
+        site.evaluator("walled", WALLED.format(folder=self.counter.folder, body=BODY), conf=WALLED_CONF.format(folder=self.counter.folder))
+        self.submissions, self.walled = {}, {}
+        for challenge, evaluator, submissions in (("c", "mark", self.submissions), ("w", "walled", self.walled)):
+            site.zr("challenges:add", challenge, "--evaluator", evaluator)
+            for kind, line in KINDS.items():
+                path = os.path.dirname(site.file(f"sub-{kind}/answer", line + "\n"))
+                submissions[kind] = int(site.zr_id("submissions:create", challenge, path, "--author", kind))
+            board = site.file(f"board-{challenge}.json", json.dumps({"label": f"board-{challenge}", "challenge": challenge, "entries": "all"}))
+            site.zr("leaderboards:create", "-f", board)
 
     # --- daemons: whoever ends is started again, as systemd does ---
 
@@ -201,7 +226,7 @@ class World:
         if p.exe == "zr-update":
             return "update-worker" if "--worker" in " ".join(p.argv) else "update-supervisor"
         if p.exe in ("zr-fetch", "zr-box"):
-            return {"zr-fetch": "fetch", "zr-box": "keeper"}[p.exe]
+            return "fetch" if p.exe == "zr-fetch" else "init" if p.elsewhere else "keeper"
         if boxes in p.cwd or p.env.get("ZR_ATTEMPT_ID"):
             return "job"
         return "other"
@@ -213,12 +238,7 @@ class World:
 
     def marks_read(self):
         """(evaluation, attempt, attempt id, time, alone) of each run"""
-        try:
-            with open(os.path.join(self.marks, "runs")) as f:
-                rows = [line.split() for line in f]
-        except FileNotFoundError:
-            return []
-        return [(int(r[0]), int(r[1]), r[2], float(r[3]), r[4] == "alone") for r in rows]
+        return marks.read(self.marks)
 
     def marks_clear(self):
         for name in os.listdir(self.marks):
@@ -266,6 +286,7 @@ class World:
                 p.signal(signal.SIGKILL)
             time.sleep(0.05)
         remove_groups(self.dir)
+        self.counter.close()
         self.site.close()
         self.services.down()
         self.net.close()
