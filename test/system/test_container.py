@@ -403,18 +403,8 @@ def test_keeper_killed(box, engine):
     other = Contained(box.base, engine)
     assert other.run("exit 0")["reason"] == "ok"
     assert engine.containers() == [] and engine.podman("images", "-q") == images
-    wait_for(lambda: remove(box), 10, "its groups to be empty")
+    wait_for(box.remove_groups, 10, "its groups to be empty")
     assert groups_of(box) == []
-
-
-def remove(box):
-    for d in box.cgroup_dirs():
-        for top, _, _ in os.walk(d, topdown=False):
-            try:
-                os.rmdir(top)
-            except OSError:
-                return False
-    return True
 
 
 def test_refusals(box, engine):

@@ -125,12 +125,15 @@ BREAKERS = {
 
 @boxes_of(*BREAKERS)
 def test_answers_that_the_submission_replaced(boxed, tmp_path, name):
-    """A process of another session outlives the case, waits for run.py to write, and puts something else there."""
+    """A process of another session outlives the case, waits for run.py to write, and puts something else there. The case ends when
+    it is in its session: what is not by then ends with it."""
     (tmp_path / "solution.py").write_text(f"""
 import os, time
 def merge(intervals):
+    there, away = os.pipe()
     if os.fork() == 0:
         os.setsid()
+        os.close(away)
         os.chdir("/output")
         while not os.path.exists("outcomes.json"):
             time.sleep(0.001)
@@ -140,6 +143,8 @@ def merge(intervals):
         finally:
             open("/box/replaced", "w").close()
             os._exit(0)
+    os.close(away)
+    os.read(there, 1)
     return []
 """)
     b = boxed("python-script")
@@ -151,7 +156,7 @@ def merge(intervals):
     with open(b.evaluator + "/run.py", "w") as f:
         f.write(text.replace('"done")\n    return 0', '"done")\n    while not os.path.exists("/box/replaced"):\n        pass\n    return 0'))
     box, r = b.run(tmp_path)
-    assert (r["reason"], r["exit_code"], r["phase"]) == ("exit", 3, "score"), (r, box.read("err.log"))
+    assert (r["reason"], r["exit_code"], r["phase"]) == ("exit", 3, "score"), r
     assert b"the submission destroyed its answers" in box.read("err.log") and r["scores"] is None
 
 

@@ -570,6 +570,7 @@ def test_alarm_stops_publishing_and_not_settling(own_sandbox, own_services):
     ear = listen(own_sandbox, "echo.#")
     own_services.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
     try:
+        wait_for(own_services.in_alarm, 30, interval=0.2)
         r = own_sandbox.run("zr-echo", "--queue", "zr.eval.default", "--consume", "--count", 1, "--json")
         assert json.loads(r.stdout)["body"] == "x"
         wait_depth(own_sandbox, "zr.eval.default", 0)
@@ -577,5 +578,6 @@ def test_alarm_stops_publishing_and_not_settling(own_sandbox, own_services):
         assert "confirm" in r.stderr or "alarm" in r.stderr
     finally:
         own_services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+    wait_for(lambda: not own_services.in_alarm(), 30, interval=0.2)
     wait_for(lambda: own_sandbox.zr("worker:test:echo", "again", check=False).returncode == 0, 30)
     ear.stop()

@@ -14,6 +14,7 @@ import pytest
 
 from lib import boxes
 from lib.boxes import Box, alive, not_renewed, now
+from lib.wait import wait_for
 
 GROUPS = boxes.groups()
 LIMITS = {"memory_bytes": 256 << 20, "pids": 64, "disk_bytes": 32 << 20}
@@ -123,19 +124,19 @@ def test_phases(box):
 
 def test_keeper_killed(box):
     box.start("sleep 1000 & exec sleep 1001")
-    deadline = time.monotonic() + 10
-    while not [j for j in box.journal() if j["t"] == "started"] and time.monotonic() < deadline:
-        time.sleep(0.005)
     group = os.path.join(GROUPS["v2"], "zr-" + box.id, "cgroup.procs")
-    pids = [int(p) for p in open(group).read().split()]
-    assert len(pids) >= 2
+
+    def both():
+        """Process 1 and these: nothing else comes."""
+        with open(group) as f:
+            pids = [int(p) for p in f.read().split()]
+        return pids if [open(f"/proc/{p}/comm").read() for p in pids].count("sleep\n") == 2 else None
+    box.wait_journal("started")
+    pids = wait_for(both, 10, "both processes")
     box.process.kill()
     box.process.wait()
-    while any(alive(p) for p in pids) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert not any(alive(p) for p in pids)
-    for d in box.cgroup_dirs():
-        os.rmdir(d)
+    wait_for(lambda: not any(alive(p) for p in pids), 10, "them to die")
+    wait_for(box.remove_groups, 10, "its groups to be empty")
 
 
 @pytest.mark.parametrize("trap", ["echo bye; exit 7", ""])
@@ -157,8 +158,12 @@ def test_lease(box, trap):
 
 
 def test_lease_is_renewed(box):
-    box.start("sleep 2", lease_usec=1000000)
-    box.say(t="lease", usec=60000000)
+    os.mkfifo(box.submission + "/go", 0o644)
+    box.start("read -r <$ZR_SUBMISSION/go", lease_usec=60000000)
+    end = now() + 1000000
+    box.say({"t": "lease", "usec": 1000000}, t="lease", usec=60000000)
+    wait_for(lambda: now() > end + 100000 or not alive(box.process.pid), 10, "the first lease to be over")
+    box.go()
     assert box.wait()["reason"] == "ok"
 
 

@@ -52,12 +52,12 @@ def alarm(kind):
             begin = time.time()
             w.services.erl(on)
             try:
-                if not until(lambda: "resource_limit" in w.services.erl("rabbit_alarm:get_alarms()."), 20):
+                if not until(w.services.in_alarm, 20):
                     return [f"no {kind} alarm was raised"]
                 time.sleep(2 * w.lease)
             finally:
                 w.services.erl(off)
-            if not until(lambda: "resource_limit" not in w.services.erl("rabbit_alarm:get_alarms()."), 20):
+            if not until(lambda: not w.services.in_alarm(), 20):
                 return [f"the {kind} alarm stays"]
             f.broker_was_away(begin, time.time() + RESTARTED, True)
             f.trouble.count[f"{kind} alarm"] = 1

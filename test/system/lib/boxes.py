@@ -10,6 +10,7 @@ import time
 import uuid
 
 from .services import BUILD
+from .wait import wait_for
 
 KEEPER = os.path.join(BUILD, "zr-box")
 
@@ -222,15 +223,41 @@ class Box:
             finally:
                 os.close(here)
 
-    def say(self, **message):
-        """On the control socket, as an adopter would."""
+    def say(self, *more, **message):
+        """On the control socket, as an adopter would: one message, or several that the keeper reads at once."""
         with self.connect() as s:
-            s.sendall(json.dumps(message).encode() + b"\n")
+            s.sendall(b"".join(json.dumps(m).encode() + b"\n" for m in [*more, message]))
 
     def stop_keeper(self):
         """It is stopped when this returns."""
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def go(self):
+        """Lets a job go on that reads a line from the fifo `go` of its submission; not if there is none any more."""
+        def told():
+            try:
+                fd = os.open(os.path.join(self.submission, "go"), os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                return not alive(self.process.pid)
+            os.write(fd, b"\n")
+            os.close(fd)
+            return True
+        wait_for(told, 10, "the job to read")
+
+    def wait_journal(self, kind):
+        """Until it has a record of this kind."""
+        wait_for(lambda: any(r["t"] == kind for r in self.journal()), 10, f"'{kind}' in the journal", interval=0.005)
+
+    def remove_groups(self):
+        """What the keeper would do that was killed: false while something in them is alive."""
+        for d in self.cgroup_dirs():
+            for top, _, _ in os.walk(d, topdown=False):
+                try:
+                    os.rmdir(top)
+                except OSError:
+                    return False
+        return True
 
     def cgroup_dirs(self):
         return [p for key, p in ((k, os.path.join(v, "zr-" + self.id)) for k, v in self.groups.items() if isinstance(v, str))

@@ -59,6 +59,10 @@ class Services:
     def rabbitmqctl(self, *args):
         return self.dev("rabbitmqctl", *args).stdout
 
+    def in_alarm(self):
+        """Whether the broker takes no messages; who connects later is told at once."""
+        return "resource_limit" in self.erl("rabbit_alarm:get_alarms().")
+
     def log(self, name):
         with open(os.path.join(self.dir, "log", name + ".log"), errors="replace") as f:
             return f.read()
