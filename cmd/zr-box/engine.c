@@ -671,6 +671,8 @@ int engine_command(struct keeper *k, char *const *argv, char *const *env, char *
 
 	g->seen = false;
 	g->empty_usec = 0;
+	g->cpu_usec = 0;
+	(void)!cgroup_cpu_usec(&k->cg, &g->cpu_usec);
 	snprintf(g->name, sizeof(g->name), "zr-%s-%s", k->spec->attempt_id, phase_name(k->phase));
 	if (!words || !lines)
 		return err_nomem(e);
@@ -704,13 +706,14 @@ bool engine_is_over(struct keeper *k)
 {
 	struct engine *g = k->engine;
 	bool populated = true;
-	uint64_t now;
+	uint64_t now, cpu = 0;
 
 	/* Where the client itself is in the groups, it is the one to end. */
 	if (!k->spec->container->group || cgroup_populated(&k->cg, &populated) < 0)
 		return false;
 	now = time_mono_usec();
-	g->seen |= populated;
+	/* A short job may be over before the first look. */
+	g->seen |= populated || (cgroup_cpu_usec(&k->cg, &cpu) >= 0 && cpu > g->cpu_usec);
 	if (populated || !g->seen)
 		g->empty_usec = 0;
 	else if (!g->empty_usec)

@@ -33,7 +33,8 @@ struct engine {
 	char *tag;           /* what we made for a submission's image; or NULL */
 	char *submission;    /* where the job's is shown from */
 	char name[64];       /* of the phase's container */
-	bool seen;           /* something in the phase's groups */
+	bool seen;           /* something in the phase's groups, now or before */
+	uint64_t cpu_usec;   /* what these had used before it */
 	uint64_t empty_usec; /* since when nothing is there any more; 0: there is */
 };
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from lib import boxes
-from lib.boxes import Box, alive
+from lib.boxes import Box, alive, descendants
 from lib.services import ROOT
 from lib.wait import wait_for
 
@@ -443,6 +443,19 @@ def test_docker(box, docker):
     out = lines(box)
     assert out[0] == "out" and int(out[1]) > 0x70000000 and out[2:] == ["the image"] and b"Read-only" in box.read("err.log")
     assert "docker" in r["isolation"]["mechanisms"] and "progress-descriptor" in {m["what"] for m in r["isolation"]["missing"]}
+
+
+def test_docker_that_was_over_before_anybody_looked(box, docker):
+    box.start("echo out", container=docker)
+    # The client is about to ask for the container.
+    wait_for(lambda: [p for p in descendants(box.process.pid) if b"\0run\0" in cmdline(p)], 20, "the client")
+    box.stop_keeper()
+    try:
+        wait_for(lambda: box.engine.podman("ps", "-aq", "--filter", "status=exited"), 30, "the container to end")
+    finally:
+        box.process.send_signal(signal.SIGCONT)
+    r = box.wait()
+    assert r["reason"] == "ok" and lines(box) == ["out"], r
 
 
 def test_docker_limits(box, docker):
