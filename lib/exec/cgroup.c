@@ -710,7 +710,7 @@ static int remove_below(const char *parent, const char *name, struct err *e)
 
 int cgroup_remove(const struct cgroup_box *c, struct err *e)
 {
-	int r = remove_below(c->host->v2, c->name, e);
+	int r = c->host ? remove_below(c->host->v2, c->name, e) : 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
 		if (v1_dir_of(c, i) >= 0)

@@ -79,7 +79,8 @@ int cgroup_join(const struct cgroup_box *c, bool in_v2) must_check;
 int cgroup_signal(const struct cgroup_box *c, int signo);
 /* -ENOENT without any directory. */
 int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
-/* Removes the directories, which must be empty; waits for the kernel, two seconds at most. */
+/* Removes the directories, which must be empty; waits for the kernel, two seconds at most. Of a box for
+ * which none were made (all -1): does nothing. */
 int cgroup_remove(const struct cgroup_box *c, struct err *e);
 
 /* What somebody else, an engine, has made by the path `parent`/`name` in the trees of version 1. */

@@ -181,6 +181,14 @@ def test_runs_once(box):
     assert again.returncode == 2 and "has run already" in again.stderr
 
 
+def test_groups_that_cannot_be_made(tmp_path):
+    """Said in the result, and the keeper still cleans up behind itself."""
+    box = Box(tmp_path, {"v2": str(tmp_path / "none")})
+    r = box.run("echo never")
+    assert r["reason"] == "infrastructure" and r["detail"] == f"open {tmp_path}/none: No such file or directory"
+    assert box.process.returncode == 0 and not box.has("work") and not box.has("output")
+
+
 @pytest.mark.parametrize("args", [[], ["-x"], ["/no/such/folder"], ["/tmp"]])
 def test_wrong_call(args):
     r = subprocess.run([boxes.KEEPER, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
