@@ -211,7 +211,20 @@ static int open_path(int dirfd, const char *name, bool may_be_mount)
 		.resolve = may_be_mount ? 0 : RESOLVE_NO_XDEV,
 	};
 
-	return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
+	int fd = (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
+	struct statx st;
+
+	if (fd >= 0 || errno != ENOSYS)
+		return fd;
+	fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || may_be_mount)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH, 0, &st) == 0 &&
+	    !(st.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+		return fd;
+	close(fd);
+	errno = EXDEV;
+	return -1;
 }
 
 /* By way of a path descriptor: new mode bits go to this folder, never to the target of a link that
@@ -313,6 +326,39 @@ int fd_rmtree(int dirfd, const char *name, struct err *e)
 	return remove_entry(&(struct removal){ .root = -1 }, dirfd, name, 0, e);
 }
 
+/* What openat2() does, one component at a time: systemd's RestrictSUIDSGID= takes it away, and so do the
+ * filters of old container engines. Any ".." is refused. */
+static int beneath_by_steps(int dirfd, const char *path, int flags, mode_t mode)
+{
+	auto_free char *copy = strdup(path);
+	auto_close int at = -1;
+	char *rest = copy, *name;
+	struct stat st;
+	int fd;
+
+	if (!copy)
+		return -ENOMEM;
+	if (*path == '/')
+		return -EXDEV;
+	while ((name = strsep(&rest, "/")) && rest) {
+		if (str_eq(name, ".."))
+			return -EXDEV;
+		fd = openat(at < 0 ? dirfd : at, *name ? name : ".",
+			    O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 || fstat(fd, &st) < 0)
+			return -errno;
+		if (at >= 0)
+			close(at);
+		at = fd;
+		if (S_ISLNK(st.st_mode))
+			return -ELOOP;
+	}
+	if (str_eq(name, ".."))
+		return -EXDEV;
+	fd = openat(at < 0 ? dirfd : at, at >= 0 && !*name ? "." : name, flags, mode);
+	return fd < 0 ? -errno : fd;
+}
+
 int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd, struct err *e)
 {
 	struct open_how how = {
@@ -323,7 +369,11 @@ int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *re
 	long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
 
 	if (fd < 0)
-		return err_sys(e, "open %s", STR_ESC(path));
+		fd = errno == ENOSYS
+			     ? beneath_by_steps(dirfd, path, (int)how.flags, (mode_t)how.mode)
+			     : -errno;
+	if (fd < 0)
+		return err_errno(e, (int)fd, "open %s", STR_ESC(path));
 	*ret_fd = (int)fd;
 	return 0;
 }

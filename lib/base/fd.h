@@ -43,7 +43,7 @@ int fd_make_dir(const char *path, mode_t mode, int *ret_fd, struct err *e) must_
  * missing name is success. */
 int fd_rmtree(int dirfd, const char *name, struct err *e) must_check;
 
-/* Path beneath `dirfd` with no symlink, no "..", on kernels that have openat2(). */
+/* Path beneath `dirfd` with no symlink in it, no way out by "..". */
 int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd,
 		    struct err *e) must_check;
 

@@ -131,35 +131,11 @@ static la_ssize_t on_read(unused_arg struct archive *a, void *user, const void *
 
 /* --- creating ------------------------------------------------------------------------------- */
 
-/* Kernels and filters without openat2(): one component at a time, none of them a link. */
-static int open_by_steps(int root, const char *path, int *ret_fd, struct err *e)
-{
-	auto_free char *copy = strdup(path);
-	auto_close int fd = dup(root);
-	char *rest = copy, *name;
-
-	if (!copy || fd < 0)
-		return err_sys(e, "open folder '%s'", STR_ESC(path));
-	while ((name = strsep(&rest, "/"))) {
-		int next = -1, r = fd_open_dir(fd, name, &next, e);
-
-		if (r < 0)
-			return r;
-		close(fd);
-		fd = next;
-	}
-	*ret_fd = take_fd(fd);
-	return 0;
-}
-
 static int open_folder(struct unpack *u, const char *path, int *ret_fd)
 {
-	int r;
-
 	if (!*path)
 		return fd_open_dir(u->root, ".", ret_fd, u->e);
-	r = fd_open_beneath(u->root, path, O_RDONLY | O_DIRECTORY, 0, ret_fd, u->e);
-	return r == -ENOSYS ? open_by_steps(u->root, path, ret_fd, u->e) : r;
+	return fd_open_beneath(u->root, path, O_RDONLY | O_DIRECTORY, 0, ret_fd, u->e);
 }
 
 /* Opens the folder of `path` and finds its last component. Entries of one folder mostly come
