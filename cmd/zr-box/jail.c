@@ -294,13 +294,30 @@ void jail_end(struct keeper *k)
 	k->jail = NULL;
 }
 
+/* The kernel's look at a program takes longer than all else about it; most jobs have the same. */
+static int device_program(struct device_program *last, const dev_t *devices, size_t n)
+{
+	if (last->fd < 0 || last->n != n ||
+	    (n && memcmp(last->devices, devices, n * sizeof(*devices)))) {
+		if (last->fd >= 0)
+			close(last->fd);
+		last->fd = n <= DEVICES_MAX ? devices_program(devices, n) : -E2BIG;
+		if (last->fd < 0)
+			return last->fd;
+		if (n)
+			memcpy(last->devices, devices, n * sizeof(*devices));
+		last->n = n;
+	}
+	return fcntl(last->fd, F_DUPFD_CLOEXEC, 0);
+}
+
 void jail_close_devices(struct keeper *k)
 {
 	struct jail *j = k->jail;
 	auto_close int program = -1;
 
 	if (k->cg.v2 >= 0 && j->root) {
-		program = devices_program(j->devices, j->n_devices);
+		program = device_program(&k->device_program, j->devices, j->n_devices);
 		if (program >= 0 && devices_attach(k->cg.v2, program, j->device_program) == 0) {
 			if (j->device_program >= 0)
 				close(j->device_program);
@@ -390,12 +407,26 @@ static pid_t clone_init(const struct keeper *k, bool into)
 {
 	struct clone_args args = {
 		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS |
-			 (k->jail->network ? 0 : CLONE_NEWNET) | (into ? CLONE_INTO_CGROUP : 0),
+			 (into ? CLONE_INTO_CGROUP : 0),
 		.exit_signal = SIGCHLD,
 		.cgroup = into ? (uint64_t)k->cg.v2 : 0,
 	};
 
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* False: errno says why, if no verdict does. */
+static bool own_network(struct keeper *k)
+{
+	bool lost;
+	int r = jailnet_make(&k->net, !k->jail->root, &lost);
+
+	k->changed |= lost;
+	if (r < 0 && is_lacking(-r))
+		refuse(k, "zr-box may not make a network namespace with a loopback: %s",
+		       strerror(-r));
+	errno = -r;
+	return r == 0;
 }
 
 pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const *argv,
@@ -411,6 +442,8 @@ pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const 
 		errno = ENOMEM;
 		return -1;
 	}
+	if (!k->jail->network && !own_network(k))
+		return -1;
 	jailroot_renew(k);
 	plan.in_v2 = k->cg.v2 >= 0 && !k->cg.killed;
 	pid = clone_init(k, plan.in_v2);
@@ -428,7 +461,7 @@ pid_t jail_start(struct keeper *k, const int child[IN_N], int null, char *const 
 
 static const char *const step_names[STEP_JAIL_N] = {
 	[STEP_JAIL_CGROUP] = "join the control groups",
-	[STEP_JAIL_NETWORK] = "start the loopback interface",
+	[STEP_JAIL_NETWORK] = "enter the network of the box",
 	[STEP_JAIL_MOUNTS] = "build the file tree of the box",
 	[STEP_JAIL_PROC] = "mount /proc",
 	[STEP_JAIL_ROOT] = "change the root",

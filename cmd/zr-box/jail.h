@@ -5,6 +5,8 @@
  *
  *	jail.c		the keeper's side: what is promised, refusals, start, notes, end
  *	jailroot.c	the file tree that a job sees
+ *	jailnet.c	its network, if it has none
+ *	jailspare.c	what of these a keeper keeps for its next job
  *	jailinit.c	process 1 of a phase, and what the script's process does before execve()
  *	filter.c	system calls
  *
@@ -28,6 +30,9 @@
 #include "base/err.h"
 #include "keeper.h"
 
+/* The job's file system, in the box folder. */
+#define JAIL_TREE "jail"
+
 /* Where a job finds its things. */
 #define JAIL_BOX        "/box"
 #define JAIL_TMP        "/tmp"
@@ -42,6 +47,8 @@ struct jail_bind {
 	uint64_t attrs;  /* MOUNT_ATTR_*; with IDMAP the owner of the submission becomes the job */
 	unsigned phases; /* 1 << phase; 0: the same in all, made once by the keeper */
 	bool follow;     /* a final symbolic link, which the operator made */
+	dev_t dev;       /* of what an absolute `from` was, */
+	ino_t ino;       /* when it was planned */
 };
 
 struct jail {
@@ -57,9 +64,12 @@ struct jail {
 	uint64_t bytes; /* its size */
 	struct jail_bind *binds;
 	size_t n_binds;
-	unsigned leftovers; /* of all phases so far */
-	int device_program; /* bound to the box's group; or -1 */
-	dev_t *devices;     /* that the job may open */
+	size_t n_tree; /* the first so many belong to the tree, whatever the job; 0: it is not made */
+	uint64_t files_made; /* in the tree, before the job's own */
+	uint64_t made_usec;  /* monotonic, the tree */
+	unsigned leftovers;  /* of all phases so far */
+	int device_program;  /* bound to the box's group; or -1 */
+	dev_t *devices;      /* that the job may open */
 	size_t n_devices;
 };
 
@@ -116,6 +126,15 @@ int jailroot_stage(struct keeper *k, struct err *e) must_check;
 int jailroot_bind(const struct keeper *k, unsigned *which) must_check;
 int jailroot_proc(void) must_check;
 int jailroot_enter(void) must_check;
+/* The i-th of the folders that a job with these phases may write in; false: there are no more. */
+bool jail_own_folder(unsigned phases, size_t i, char *name, size_t size);
+/* Its devices are those of every box, and no others. */
+bool jail_has_own_nodes(const struct jail *j);
+void jail_binds_free(struct jail_bind *v, size_t n);
+/* All but the first n. */
+void jail_binds_cut(struct jail *j, size_t n);
+/* A path without its last n components, allocated; NULL: there are not so many, or no memory. */
+char *jail_above(const char *path, unsigned n);
 /* See jail_show_as(). */
 int jailroot_bind_as(const char *from, const char *to, uid_t uid, const struct stat *st,
 		     struct err *e) must_check;

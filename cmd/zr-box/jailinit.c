@@ -11,13 +11,11 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -228,18 +226,6 @@ static void init_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int loopback_up(void)
-{
-	struct ifreq r = { .ifr_name = "lo", .ifr_flags = IFF_UP };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), n;
-
-	if (fd < 0)
-		return -errno;
-	n = ioctl(fd, SIOCSIFFLAGS, &r) < 0 ? -errno : 0;
-	close(fd);
-	return n;
-}
-
 /* Whoever kills the keeper kills us. getppid() is 0 in a new pid namespace whether it lives or not,
  * so its end of our pipe has to tell. */
 static int die_with_keeper(int status)
@@ -338,7 +324,7 @@ static void build(struct jail_plan *p, int status)
 		fail(status, STEP_JAIL_CGROUP, r);
 	/* A unit's ProtectHostname= forbids it, and the host's name is no secret. */
 	(void)!sethostname("box", 3);
-	r = k->jail->network ? 0 : loopback_up();
+	r = k->jail->network ? 0 : jailnet_join(&k->net);
 	if (r < 0)
 		fail(status, STEP_JAIL_NETWORK, r);
 	n.value = -jailroot_bind(k, &n.number);

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -32,9 +33,10 @@
 
 #include "base/fd.h"
 #include "base/str.h"
+#include "base/time.h"
 #include "jail.h"
 
-#define TREE "jail"
+#define TREE JAIL_TREE
 #define ROOT TREE "/root"
 
 enum {
@@ -76,6 +78,7 @@ static int add_bind(struct jail *j, const char *from, const char *to, uint64_t a
 		    unsigned phases, struct err *e)
 {
 	struct jail_bind *v = reallocarray(j->binds, j->n_binds + 1, sizeof(*v));
+	struct stat st = { 0 };
 
 	if (!v)
 		return err_nomem(e);
@@ -83,6 +86,11 @@ static int add_bind(struct jail *j, const char *from, const char *to, uint64_t a
 	v += j->n_binds;
 	/* A link of the operator's is followed; in the job's own tree there may be none. */
 	*v = (struct jail_bind){ .attrs = attrs, .phases = phases, .follow = from[0] == '/' };
+	/* One that is not there any more fails when it is mounted. */
+	if (v->follow && stat(from, &st) == 0) {
+		v->dev = st.st_dev;
+		v->ino = st.st_ino;
+	}
 	v->from = strdup(from);
 	if (!v->from || str_fmt(&v->to, ROOT "%s", to) < 0) {
 		free(v->from);
@@ -187,6 +195,7 @@ static int make_top(const struct jail *j, const char *name, struct err *e)
 
 static const char *const tops[] = { "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
 static const char *const nodes[] = { "null", "zero", "full", "random", "urandom" };
+static const unsigned minors[] = { 3, 5, 7, 8, 9 };
 
 static int allow_device(struct jail *j, dev_t device, struct err *e)
 {
@@ -199,13 +208,26 @@ static int allow_device(struct jail *j, dev_t device, struct err *e)
 	return 0;
 }
 
+bool jail_has_own_nodes(const struct jail *j)
+{
+	return j->n_devices == ARRAY_LEN(nodes);
+}
+
+static int allow_nodes(struct jail *j, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(minors) && r == 0; i++)
+		r = allow_device(j, makedev(1, minors[i]), e);
+	return r;
+}
+
 static int make_nodes(struct jail *j, struct err *e)
 {
 	static const char *const links[][2] = { { "/proc/self/fd", "dev/fd" },
 						{ "/proc/self/fd/0", "dev/stdin" },
 						{ "/proc/self/fd/1", "dev/stdout" },
 						{ "/proc/self/fd/2", "dev/stderr" } };
-	static const unsigned minors[] = { 3, 5, 7, 8, 9 };
 	char name[24];
 
 	for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
@@ -216,8 +238,6 @@ static int make_nodes(struct jail *j, struct err *e)
 		if (mknodat(j->tree, name, type | 0666, j->root ? makedev(1, minors[i]) : 0) < 0 ||
 		    fchmodat(j->tree, name, 0666, 0) < 0)
 			return err_sys(e, "make /dev/%s of the box", nodes[i]);
-		if (allow_device(j, makedev(1, minors[i]), e) < 0)
-			return -ENOMEM;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(links); i++)
 		if (symlinkat(links[i][0], j->tree, links[i][1]) < 0)
@@ -257,15 +277,43 @@ static int make_skeleton(const struct keeper *k, struct err *e)
 		r = make_etc(j, e);
 	if (r == 0)
 		r = make_nodes(j, e);
-	if (r == 0)
-		r = make_private(j, "box", e);
+	return r < 0 || !k->spec->argv[PHASE_SCORE] ? r : make_dir(j, "root" JAIL_RUN_OUTPUT, e);
+}
+
+/* --- the job's own folders ----------------------------------------------------------------------- */
+
+bool jail_own_folder(unsigned phases, size_t i, char *name, size_t size)
+{
+	static const char *const fixed[] = { "box", "output", "box-score", "score" };
+	size_t n = phases & 1u << PHASE_SCORE ? 4 : 2;
+
+	if (i < n) {
+		snprintf(name, size, "%s", fixed[i]);
+		return true;
+	}
+	i -= n;
+	for (enum phase p = 0; p < PHASE_N; p++) {
+		if (!(phases & 1u << p))
+			continue;
+		if (i < 2) {
+			snprintf(name, size, "%s-%s", i ? "shm" : "tmp", phase_name(p));
+			return true;
+		}
+		i -= 2;
+	}
+	return false;
+}
+
+static int make_own(const struct keeper *k, struct err *e)
+{
+	const struct jail *j = k->jail;
+	int r = make_private(j, "box", e);
+
 	if (r == 0)
 		r = make_private(j, "output", e);
 	if (r < 0 || !k->spec->argv[PHASE_SCORE])
 		return r;
-	r = make_dir(j, "root" JAIL_RUN_OUTPUT, e);
-	if (r == 0)
-		r = make_private(j, "box-score", e);
+	r = make_private(j, "box-score", e);
 	return r < 0 ? r : make_private(j, "score", e);
 }
 
@@ -381,8 +429,7 @@ static int hide(struct jail *j, const char *path, bool dir, unsigned phases, str
 			phases, e);
 }
 
-/* The last `n` components of a path are cut off. */
-static char *above(const char *path, unsigned n)
+char *jail_above(const char *path, unsigned n)
 {
 	char *p = strdup(path);
 
@@ -403,7 +450,8 @@ static char *above(const char *path, unsigned n)
 static int hide_ours(const struct keeper *k, struct err *e)
 {
 	const struct box_spec *s = k->spec;
-	auto_free char *state = above(k->path, 3), *bin = above(s->evaluator_dir, !s->sandbox.bare);
+	auto_free char *state = jail_above(k->path, 3),
+		       *bin = jail_above(s->evaluator_dir, !s->sandbox.bare);
 	const char *const paths[] = { state, bin, s->sealed_dir };
 	struct stat st;
 	int r = 0;
@@ -580,12 +628,22 @@ static int mount_tree(struct keeper *k, struct err *e)
 	return fd_open_dir(AT_FDCWD, TREE, &j->tree, e);
 }
 
-int jailroot_stage(struct keeper *k, struct err *e)
+static int count_files(struct jail *j, struct err *e)
+{
+	struct statfs s;
+
+	if (fstatfs(j->tree, &s) < 0)
+		return err_sys(e, "look at the file system of the box");
+	j->files_made = s.f_files - s.f_ffree;
+	return 0;
+}
+
+static int make_tree(struct keeper *k, struct err *e)
 {
 	struct jail *j = k->jail;
-	uint64_t idmap = 0;
 	int r = mount_tree(k, e);
 
+	j->made_usec = time_mono_usec();
 	if (r == 0)
 		r = make_skeleton(k, e);
 	/* When the mounts are made their points are all there, and the root is read-only first. */
@@ -597,11 +655,6 @@ int jailroot_stage(struct keeper *k, struct err *e)
 		r = show_devices(j, e);
 	if (r == 0)
 		r = show_lists(k, e);
-	if (r == 0)
-		r = map_submission(k, &idmap, e);
-	for (enum phase p = 0; p < PHASE_N && r == 0; p++)
-		if (k->spec->argv[p])
-			r = plan_phase(k, p, idmap, e);
 	for (size_t i = 0; i < j->n_binds && r == 0; i++) {
 		const struct jail_bind *b = &j->binds[i];
 
@@ -611,6 +664,27 @@ int jailroot_stage(struct keeper *k, struct err *e)
 		if (r < 0)
 			r = err_errno(e, r, "show %s in the box", STR_ESC(b->from));
 	}
+	if (r == 0)
+		r = count_files(j, e);
+	if (r == 0)
+		j->n_tree = j->n_binds;
+	return r;
+}
+
+int jailroot_stage(struct keeper *k, struct err *e)
+{
+	uint64_t idmap = 0;
+	int r = jailspare_take(k) ? 0 : make_tree(k, e);
+
+	if (r == 0)
+		r = allow_nodes(k->jail, e);
+	if (r == 0)
+		r = make_own(k, e);
+	if (r == 0)
+		r = map_submission(k, &idmap, e);
+	for (enum phase p = 0; p < PHASE_N && r == 0; p++)
+		if (k->spec->argv[p])
+			r = plan_phase(k, p, idmap, e);
 	return r;
 }
 
@@ -659,15 +733,28 @@ void jailroot_renew(struct keeper *k)
 	}
 }
 
+void jail_binds_cut(struct jail *j, size_t n)
+{
+	for (; j->n_binds > n; j->n_binds--) {
+		free(j->binds[j->n_binds - 1].from);
+		free(j->binds[j->n_binds - 1].to);
+	}
+}
+
+void jail_binds_free(struct jail_bind *v, size_t n)
+{
+	struct jail j = { .binds = v, .n_binds = n };
+
+	jail_binds_cut(&j, 0);
+	free(v);
+}
+
 void jailroot_done(struct keeper *k)
 {
 	struct jail *j = k->jail;
 
-	for (size_t i = 0; i < j->n_binds; i++) {
-		free(j->binds[i].from);
-		free(j->binds[i].to);
-	}
-	free(j->binds);
+	(void)jailspare_keep(k);
+	jail_binds_free(j->binds, j->n_binds);
 	if (j->map >= 0)
 		close(j->map);
 	if (j->tree >= 0)

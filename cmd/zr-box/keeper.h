@@ -13,11 +13,14 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "exec/cgroup.h"
+#include "exec/devices.h"
 #include "exec/logfile.h"
 #include "exec/progress.h"
 #include "exec/result.h"
 #include "exec/spec.h"
 #include "filter.h"
+#include "jailnet.h"
+#include "jailspare.h"
 
 /* What the keeper reads of a running phase. */
 enum input {
@@ -42,6 +45,7 @@ struct client {
 	size_t out_len, out_sent;
 	char in[256];
 	size_t in_len;
+	bool deaf; /* has hung up; what it said before that may still be to be read */
 };
 
 enum {
@@ -90,7 +94,6 @@ enum {
 /* violations.c; numbers are of all phases so far. */
 struct violations {
 	int listener; /* of the phase's system call filter; or -1 */
-	int net[2];   /* counters of its network namespace; or -1 */
 	unsigned calls, call[FILTER_CALLS_MAX];
 	bool more;       /* than were counted */
 	bool unwatched;  /* the kernel gave us no listener */
@@ -99,6 +102,13 @@ struct violations {
 	uint64_t away, refused;           /* packets for elsewhere; for ports that nobody has */
 	uint64_t away_seen, refused_seen; /* in this phase */
 	struct near_limit near[NEAR_N];
+};
+
+/* The last one that the kernel took. */
+struct device_program {
+	int fd; /* or -1 */
+	dev_t devices[DEVICES_MAX];
+	size_t n;
 };
 
 struct keeper {
@@ -110,9 +120,12 @@ struct keeper {
 	uint64_t own_signals; /* see spawn.h */
 	bool entered;         /* we have a mount namespace of our own, since the first sandbox */
 	bool changed;         /* and a user namespace with it: that job was our last one */
-	bool swept;           /* what containers of dead keepers have left */
-	json_t *host_facts;   /* processor and its settings; NULL: not looked at yet */
-	int lease_timer;      /* readable: lease_fired() */
+	struct jailnet net;   /* for jobs in sandboxes */
+	struct device_program device_program;
+	struct jail_spare spare;
+	bool swept;         /* what containers of dead keepers have left */
+	json_t *host_facts; /* processor and its settings; NULL: not looked at yet */
+	int lease_timer;    /* readable: lease_fired() */
 	uint64_t lease_armed_usec;
 
 	/* The box; from here on everything is new with each job. */

@@ -122,6 +122,9 @@ static int settle(struct keeper *k, struct err *e)
 	k->own_signals = spawn_own_signals();
 	umask(022);
 	k->landlock = landlock_has_scope();
+	jailnet_init(&k->net);
+	jailspare_init(&k->spare);
+	k->device_program.fd = -1;
 	/* From here on every descendant whose parent ends becomes our child. */
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return err_sys(e, "become a subreaper");

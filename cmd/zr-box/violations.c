@@ -33,7 +33,7 @@ enum {
 
 void violations_init(struct violations *v)
 {
-	v->listener = v->net[0] = v->net[1] = -1;
+	v->listener = -1;
 }
 
 void violations_done(struct violations *v)
@@ -166,30 +166,17 @@ static uint64_t snmp_field(const char *text, const char *protocol, const char *f
 	return 0;
 }
 
-static bool read_counters(int fd, char *text, size_t size)
-{
-	ssize_t n = fd < 0 ? -1 : pread(fd, text, size - 1, 0);
-
-	text[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
-void violations_look(struct keeper *k)
+/* A network that is handed on had nothing to count: what its counters say is of this phase. */
+static void count_packets(struct keeper *k, char (*text)[JAILNET_TEXT_MAX])
 {
 	struct violations *v = &k->violations;
-	uint64_t away = 0, refused = 0;
-	char text[8192];
-	const char *p;
+	const char *six = strstr(text[1], "Ip6OutNoRoutes");
+	uint64_t away = snmp_field(text[0], "Ip:", "OutNoRoutes"),
+		 refused = snmp_field(text[0], "Tcp:", "AttemptFails") +
+			   snmp_field(text[0], "Udp:", "NoPorts");
 
-	if (v->net[0] < 0)
-		return;
-	if (read_counters(v->net[0], text, sizeof(text))) {
-		away = snmp_field(text, "Ip:", "OutNoRoutes");
-		refused = snmp_field(text, "Tcp:", "AttemptFails") +
-			  snmp_field(text, "Udp:", "NoPorts");
-	}
-	if (read_counters(v->net[1], text, sizeof(text)) && (p = strstr(text, "Ip6OutNoRoutes")))
-		away += strtoull(p + strlen("Ip6OutNoRoutes"), NULL, 10);
+	if (six)
+		away += strtoull(six + strlen("Ip6OutNoRoutes"), NULL, 10);
 	if (away > v->away_seen) {
 		v->away += away - v->away_seen;
 		v->away_seen = away;
@@ -200,6 +187,26 @@ void violations_look(struct keeper *k)
 		v->refused += refused - v->refused_seen;
 		v->refused_seen = refused;
 	}
+}
+
+static bool has_own_network(const struct keeper *k)
+{
+	return k->jail && !k->jail->network;
+}
+
+static void look(struct keeper *k, char (*text)[JAILNET_TEXT_MAX])
+{
+	for (int i = 0; i < JAILNET_COUNTERS; i++)
+		jailnet_read(&k->net, i, text[i]);
+	count_packets(k, text);
+}
+
+void violations_look(struct keeper *k)
+{
+	char text[JAILNET_COUNTERS][JAILNET_TEXT_MAX];
+
+	if (has_own_network(k))
+		look(k, text);
 }
 
 /* --- limits ------------------------------------------------------------------------------------------ */
@@ -226,28 +233,18 @@ void violations_used(struct keeper *k, enum near what, uint64_t used, uint64_t l
 
 void violations_begin(struct keeper *k)
 {
-	static const char *const names[] = { "snmp", "snmp6" };
-	struct violations *v = &k->violations;
-	char path[48];
-
-	v->away_seen = v->refused_seen = 0;
-	if (k->jail->network)
-		return;
-	/* Open files keep the namespace, so its counters can be read when all in it are dead. */
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		snprintf(path, sizeof(path), "/proc/%d/net/%s", (int)k->leader, names[i]);
-		v->net[i] = open(path, O_RDONLY | O_CLOEXEC);
-	}
+	k->violations.away_seen = k->violations.refused_seen = 0;
 }
 
 void violations_end(struct keeper *k)
 {
-	struct violations *v = &k->violations;
+	char text[JAILNET_COUNTERS][JAILNET_TEXT_MAX];
 
-	violations_look(k);
-	close_fd(&v->listener);
-	close_fd(&v->net[0]);
-	close_fd(&v->net[1]);
+	if (has_own_network(k)) {
+		look(k, text);
+		jailnet_settle(&k->net, text);
+	}
+	close_fd(&k->violations.listener);
 }
 
 /* --- the result --------------------------------------------------------------------------------------- */

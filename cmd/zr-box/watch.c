@@ -143,7 +143,6 @@ static void look_at_jail(struct keeper *k)
 	const struct limits *l = &k->spec->limits;
 	uint64_t v;
 
-	violations_look(k);
 	violations_used(k, NEAR_DISK, jail_disk_bytes(k), l->disk_bytes);
 	/* One is init. */
 	if (cgroup_pids_most(&k->cg, &v) >= 0 && v)
@@ -189,25 +188,31 @@ static uint64_t cpu_pause(uint64_t left)
 	return pause < CPU_SAMPLE_MIN_USEC ? CPU_SAMPLE_MIN_USEC : pause;
 }
 
-static void sample(struct keeper *k, uint64_t now)
+/* When to look next, with so much processor time left. */
+static uint64_t next_sample(const struct keeper *k, uint64_t now, uint64_t cpu_left_usec)
 {
 	const struct limits *l = &k->spec->limits;
 	uint64_t pause = UINT64_MAX;
 
 	if (l->memory_bytes || l->pids)
 		pause = SAMPLE_USEC;
-	look_at_counters(k);
-	if (k->jail)
-		look_at_jail(k);
 	/* What ends the job ends it soon. */
 	if (k->jail && k->spec->sandbox.stop)
 		pause = STOP_SAMPLE_USEC;
-	if (l->cpu_usec) {
-		uint64_t p = cpu_pause(look_at_cpu(k));
+	if (l->cpu_usec && cpu_pause(cpu_left_usec) < pause)
+		pause = cpu_pause(cpu_left_usec);
+	return pause == UINT64_MAX ? UINT64_MAX : now + pause;
+}
 
-		pause = p < pause ? p : pause;
+static void sample(struct keeper *k, uint64_t now)
+{
+	look_at_counters(k);
+	if (k->jail) {
+		violations_look(k);
+		look_at_jail(k);
 	}
-	k->sample_usec = pause == UINT64_MAX ? UINT64_MAX : now + pause;
+	k->sample_usec =
+		next_sample(k, now, k->spec->limits.cpu_usec ? look_at_cpu(k) : UINT64_MAX);
 }
 
 void watch_begin(struct keeper *k)
@@ -215,8 +220,7 @@ void watch_begin(struct keeper *k)
 	const struct limits *l = &k->spec->limits;
 	uint64_t now = time_mono_usec();
 
-	if (l->memory_bytes || l->pids || l->cpu_usec)
-		sample(k, now);
+	k->sample_usec = next_sample(k, now, l->cpu_usec);
 	/* A jail's file system has its own bound. */
 	if (l->disk_bytes && !k->jail)
 		k->disk_usec = now + DISK_FIRST_USEC;
