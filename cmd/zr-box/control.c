@@ -127,7 +127,7 @@ static void compose(const struct keeper *k, struct client *c)
 
 static void send_to(struct keeper *k, struct client *c)
 {
-	while (c->fd >= 0) {
+	while (c->fd >= 0 && !c->deaf) {
 		ssize_t n;
 
 		if (c->out_sent == c->out_len) {
@@ -140,10 +140,13 @@ static void send_to(struct keeper *k, struct client *c)
 			 MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
-		if (n < 0)
-			lost(k, c);
-		else
+		if (n > 0) {
 			c->out_sent += (size_t)n;
+			continue;
+		}
+		/* The hang-up is read after all that it has said. */
+		c->deaf = true;
+		c->out_len = c->out_sent = 0;
 	}
 }
 
@@ -152,7 +155,7 @@ static void tell_all(struct keeper *k, unsigned bits)
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &k->control.client[i];
 
-		if (c->fd < 0)
+		if (c->fd < 0 || c->deaf)
 			continue;
 		c->dirty |= bits;
 		send_to(k, c);
@@ -319,7 +322,7 @@ size_t control_poll(const struct keeper *k, struct pollfd *p)
 	p[0] = (struct pollfd){ .fd = k->control.listener, .events = POLLIN };
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		const struct client *c = &k->control.client[i];
-		bool more = c->out_sent < c->out_len || c->dirty;
+		bool more = !c->deaf && (c->out_sent < c->out_len || c->dirty);
 
 		p[1 + i] = (struct pollfd){
 			.fd = c->fd,

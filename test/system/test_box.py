@@ -735,3 +735,14 @@ def test_unkillable(grouped):
         box.process.wait(40)
         os.rmdir(group)
     assert not alive(pid) and not box.cgroup_dirs()
+
+
+def test_what_a_caller_says_counts_though_he_does_not_listen(box):
+    """He hangs up while the keeper, whose sending takes long, is about to tell him more."""
+    slow = ("strace", "-o", "/dev/null", "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=500000")
+    box.start("exec sleep 60", prepare="true", wrapper=slow)
+    wait_for(lambda: [r.get("phase") for r in box.journal()][-1:] == ["run"], 20, "the phase run")
+    with box.connect() as s:
+        assert b"started" in s.recv(1) + s.recv(4096)
+        s.sendall(b'{"t":"kill"}\n')
+    assert box.wait(20)["reason"] == "canceled"
