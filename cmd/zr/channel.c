@@ -120,7 +120,7 @@ static int request(struct submit *s, const char *evaluator, struct err *e)
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-/* The end of the evaluation in an event's file, or NULL. */
+/* The end of the evaluation in an event's file, or NULL. One that another attempt follows is none. */
 static json_t *end_in(int dirfd, const char *name, const char *evaluation)
 {
 	auto_buf struct buf b = { 0 };
@@ -129,7 +129,7 @@ static json_t *end_in(int dirfd, const char *name, const char *evaluation)
 	if (fd_read_file(dirfd, name, MESSAGE_MAX, &b, NULL) < 0 ||
 	    message_decode(b.data ? b.data : "", b.len, MESSAGE_MAX, &m, NULL) != MESSAGE_GOOD ||
 	    m->type != MESSAGE_EVENT || !str_eq(m->event.evaluation, evaluation) ||
-	    m->event.kind < MESSAGE_COMPLETED)
+	    m->event.kind < MESSAGE_COMPLETED || json_object_get(m->json, "again"))
 		return NULL;
 	return json_incref(m->json);
 }

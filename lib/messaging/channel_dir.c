@@ -18,10 +18,12 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "messaging/channel.h"
+#include "messaging/diragain.h"
 #include "messaging/dircontrol.h"
 #include "messaging/direvent.h"
 #include "messaging/dirfile.h"
 #include "messaging/dirlost.h"
+#include "messaging/dirretry.h"
 #include "messaging/dirtree.h"
 #include "messaging/dirwatch.h"
 #include "messaging/stash.h"
@@ -60,6 +62,7 @@ struct dir {
 	struct tellings tellings;
 	char **queue, **again; /* names that wait; files of ours from before */
 	size_t queue_at, again_at;
+	struct diragain again_later; /* files of ours that wait for their time */
 	uint64_t listed_usec;
 	bool news; /* since the list was read */
 	struct dircontrol control;
@@ -286,14 +289,14 @@ static void take_lost(struct dir *d, const char *file, const char *worker)
 			report(d, LOG_WARNING, "%s: left in claimed until the next start", e.msg);
 		return;
 	}
-	if ((uint64_t)m->request.attempt > d->settings->infrastructure_retries) {
+	r = dirretry_lost(m, d->settings, id, &e);
+	if (r == 0) {
 		(void)!bury(d, file, file, "lost",
 			    "as many workers as infrastructure_retries allows were lost with it");
 		return;
 	}
-	m->request.attempt++;
-	m->request.id = id_uuid7(id);
-	r = message_encode(m, &body, &n, &e);
+	if (r == 1)
+		r = message_encode(m, &body, &n, &e);
 	if (r == 0)
 		r = dirtree_again(&d->tree, file, m->request.evaluation, m->request.attempt, body,
 				  n, &claim, &e);
@@ -367,6 +370,16 @@ static bool take_from(struct dir *d, const char *worker)
 	for (char **n = names; n && *n && d->want; n++) {
 		auto_free char *file = NULL;
 
+		/* It waited for its time, and has not begun. */
+		if (str_ends(*n, DIRTREE_AGAIN)) {
+			if (dirtree_take_again(&d->tree, worker, *n, NULL) == 0)
+				(void)!diragain_add(&d->again_later, *n, 0, NULL);
+			continue;
+		}
+		if (str_ends(*n, DIRTREE_OVER)) {
+			(void)unlinkat(fd, *n, 0);
+			continue;
+		}
 		if (dirtree_take_lost(&d->tree, worker, *n, &file, NULL) < 0)
 			continue;
 		take_lost(d, file, worker);
@@ -468,7 +481,7 @@ static int write_batch(struct dir *d, uint64_t *ids, struct err *e)
 	int n = 0, r = 0;
 
 	while (n < EVENTS_BATCH && (r = stash_next(d->stash, &id, &rec, e)) == 1) {
-		r = direvent_write(d->tree.events, &rec, e);
+		r = direvent_write(&d->tree, &rec, d->settings, e);
 		if (r < 0 && e->kind == ERR_INPUT) {
 			report(d, LOG_ERR, "%s: parked", e->msg);
 			r = stash_park(d->stash, id, e);
@@ -493,9 +506,12 @@ static int confirm_batch(struct dir *d, const uint64_t *ids, int n, struct err *
 	FAILPOINT("dir.events");
 	for (int i = 0; i < n; i++) {
 		uint64_t before = ids[i] - 1;
+		int r = 0;
 
 		if (stash_next(d->stash, &before, &rec, NULL) == 1 && before == ids[i])
-			direvent_tell_end(&d->tree, &rec);
+			r = direvent_tell_end(&d->tree, &rec, d->settings, &d->again_later, e);
+		if (r < 0)
+			return r;
 		FAILPOINT("dir.ended");
 		stash_drop(d->stash, ids[i]);
 	}
@@ -586,6 +602,15 @@ static void come_up(struct dir *d)
 	pump(d);
 }
 
+/* Not while an end of before is still to be told: it would be asked for twice. */
+static void let_go(struct dir *d)
+{
+	struct err e = { 0 };
+
+	if (!d->events_failed && diragain_release(&d->again_later, &d->tree, false, &e) < 0)
+		report(d, LOG_WARNING, "further attempts wait: %s; trying again", e.msg);
+}
+
 static void on_look(void *user, enum dirwatch_why why)
 {
 	struct dir *d = user;
@@ -603,6 +628,8 @@ static void on_look(void *user, enum dirwatch_why why)
 		pump(d);
 	if (d->up && scan && dirlost_look(d->lost, &d->tree, &e) < 0)
 		set_down(d, &e);
+	if (d->up && scan)
+		let_go(d);
 	if (d->up)
 		read_controls(d, scan);
 	take_all(d, scan);
@@ -673,6 +700,8 @@ static void leave_folder(struct dir *d)
 	while ((t = TAILQ_FIRST(&d->requests)))
 		(void)!settle_back(&d->channel, t);
 	if (d->tree.claimed >= 0) {
+		if (!d->events_failed)
+			(void)!diragain_release(&d->again_later, &d->tree, true, NULL);
 		on_sync(d);
 		(void)unlinkat(d->tree.claimed, d->tree.worker, AT_REMOVEDIR);
 	}
@@ -693,6 +722,7 @@ static void dir_free(struct channel *c)
 	dirlost_free(d->lost);
 	dirtree_done(&d->tree);
 	dircontrol_done(&d->control);
+	diragain_done(&d->again_later);
 	strv_free(d->queue);
 	strv_free(d->again);
 	loop_src_free(d->sync);
@@ -767,7 +797,11 @@ static int list_again(struct dir *d, struct err *e)
 	if (r == 0)
 		r = dirfile_list(d->tree.mine, "", &all, e);
 	for (char **f = all; f && *f && r == 0; f++)
-		if (!str_ends(*f, DIRTREE_LOST) && strv_add(&d->again, *f) < 0)
+		if (str_ends(*f, DIRTREE_AGAIN))
+			r = diragain_add(&d->again_later, *f, d->settings->retry_delay_usec, e);
+		else if (str_ends(*f, DIRTREE_OVER))
+			r = diragain_add(&d->again_later, *f, DIRAGAIN_OVER_USEC, e);
+		else if (!str_ends(*f, DIRTREE_LOST) && strv_add(&d->again, *f) < 0)
 			r = err_nomem(e);
 	return r;
 }
@@ -813,6 +847,7 @@ int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struc
 			   .worker = conf->worker,
 			   .tree = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1 } };
 	TAILQ_INIT(&d->requests);
+	diragain_init(&d->again_later);
 	d->path = strdup(conf->folder);
 	r = d->path ? tellings_init(&d->tellings, l, e) : err_nomem(e);
 	if (r == 0)

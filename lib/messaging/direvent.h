@@ -7,6 +7,8 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/settings.h"
+#include "messaging/diragain.h"
 #include "messaging/dirtree.h"
 #include "messaging/stash.h"
 
@@ -15,9 +17,12 @@
 int direvent_add_results(const char *state_dir, const void *body, size_t n, char **ret,
 			 size_t *ret_n) must_check;
 /* Writes it under the name of its key, so that one that is told again after a crash is the same file.
- * ERR_INPUT: it is no event of this program. */
-int direvent_write(int dirfd, const struct stash_record *rec, struct err *e) must_check;
-/* If it is the end of an attempt: nobody holds that any more. */
-void direvent_tell_end(const struct dirtree *t, const struct stash_record *rec);
+ * If it is an end that another attempt follows, it says so. ERR_INPUT: it is no event of this program. */
+int direvent_write(const struct dirtree *t, const struct stash_record *rec,
+		   const struct settings *s, struct err *e) must_check;
+/* If it is the end of an attempt: nobody holds that any more, or in its place is the next one, which
+ * waits among `again`. An error: it is to be told again. */
+int direvent_tell_end(const struct dirtree *t, const struct stash_record *rec,
+		      const struct settings *s, struct diragain *again, struct err *e) must_check;
 
 #endif

@@ -214,6 +214,20 @@ static bool is_ours(const struct dirtree *t, const char *worker)
 	       memcmp(worker, t->host, strlen(t->host)) == 0;
 }
 
+static bool is_held(const char *name, const char *prefix)
+{
+	return str_starts(name, prefix) &&
+	       strlen(name) == strlen(prefix) + UUID_LEN + strlen(DIRTREE_RUN) &&
+	       (str_ends(name, DIRTREE_RUN) || str_ends(name, DIRTREE_CLAIM));
+}
+
+static bool is_replaced(const char *name, const char *prefix)
+{
+	return str_starts(name, prefix) &&
+	       strlen(name) == strlen(prefix) + UUID_LEN + strlen(DIRTREE_OVER) &&
+	       str_ends(name, DIRTREE_OVER);
+}
+
 static unsigned remove_of(int dirfd, const char *prefix)
 {
 	auto_strv char **names = NULL;
@@ -222,32 +236,136 @@ static unsigned remove_of(int dirfd, const char *prefix)
 	if (dirfile_list(dirfd, "", &names, NULL) < 0)
 		return 0;
 	for (char **p = names; p && *p; p++)
-		if (str_starts(*p, prefix) &&
-		    strlen(*p) == strlen(prefix) + UUID_LEN + strlen(DIRTREE_RUN) &&
-		    (str_ends(*p, DIRTREE_RUN) || str_ends(*p, DIRTREE_CLAIM)) &&
-		    unlinkat(dirfd, *p, 0) == 0)
-			n++;
+		n += is_held(*p, prefix) && unlinkat(dirfd, *p, 0) == 0;
 	return n;
 }
 
-void dirtree_ended(const struct dirtree *t, const char *evaluation, int attempt)
-{
-	auto_free char *prefix = NULL;
-	auto_strv char **workers = NULL;
+typedef bool (*name_test)(const char *name, const char *prefix);
 
-	if (str_fmt(&prefix, "%s.%d.", evaluation, attempt) < 0 || remove_of(t->mine, prefix))
-		return;
-	/* A box may have been adopted by another worker than the one that took its request. */
-	if (dirfile_list(t->claimed, "", &workers, NULL) < 0)
-		return;
-	for (char **w = workers; w && *w; w++) {
+static int find_in(int dirfd, name_test is, const char *prefix, char **ret, struct err *e)
+{
+	auto_strv char **names = NULL;
+	int r = dirfile_list(dirfd, "", &names, e);
+
+	for (char **p = names; p && *p && r == 0; p++) {
+		if (!is(*p, prefix))
+			continue;
+		*ret = strdup(*p);
+		return *ret ? 0 : err_nomem(e);
+	}
+	return r < 0 ? r : -ENOENT;
+}
+
+/* A box may have been adopted by another worker than the one that took its request. */
+static int find_elsewhere(const struct dirtree *t, name_test is, const char *prefix, int *ret_dirfd,
+			  char **ret, struct err *e)
+{
+	auto_strv char **workers = NULL;
+	int r = dirfile_list(t->claimed, "", &workers, e);
+
+	for (char **w = workers; w && *w && r == 0; w++) {
 		auto_close int fd =
 			is_ours(t, *w) ? openat(t->claimed, *w, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 				       : -1;
 
-		if (fd >= 0 && remove_of(fd, prefix))
-			return;
+		if (fd >= 0 && find_in(fd, is, prefix, ret, NULL) == 0) {
+			*ret_dirfd = take_fd(fd);
+			return 0;
+		}
 	}
+	return r < 0 ? r : err_set(e, ENOENT, ERR_INPUT, "no worker of this host holds it");
+}
+
+int dirtree_find(const struct dirtree *t, const char *evaluation, int attempt, int *ret_dirfd,
+		 char **ret_name, struct err *e)
+{
+	auto_free char *prefix = NULL;
+	int r;
+
+	if (str_fmt(&prefix, "%s.%d.", evaluation, attempt) < 0)
+		return err_nomem(e);
+	r = find_in(t->mine, is_held, prefix, ret_name, e);
+	if (r == -ENOENT)
+		return find_elsewhere(t, is_held, prefix, ret_dirfd, ret_name, e);
+	if (r < 0)
+		return r;
+	*ret_dirfd = fcntl(t->mine, F_DUPFD_CLOEXEC, 0);
+	return *ret_dirfd < 0 ? err_sys(e, "duplicate a descriptor") : 0;
+}
+
+bool dirtree_is_replaced(const struct dirtree *t, const char *evaluation, int attempt)
+{
+	auto_free char *prefix = NULL, *name = NULL;
+	auto_close int fd = -1;
+
+	return str_fmt(&prefix, "%s.%d.", evaluation, attempt) >= 0 &&
+	       (find_in(t->mine, is_replaced, prefix, &name, NULL) == 0 ||
+		find_elsewhere(t, is_replaced, prefix, &fd, &name, NULL) == 0);
+}
+
+void dirtree_ended(const struct dirtree *t, const char *evaluation, int attempt)
+{
+	auto_free char *prefix = NULL, *name = NULL;
+	auto_close int fd = -1;
+
+	if (str_fmt(&prefix, "%s.%d.", evaluation, attempt) < 0 || remove_of(t->mine, prefix))
+		return;
+	if (find_elsewhere(t, is_held, prefix, &fd, &name, NULL) == 0)
+		(void)remove_of(fd, prefix);
+}
+
+/* Named after what it replaces: whoever goes on after a crash in between makes the same. It is safe
+ * before that goes, and that has gone before it may be taken. */
+int dirtree_replace(const struct dirtree *t, int dirfd, const char *name, const char *evaluation,
+		    int next_attempt, const void *data, size_t n, char **ret_again, char **ret_over,
+		    struct err *e)
+{
+	const char *id = name + strlen(name) - strlen(DIRTREE_RUN) - UUID_LEN;
+	auto_free char *to = NULL, *over = NULL;
+	int r;
+
+	if (str_fmt(&to, "%s.%d.%.*s" DIRTREE_AGAIN, evaluation, next_attempt, UUID_LEN, id) < 0 ||
+	    str_fmt(&over, "%s.%d.%.*s" DIRTREE_OVER, evaluation, next_attempt - 1, UUID_LEN, id) <
+		    0)
+		return err_nomem(e);
+	r = dirfile_write(t->mine, to, data, n, e);
+	if (r == 0 && fsync(t->mine) < 0)
+		r = err_sys(e, "sync %s", t->path);
+	if (r < 0)
+		return r;
+	FAILPOINT("dirtree.replace");
+	if (renameat(dirfd, name, t->mine, over) < 0 && errno != ENOENT)
+		return err_sys(e, "put %s aside", STR_ESC(name));
+	if (fsync(dirfd) < 0 || fsync(t->mine) < 0)
+		return err_sys(e, "sync %s", t->path);
+	FAILPOINT("dirtree.replaced");
+	*ret_again = take_ptr(to);
+	*ret_over = take_ptr(over);
+	return 0;
+}
+
+int dirtree_let_go(const struct dirtree *t, const char *again, struct err *e)
+{
+	char id[UUID_LEN + 1], to[UUID_LEN + sizeof(DIRTREE_REQUEST)];
+
+	snprintf(to, sizeof(to), "%s" DIRTREE_REQUEST, id_uuid7(id));
+	if (str_ends(again, DIRTREE_OVER))
+		return unlinkat(t->mine, again, 0) < 0 ? err_sys(e, "remove %s", STR_ESC(again))
+						       : 0;
+	if (renameat(t->mine, again, t->requests, to) < 0)
+		return err_sys(e, "move %s to requests", STR_ESC(again));
+	FAILPOINT("dirtree.freed");
+	return 0;
+}
+
+int dirtree_take_again(const struct dirtree *t, const char *worker, const char *name, struct err *e)
+{
+	auto_free char *path = NULL;
+
+	if (str_fmt(&path, "%s/%s", worker, name) < 0)
+		return err_nomem(e);
+	return renameat(t->claimed, path, t->mine, name) < 0 ? err_sys(e, "take %s", STR_ESC(name))
+							     : 0;
 }
 
 int dirtree_inherit(const struct dirtree *t, const char *number, struct err *e)

@@ -7,6 +7,8 @@
  *	claimed/HOST.N/EV.ATT.UUID.req      it is a request, and not settled
  *	claimed/HOST.N/EV.ATT.UUID.run      settled: the worker owes its end
  *	(gone)                              its end is in events/
+ *	claimed/HOST.N/EV.ATT.UUID.again    another attempt follows: the request for it, until its time
+ *	claimed/HOST.N/EV.ATT.UUID.over     the one before: its end may be told again after a crash
  *	claimed/HOST.N/UUID.lost            taken from a worker that was lost, still its attempt
  *	dead/FILE, FILE.reason              refused, as it came, under its name in claimed, and why
  *
@@ -26,6 +28,8 @@
 #define DIRTREE_CLAIM   ".req"
 #define DIRTREE_RUN     ".run"
 #define DIRTREE_LOST    ".lost"
+#define DIRTREE_AGAIN   ".again"
+#define DIRTREE_OVER    ".over"
 
 struct dirtree {
 	char *path;
@@ -57,6 +61,22 @@ int dirtree_give_back(const struct dirtree *t, const char *claim, const char *na
 		      struct err *e) must_check;
 int dirtree_bury(const struct dirtree *t, const char *file, const char *name, const char *reason,
 		 const char *detail, struct err *e) must_check;
+
+/* True: another one has taken the place of the attempt. It is known for as long as its end may be told
+ * again. */
+bool dirtree_is_replaced(const struct dirtree *t, const char *evaluation, int attempt);
+/* What a worker of this host holds of the attempt. -ENOENT: nothing. */
+int dirtree_find(const struct dirtree *t, const char *evaluation, int attempt, int *ret_dirfd,
+		 char **ret_name, struct err *e) must_check;
+/* In its place comes the request for the next attempt; what was replaced is known by another name. */
+int dirtree_replace(const struct dirtree *t, int dirfd, const char *name, const char *evaluation,
+		    int next_attempt, const void *data, size_t n, char **ret_again, char **ret_over,
+		    struct err *e) must_check;
+/* The first joins the requests that wait, behind them; the second goes. */
+int dirtree_let_go(const struct dirtree *t, const char *again, struct err *e) must_check;
+/* One that a lost worker had. Under the same name. */
+int dirtree_take_again(const struct dirtree *t, const char *worker, const char *name,
+		       struct err *e) must_check;
 
 /* Everything that any worker of this host holds of the attempt goes: its end is told. */
 void dirtree_ended(const struct dirtree *t, const char *evaluation, int attempt);

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from lib import processes
 from lib.folder import Site, put
 from lib.services import BUILD
 from lib.wait import stays, wait_for
@@ -261,7 +262,7 @@ def test_a_request_that_takes_hosts_down_is_put_aside(make_site):
     folder = site.path("claimed", "titania.1")
     os.makedirs(folder)
     taken = "01890a5d-ac96-774b-bcce-b302099a8057"
-    put(folder, f"1.2.{taken}.run", site.request(1, "count", attempt=2))
+    put(folder, f"1.2.{taken}.run", site.request(1, "count", attempt=2, tries={"own": 0, "infrastructure": 1, "killed": 0}))
     site.host("oberon").start()
     # Whoever was never heard of has as long as the others.
     assert stays(lambda: site.claims(), 3) is None
@@ -269,6 +270,95 @@ def test_a_request_that_takes_hosts_down_is_put_aside(make_site):
     with open(site.path("dead", dead[1])) as f:
         assert json.load(f)["reason"] == "lost"
     assert not runs(site)
+
+
+# Fails until the attempt that is asked for.
+FAIL = """#!/bin/sh
+echo "$ZR_EVALUATION_ID $ZR_ATTEMPT" >>{folder}/runs
+[ "$ZR_ATTEMPT" -ge {good} ] || exit 3
+echo '{{"score": 1}}' >"$ZR_OUTPUT/scores.json"
+"""
+
+
+@pytest.fixture
+def failing(make_site, watch):
+    site = make_site(channel_watch=watch, retry_delay="0s")
+    for name, good, conf in (("third", 3, "retries = 2\n"), ("fourth", 4, "retries = 2\n"), ("once", 2, "")):
+        site.evaluator(name, FAIL.format(folder=site.dir, good=good), conf)
+    return site
+
+
+def test_attempts_that_failed_are_followed_as_the_evaluator_allows(failing):
+    site = failing
+    site.host("oberon").start()
+    for name in ("third", "fourth", "once"):
+        site.submit(name, name)
+    ends = {name: site.wait_end(name, n=n) and sorted(site.ends(name), key=lambda e: e["attempt"])
+            for name, n in (("third", 3), ("fourth", 3), ("once", 1))}
+    said = {name: [(e["attempt"], e["kind"], e.get("again")) for e in found] for name, found in ends.items()}
+    assert said == {"third": [(1, "failed", 2), (2, "failed", 3), (3, "completed", None)],
+                    "fourth": [(1, "failed", 2), (2, "failed", 3), (3, "failed", None)], "once": [(1, "failed", None)]}
+    assert len({e["attempt_id"] for found in ends.values() for e in found}) == 7
+    wait_for(lambda: not site.claims(), 10)
+    assert stays(lambda: site.names("requests") == [] and len(runs(site)) == 7, 1.5) is None
+
+
+def test_whoever_waits_for_an_evaluation_waits_for_its_last_attempt(failing):
+    failing.host("oberon").start()
+    zr = subprocess.run([os.path.join(BUILD, "zr"), "channel:submit", failing.channel, "third", failing.submission.dir, "--wait"],
+                        capture_output=True, text=True, timeout=60)
+    assert zr.returncode == 0 and json.loads(zr.stdout)["attempt"] == 3
+
+
+def test_a_further_attempt_waits_and_a_cancel_meets_it(make_site):
+    site = make_site(retry_delay="10m")
+    site.evaluator("third", FAIL.format(folder=site.dir, good=3), "retries = 2\n")
+    host = site.host("oberon")
+    worker = host.start()
+    site.submit(1, "third")
+    assert site.wait_end(1)["again"] == 2
+    waits = wait_for(lambda: [n for n in site.claims() if n.endswith(".again")])
+    assert len(waits) == 1 and os.path.basename(waits[0]).startswith("1.2.") and len(site.claims()) == 1
+    with open(site.path("claimed", waits[0])) as f:
+        request = json.load(f)
+    assert request["attempt"] == 2 and request["tries"] == {"own": 1, "infrastructure": 0, "killed": 0}
+    # The next worker waits as long; one that leaves lets it go.
+    for pid in _workers(worker):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: worker.log().count("connected to the folder") == 2)
+    assert stays(lambda: site.claims() == waits and not site.names("requests"), 2.5) is None
+    worker.stop()
+    assert len(site.names("requests")) == 1 and site.names("claimed") == []
+    site.cancel(1)
+    host.start()
+    end = site.wait_end(1, n=2)
+    assert {e["attempt"]: e["kind"] for e in site.ends(1)} == {1: "failed", 2: "canceled"} and "again" not in site.ends(1)[-1]
+    assert runs(site) == ["1 1"] and end
+
+
+def test_a_further_attempt_of_a_lost_host_goes_on_elsewhere(make_site):
+    site = make_site(lease="3s")
+    put_folder = site.path("claimed", "titania.1")
+    os.makedirs(put_folder)
+    put(put_folder, "1.2.01890a5d-ac96-774b-bcce-b302099a8057.again", site.request(1, "count", attempt=2))
+    site.host("oberon").start()
+    assert site.wait_end(1)["attempt"] == 2 and runs(site) == ["1"] and not site.names("dead")
+
+
+def test_a_keeper_that_is_killed_is_followed_by_one_more_attempt(make_site):
+    site = make_site(retry_delay="0s")
+    worker = site.host("oberon").start()
+    site.submit(1, "hold")
+    for n in (1, 2):
+        wait_for(lambda: len(runs(site)) == n)
+        for pid, line in processes.working_in(site.dir).items():
+            if processes.comm(pid) == "zr-box":
+                os.kill(pid, signal.SIGKILL)
+        site.wait_end(1, n=n)
+    ends = sorted(site.ends(1), key=lambda e: e["attempt"])
+    assert [(e["attempt"], e["body"]["reason"], e["body"].get("keeper_died"), e.get("again")) for e in ends] == [
+        (1, "lost", True, 2), (2, "lost", True, None)]
+    assert stays(lambda: len(runs(site)) == 2, 2) is None and worker.alive()
 
 
 @pytest.mark.needs("root")

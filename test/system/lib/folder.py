@@ -61,8 +61,14 @@ class Site:
     def host(self, name, **settings):
         return Host(self, name, **settings)
 
-    def evaluator(self, name, script):
+    def evaluator(self, name, script, conf=None):
+        """A program, or with `conf` a folder with settings of its own."""
         path = os.path.join(self.bin, name)
+        if conf is not None:
+            os.mkdir(path)
+            with open(os.path.join(path, "evaluator.conf"), "w") as f:
+                f.write(f'run = "run"\n{conf}')
+            path = os.path.join(path, "run")
         with open(path, "w") as f:
             f.write(script)
         os.chmod(path, 0o755)
@@ -101,7 +107,8 @@ class Site:
         return wait_for(lambda: len(e := self.ends(evaluation)) >= n and e, timeout, f"{n} ends of evaluation {evaluation}")[-1]
 
     def claims(self):
-        return [os.path.join(w, n) for w in self.names("claimed") for n in self.names("claimed", w)]
+        """What workers hold, without what they know of attempts that are over."""
+        return [os.path.join(w, n) for w in self.names("claimed") for n in self.names("claimed", w) if not n.endswith(".over")]
 
     def close(self):
         for daemon in self.daemons:
