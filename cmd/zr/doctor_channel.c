@@ -36,8 +36,8 @@ static bool is_of_other_hosts(int root)
 
 static bool check_parts(struct doctor *d, int root, const char *path)
 {
-	static const char *const parts[] = { "requests", "claimed", "events",
-					     "control",  "dead",    "workers" };
+	static const char *const parts[] = { "requests", "claimed", "events", "control",
+					     "dead",     "workers", "live" };
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		if (faccessat(root, parts[i], R_OK | W_OK | X_OK, AT_EACCESS) == 0)

@@ -22,6 +22,7 @@
 #include "messaging/dircontrol.h"
 #include "messaging/direvent.h"
 #include "messaging/dirfile.h"
+#include "messaging/dirlive.h"
 #include "messaging/dirlost.h"
 #include "messaging/dirretry.h"
 #include "messaging/dirtree.h"
@@ -289,6 +290,7 @@ static void take_lost(struct dir *d, const char *file, const char *worker)
 			report(d, LOG_WARNING, "%s: left in claimed until the next start", e.msg);
 		return;
 	}
+	dirlive_ended(d->tree.live, m->request.evaluation, m->request.attempt);
 	r = dirretry_lost(m, d->settings, id, &e);
 	if (r == 0) {
 		(void)!bury(d, file, file, "lost",
@@ -465,9 +467,11 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	struct dir *d = (struct dir *)c;
 	auto_free char *more = NULL;
 
-	/* Progress and pieces of logs are for listeners, and a folder has none. */
-	if (!durable)
+	if (!durable) {
+		if (d->up)
+			dirlive_write(d->tree.live, key, body, n);
 		return 0;
+	}
 	if (direvent_add_results(d->settings->state_dir, body, n, &more, &n) == 0)
 		body = more;
 	return stash_event(d->stash, key, id, body, n, ret_id, e);
@@ -845,7 +849,7 @@ int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struc
 			   .user = user,
 			   .settings = conf->settings,
 			   .worker = conf->worker,
-			   .tree = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1 } };
+			   .tree = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1, -1 } };
 	TAILQ_INIT(&d->requests);
 	diragain_init(&d->again_later);
 	d->path = strdup(conf->folder);

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "messaging/dirfile.h"
+#include "messaging/dirlive.h"
 #include "messaging/dirretry.h"
 #include "messaging/message.h"
 
@@ -125,17 +126,20 @@ int direvent_tell_end(const struct dirtree *t, const struct stash_record *rec,
 	auto_done(next) x = { .dirfd = -1 };
 	json_auto_t *o = NULL;
 	const char *evaluation;
-	int r;
+	int attempt, r;
 
 	if (!is_terminal(rec->key) || js_parse(rec->body, rec->n, MESSAGE_DEPTH, &o, NULL) < 0)
 		return 0;
 	evaluation = json_string_value(json_object_get(o, "evaluation"));
+	attempt = (int)json_integer_value(json_object_get(o, "attempt"));
+	if (!evaluation)
+		return 0;
+	dirlive_ended(t->live, evaluation, attempt);
 	r = find_next(t, o, s, &x, e);
 	if (r == 1)
 		r = put_next(t, evaluation, &x, again, e);
-	if (r == 0 && evaluation)
-		dirtree_ended(t, evaluation,
-			      (int)json_integer_value(json_object_get(o, "attempt")));
+	if (r == 0)
+		dirtree_ended(t, evaluation, attempt);
 	return r;
 }
 

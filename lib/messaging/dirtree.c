@@ -30,6 +30,7 @@ static int open_all(int root, struct dirtree *t, struct err *e)
 		{ "requests", &t->requests }, { "claimed", &t->claimed },
 		{ "events", &t->events },     { "control", &t->control },
 		{ "dead", &t->dead },         { "workers", &t->workers },
+		{ "live", &t->live },
 	};
 	int r = 0;
 
@@ -41,7 +42,7 @@ static int open_all(int root, struct dirtree *t, struct err *e)
 int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,
 		 struct err *e)
 {
-	auto_done(dirtree) t = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1 };
+	auto_done(dirtree) t = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1, -1 };
 	auto_close int root = -1;
 	int r;
 
@@ -54,14 +55,14 @@ int dirtree_open(const char *path, const char *host, unsigned worker, struct dir
 	if (r < 0)
 		return err_wrap(e, "the channel %s", STR_ESC(path));
 	*ret = t;
-	t = (struct dirtree){ NULL, "", "", -1, -1, -1, -1, -1, -1, -1 };
+	t = (struct dirtree){ NULL, "", "", -1, -1, -1, -1, -1, -1, -1, -1 };
 	return 0;
 }
 
 void dirtree_done(struct dirtree *t)
 {
-	const int fds[] = { t->requests, t->claimed, t->mine,   t->events,
-			    t->control,  t->dead,    t->workers };
+	const int fds[] = { t->requests, t->claimed, t->mine,    t->events,
+			    t->control,  t->dead,    t->workers, t->live };
 
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 		if (fds[i] >= 0)
@@ -71,8 +72,8 @@ void dirtree_done(struct dirtree *t)
 
 bool dirtree_is_whole(const struct dirtree *t)
 {
-	const int fds[] = { t->requests, t->claimed, t->mine,   t->events,
-			    t->control,  t->dead,    t->workers };
+	const int fds[] = { t->requests, t->claimed, t->mine,    t->events,
+			    t->control,  t->dead,    t->workers, t->live };
 	struct stat st;
 
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)

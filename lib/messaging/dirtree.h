@@ -34,7 +34,7 @@
 struct dirtree {
 	char *path;
 	char host[80], worker[96]; /* "oberon", "oberon.1" */
-	int requests, claimed, mine, events, control, dead, workers;
+	int requests, claimed, mine, events, control, dead, workers, live;
 };
 
 /* The folders are made if they are missing. */

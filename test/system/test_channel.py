@@ -336,6 +336,61 @@ def test_a_further_attempt_waits_and_a_cancel_meets_it(make_site):
     assert runs(site) == ["1 1"] and end
 
 
+TALK = """#!/bin/sh
+echo "$ZR_EVALUATION_ID $ZR_ATTEMPT" >>{folder}/runs
+echo one; echo 'é "two"' >&2
+echo '{{"done": 1, "total": 4}}' >&3
+while [ ! -e {folder}/go ]; do sleep 0.05; done
+echo '{{"done": 3, "total": 4}}' >&3; echo three
+while [ ! -e {folder}/gone ]; do sleep 0.05; done
+"""
+
+
+def live(site, name):
+    path = site.path("live", name)
+    return open(path).read() if os.path.exists(path) else ""
+
+
+def test_progress_and_log_of_a_running_one_can_be_followed(make_site):
+    site = make_site()
+    site.evaluator("talk", TALK.format(folder=site.dir))
+    worker = site.host("oberon").start()
+    site.submit(1, "talk")
+
+    def said():
+        assert live(site, "1.1.log").endswith("\n")
+        lines = [json.loads(line) for line in live(site, "1.1.log").splitlines()]
+        assert all(e["kind"] == "log" and e["evaluation"] == "1" and e["attempt"] == 1 for e in lines)
+        return {s: "".join(e["body"]["text"] for e in lines if e["body"]["stream"] == s) for s in ("out", "err")}
+    wait_for(lambda: said() == {"out": "one\n", "err": 'é "two"\n'})
+    wait_for(lambda: json.loads(live(site, "1.1.json"))["body"]["done"] == 1 if live(site, "1.1.json") else False)
+    go(site)
+    wait_for(lambda: said()["out"] == "one\nthree\n" and json.loads(live(site, "1.1.json"))["body"]["done"] == 3)
+    # Who goes on with it says it anew, from the beginning; `offset` tells.
+    for pid in _workers(worker):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: [json.loads(n)["body"]["offset"] for n in live(site, "1.1.log").splitlines()].count(0) == 4)
+    open(os.path.join(site.dir, "gone"), "w").close()
+    assert site.wait_end(1)["kind"] == "completed"
+    wait_for(lambda: site.names("live") == [] and not os.listdir(site.path("live")), 5)
+
+
+def test_what_others_put_where_progress_goes_does_no_harm(make_site):
+    site = make_site()
+    site.evaluator("talk", TALK.format(folder=site.dir))
+    host = site.host("oberon")
+    os.makedirs(site.path("live"))
+    os.mkfifo(site.path("live", "1.1.log"))
+    os.symlink(os.path.join(site.dir, "elsewhere"), site.path("live", ".1.1.json.tmp"))
+    host.start()
+    site.submit(1, "talk")
+    wait_for(lambda: live(site, "1.1.json"))
+    go(site)
+    open(os.path.join(site.dir, "gone"), "w").close()
+    assert site.wait_end(1)["kind"] == "completed" and not os.path.exists(os.path.join(site.dir, "elsewhere"))
+    wait_for(lambda: not os.listdir(site.path("live")), 5)
+
+
 def test_a_further_attempt_of_a_lost_host_goes_on_elsewhere(make_site):
     site = make_site(lease="3s")
     put_folder = site.path("claimed", "titania.1")
