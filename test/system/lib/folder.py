@@ -61,17 +61,20 @@ class Site:
     def host(self, name, **settings):
         return Host(self, name, **settings)
 
+    def script(self, name, text):
+        path = os.path.join(self.bin, name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, 0o755)
+
     def evaluator(self, name, script, conf=None):
         """A program, or with `conf` a folder with settings of its own."""
-        path = os.path.join(self.bin, name)
         if conf is not None:
-            os.mkdir(path)
-            with open(os.path.join(path, "evaluator.conf"), "w") as f:
+            os.mkdir(os.path.join(self.bin, name))
+            with open(os.path.join(self.bin, name, "evaluator.conf"), "w") as f:
                 f.write(f'run = "run"\n{conf}')
-            path = os.path.join(path, "run")
-        with open(path, "w") as f:
-            f.write(script)
-        os.chmod(path, 0o755)
+            name += "/run"
+        self.script(name, script)
 
     def path(self, *names):
         return os.path.join(self.channel, *names)
