@@ -141,7 +141,8 @@ static void take(struct proxy *p, const char *stem)
 		log_warning("%s; trying again", e.msg);
 		return;
 	}
-	pikefile_remove(p->out, stem);
+	if (pikefile_remove(p->out, stem, &e) < 0)
+		log_debug("%s", e.msg);
 }
 
 static void take_all(struct proxy *p)

@@ -345,7 +345,7 @@ static bool is_answered(const struct hail *h)
 			yes = is_handshake(h->output, a->stem);
 			if (!yes)
 				continue;
-			pikefile_remove(h->output, a->stem);
+			(void)pikefile_remove(h->output, a->stem, NULL);
 			break;
 		}
 	pikepairs_done(&q);
@@ -361,7 +361,7 @@ static int say(const struct launch *l, struct hail *h)
 	if (*h->stem && now - h->said_usec < AGAIN_USEC)
 		return 0;
 	if (*h->stem)
-		pikefile_remove(h->input, h->stem);
+		(void)pikefile_remove(h->input, h->stem, NULL);
 	h->said_usec = now;
 	r = pikefile_write(h->input, id_uuid7(h->stem), HANDSHAKE, strlen(HANDSHAKE), l->e);
 	return r < 0 ? r : pikefile_say(h->input, h->stem, l->e);
@@ -387,7 +387,7 @@ static int await(const struct launch *l, struct hail *h, pid_t pid, int *ret)
 		cli_say("zr worker:container: the worker is ready");
 		return 0;
 	}
-	pikefile_remove(h->input, h->stem);
+	(void)pikefile_remove(h->input, h->stem, NULL);
 	cli_say("zr worker:container: no answer from the worker within %s, waiting no longer; it "
 		"goes "
 		"on",

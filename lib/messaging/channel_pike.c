@@ -38,6 +38,8 @@
 /* A folder with more pairs than this is not read anew for each that is added. */
 #define LIST_LONG 200
 #define LIST_USEC (50 * USEC_PER_MSEC)
+/* Nor is reading it more than a part of what is done. */
+#define LIST_SHARE 4
 /* Whoever asked so long ago may have gone. */
 #define OLD_USEC (3600 * USEC_PER_SEC)
 
@@ -242,12 +244,14 @@ static int accept_task(struct pike *p, struct pikeside *s, struct pair *a, struc
 	if (!t->output)
 		return err_nomem(e);
 	r = piketask_accept(&p->dirs, t, code, e);
-	if (r < 0)
+	if (r < 0) {
+		piketask_forget(&p->dirs, t, false);
+		p->next_n = t->n;
 		return r;
+	}
 	FAILPOINT("pike.accepted");
 	TAILQ_INSERT_TAIL(&p->tasks, t, entry);
-	pikefile_remove(s->in, a->stem);
-	pikepairs_drop(&s->pairs, a);
+	pikeside_finish(s, a);
 	FAILPOINT("pike.removed");
 	pikelines_received(&p->lines, t->id, t->n, count_tasks(p));
 	hand_out(p, t, false);
@@ -532,8 +536,11 @@ static bool look_at(struct pike *p, struct pikeside *s, struct err *e)
 
 static bool is_due(const struct pikeside *s, bool scan)
 {
-	return scan || s->pairs.n_queued < LIST_LONG ||
-	       time_mono_usec() - s->pairs.listed_usec > LIST_USEC;
+	uint64_t since = time_mono_usec() - s->pairs.listed_usec;
+
+	if (since < LIST_SHARE * s->pairs.took_usec)
+		return false;
+	return scan || s->pairs.n_queued < LIST_LONG || since > LIST_USEC;
 }
 
 static void look(struct pike *p, bool scan)
@@ -570,9 +577,11 @@ static void on_look(void *user, enum dirwatch_why why)
 	if (scan)
 		pump(p);
 	for (size_t i = 0; i < p->sides.n; i++) {
-		p->sides.side[i]->stalled = p->sides.side[i]->stalled && !scan;
-		if (p->sides.side[i]->up)
-			pikeside_examine(p->sides.side[i], p->conf->grace_usec);
+		struct pikeside *s = p->sides.side[i];
+
+		s->stalled = s->stalled && !scan;
+		if (s->up && pikeside_examine(s, p->conf->grace_usec, scan))
+			dirwatch_soon(p->watch);
 	}
 	take_all(p, scan);
 	check_closed(p);
@@ -700,7 +709,7 @@ static int load_task(struct pike *p, const char *name, struct err *e)
 		return r;
 	/* The pair of a record is of no use; it may have been on its way to the end. */
 	if (t->side->in >= 0)
-		pikefile_remove(t->side->in, t->stem);
+		(void)pikefile_remove(t->side->in, t->stem, NULL);
 	TAILQ_INSERT_TAIL(&p->tasks, t, entry);
 	t = NULL;
 	return 0;

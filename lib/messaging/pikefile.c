@@ -39,12 +39,16 @@ int pikefile_time(int dirfd, const char *stem, struct timespec *ret, struct err 
 	return 0;
 }
 
-void pikefile_remove(int dirfd, const char *stem)
+int pikefile_remove(int dirfd, const char *stem, struct err *e)
 {
+	static const char *const endings[] = { ".json", ".done" };
 	char name[NAME_SIZE];
+	int r = 0;
 
-	(void)unlinkat(dirfd, with(name, stem, ".json"), 0);
-	(void)unlinkat(dirfd, with(name, stem, ".done"), 0);
+	for (size_t i = 0; i < ARRAY_LEN(endings); i++)
+		if (unlinkat(dirfd, with(name, stem, endings[i]), 0) < 0 && errno != ENOENT)
+			r = err_sys(e, "%s cannot be removed", STR_ESC(name));
+	return r;
 }
 
 static int put_aside(int dirfd, int rejected, const char *id, const char *stem, const char *ending,
@@ -83,10 +87,18 @@ int pikefile_write(int dirfd, const char *stem, const void *data, size_t n, stru
 
 int pikefile_say(int dirfd, const char *stem, struct err *e)
 {
+	const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
 	char name[NAME_SIZE];
-	auto_close int fd = openat(dirfd, with(name, stem, ".done"),
-				   O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0664);
+	auto_close int fd = openat(dirfd, with(name, stem, ".done"), flags, 0664);
+	struct stat st;
 
+	if (fd < 0 && errno == EEXIST) {
+		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+		    st.st_size == 0)
+			return 0;
+		(void)unlinkat(dirfd, name, 0);
+		fd = openat(dirfd, name, flags, 0664);
+	}
 	return fd < 0 ? err_sys(e, "create %s", STR_ESC(name)) : 0;
 }
 

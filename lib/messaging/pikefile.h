@@ -20,14 +20,14 @@
 int pikefile_read(int dirfd, const char *stem, struct buf *b, struct err *e) must_check;
 /* When NAME.done came. -ENOENT: it has gone. */
 int pikefile_time(int dirfd, const char *stem, struct timespec *ret, struct err *e) must_check;
-void pikefile_remove(int dirfd, const char *stem);
+int pikefile_remove(int dirfd, const char *stem, struct err *e);
 /* Into the folder `rejected` beside it, as it is. */
 int pikefile_reject(int dirfd, const char *stem, struct err *e) must_check;
 
 /* The text under its name, without the word that it is there. */
 int pikefile_write(int dirfd, const char *stem, const void *data, size_t n,
 		   struct err *e) must_check;
-/* That word. */
+/* That word. What else has its name is removed. */
 int pikefile_say(int dirfd, const char *stem, struct err *e) must_check;
 bool pikefile_is_said(int dirfd, const char *stem);
 

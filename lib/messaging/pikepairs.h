@@ -12,20 +12,23 @@
 #include "base/attr.h"
 #include "base/err.h"
 
+TAILQ_HEAD(pair_list, pair);
 struct pair {
 	TAILQ_ENTRY(pair) entry;
 	char *stem;
 	struct timespec mtime; /* of its .done */
 	uint64_t seen_usec;
-	bool queued;
+	struct pair_list *list; /* the one that it is in */
+	bool rejected;          /* spent, and to be put aside, not removed */
+	bool tried;             /* it could not be sorted out when it was looked at */
 };
-TAILQ_HEAD(pair_list, pair);
 
 struct pikepairs {
 	struct pair_list unread, queue; /* not understood yet; waiting for a place */
+	struct pair_list spent;         /* seen to, and cannot be removed */
 	size_t n_queued;
-	uint64_t listed_usec;
-	void *known; /* all of them by stem: tsearch(3) */
+	uint64_t listed_usec, took_usec; /* when the folder was read last, and for how long */
+	void *known;                     /* all of them by stem: tsearch(3) */
 };
 void pikepairs_init(struct pikepairs *q);
 void pikepairs_done(struct pikepairs *q);
@@ -33,6 +36,7 @@ void pikepairs_done(struct pikepairs *q);
 /* Reads the folder: new ones are unread. Pairs that have gone stay until somebody notices. */
 int pikepairs_list(struct pikepairs *q, int dirfd, struct err *e) must_check;
 void pikepairs_enqueue(struct pikepairs *q, struct pair *a); /* an unread one */
+void pikepairs_spend(struct pikepairs *q, struct pair *a);
 void pikepairs_drop(struct pikepairs *q, struct pair *a);
 
 #endif

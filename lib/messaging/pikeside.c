@@ -14,6 +14,9 @@
 #include "messaging/pikefile.h"
 #include "messaging/piketask.h"
 
+/* Read in one go: a second of work, when each is large. */
+#define EXAMINE_MAX 1000
+
 #define HANDSHAKE "{\"type\": \"handshake\"}"
 
 printf_like(3, 4) static void report(const struct pikeside *s, int level, const char *fmt, ...)
@@ -66,10 +69,11 @@ void pikeside_free(struct pikeside *s)
 /* 1: it is another one than before. */
 static int open_folder(const char *path, int *fd, struct err *e)
 {
-	struct stat st;
+	struct stat st, there;
 	int fresh = -1, r;
 
-	if (*fd >= 0 && fstat(*fd, &st) == 0 && st.st_nlink > 0)
+	if (*fd >= 0 && fstat(*fd, &st) == 0 && stat(path, &there) == 0 &&
+	    st.st_ino == there.st_ino && st.st_dev == there.st_dev)
 		return 0;
 	r = fd_make_dir(path, 0775, &fresh, e);
 	if (r < 0)
@@ -98,6 +102,19 @@ int pikeside_look(struct pikeside *s, struct dirwatch *watch, struct err *e)
 	return r == 0 && s->input ? pikepairs_list(&s->pairs, s->in, e) : r;
 }
 
+void pikeside_finish(struct pikeside *s, struct pair *a)
+{
+	struct err e = { 0 };
+
+	if (pikefile_remove(s->in, a->stem, &e) == 0 ||
+	    pikefile_reject(s->in, a->stem, NULL) == 0) {
+		pikepairs_drop(&s->pairs, a);
+		return;
+	}
+	report(s, LOG_WARNING, "%s: it stays, and is passed over", e.msg);
+	pikepairs_spend(&s->pairs, a);
+}
+
 /* --- answers ------------------------------------------------------------------------------- */
 
 int pikeside_answer(const struct pikeside *s, const void *data, size_t n, struct err *e)
@@ -118,8 +135,7 @@ void pikeside_refuse(struct pikeside *s, struct pair *a, struct pj id, const cha
 		return;
 	}
 	report(s, LOG_NOTICE, "task %s is not begun: %s", STR_ESC(a->stem), why);
-	pikefile_remove(s->in, a->stem);
-	pikepairs_drop(&s->pairs, a);
+	pikeside_finish(s, a);
 }
 
 void pikeside_refuse_all(struct pikeside *s, const char *why)
@@ -148,12 +164,14 @@ static void reject(struct pikeside *s, struct pair *a, const struct buf *b, cons
 
 	if (pj_member(text, "id", &id) && piketask_refusal(id, why, &said) == 0)
 		(void)!pikeside_answer(s, said.data, said.len, NULL);
-	if (pikefile_reject(s->in, a->stem, &e) < 0) {
-		report(s, LOG_WARNING, "%s", e.msg);
+	report(s, LOG_WARNING, "%s.json is rejected: %s", STR_ESC(a->stem), why);
+	if (pikefile_reject(s->in, a->stem, &e) == 0) {
+		pikepairs_drop(&s->pairs, a);
 		return;
 	}
-	report(s, LOG_WARNING, "%s.json is rejected: %s", STR_ESC(a->stem), why);
-	pikepairs_drop(&s->pairs, a);
+	report(s, LOG_WARNING, "%s: it stays, and is passed over", e.msg);
+	a->rejected = true;
+	pikepairs_spend(&s->pairs, a);
 }
 
 /* --- understanding pairs ------------------------------------------------------------------- */
@@ -168,16 +186,14 @@ static void greet(struct pikeside *s, struct pair *a)
 		return;
 	}
 	pikelines_handshake(s->lines);
-	pikefile_remove(s->in, a->stem);
-	pikepairs_drop(&s->pairs, a);
+	pikeside_finish(s, a);
 	if (s->closed)
 		s->closing = s->closed = false;
 }
 
 static void begin_closing(struct pikeside *s, struct pair *a)
 {
-	pikefile_remove(s->in, a->stem);
-	pikepairs_drop(&s->pairs, a);
+	pikeside_finish(s, a);
 	pikelines_close(s->lines);
 	report(s, LOG_NOTICE, "told to close: %zu tasks wait, no others are taken",
 	       s->pairs.n_queued);
@@ -198,8 +214,12 @@ static void sort_out(struct pikeside *s, struct pair *a, struct pj m, const stru
 		reject(s, a, b, "it has neither a type nor code");
 	else if (!pj_member(m, "id", &other))
 		reject(s, a, b, "it has no id, so that nobody can be answered");
+	else if (!str_utf8_valid(a->stem, strlen(a->stem)))
+		reject(s, a, b, "its name is not UTF-8");
 	else if (!s->closing)
 		pikepairs_enqueue(&s->pairs, a);
+	else
+		a->tried = true;
 }
 
 static bool is_final(int r)
@@ -226,14 +246,36 @@ static void examine(struct pikeside *s, struct pair *a, uint64_t grace_usec)
 		reject(s, a, &b, e.msg);
 	else if (pikefile_time(s->in, a->stem, &t, NULL) == -ENOENT)
 		pikepairs_drop(&s->pairs, a);
+	else
+		a->tried = true;
 }
 
-void pikeside_examine(struct pikeside *s, uint64_t grace_usec)
+/* Whatever kept them may have gone. */
+static void remove_spent(struct pikeside *s)
 {
 	struct pair *a, *next;
 
-	for (a = TAILQ_FIRST(&s->pairs.unread); a; a = next) {
+	for (a = TAILQ_FIRST(&s->pairs.spent); a; a = next) {
 		next = TAILQ_NEXT(a, entry);
-		examine(s, a, grace_usec);
+		if ((!a->rejected && pikefile_remove(s->in, a->stem, NULL) == 0) ||
+		    pikefile_reject(s->in, a->stem, NULL) == 0)
+			pikepairs_drop(&s->pairs, a);
 	}
+}
+
+bool pikeside_examine(struct pikeside *s, uint64_t grace_usec, bool scan)
+{
+	struct pair *a, *next;
+	unsigned n = 0;
+
+	if (scan)
+		remove_spent(s);
+	for (a = TAILQ_FIRST(&s->pairs.unread); a && n < EXAMINE_MAX; a = next) {
+		next = TAILQ_NEXT(a, entry);
+		if (a->tried && !scan)
+			continue;
+		examine(s, a, grace_usec);
+		n++;
+	}
+	return a != NULL;
 }

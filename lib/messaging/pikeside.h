@@ -50,8 +50,11 @@ void pikeside_free(struct pikeside *s);
 int pikeside_open(struct pikeside *s, struct dirwatch *watch, struct err *e) must_check;
 /* Opens, and lists the requests. */
 int pikeside_look(struct pikeside *s, struct dirwatch *watch, struct err *e) must_check;
-/* Sorts out what was listed. A text that is not whole has `grace_usec`. */
-void pikeside_examine(struct pikeside *s, uint64_t grace_usec);
+/* Sorts out what was listed, up to a number: true, there is more. A text that is not whole has
+ * `grace_usec`, and is looked at again by a `scan` only. */
+bool pikeside_examine(struct pikeside *s, uint64_t grace_usec, bool scan);
+/* It was seen to. What cannot be removed is not seen to again. */
+void pikeside_finish(struct pikeside *s, struct pair *a);
 
 int pikeside_answer(const struct pikeside *s, const void *data, size_t n, struct err *e) must_check;
 /* An answer that it was not begun; if there can be none now, the pair is looked at again. */

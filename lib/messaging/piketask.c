@@ -9,6 +9,7 @@
 #include "base/json.h"
 
 #define WORD_MAX   64
+#define ID_LEN_MAX 65536
 #define RECORD_MAX (1u << 20)
 #define RESULT_MAX (64u << 20)
 #define LOG_MAX    (64u << 20)
@@ -136,6 +137,8 @@ int piketask_read(struct pj message, const char *stem, uint64_t asked_wall_usec,
 		return r;
 	if (!pj_member(message, "id", &id) || !id.p)
 		return err_input(e, "'id' is missing");
+	if (id.n > ID_LEN_MAX)
+		return err_input(e, "'id' has more than %d bytes", ID_LEN_MAX);
 	t->id = strndup(id.p, id.n);
 	t->stem = strdup(stem);
 	if (!t->id || !t->stem)

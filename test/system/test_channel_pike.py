@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -249,6 +250,127 @@ def test_pairs_that_are_not_messages(make):
     rejected = os.listdir(os.path.join(pike.input, "rejected"))
     assert sum(n.endswith("-torn.json") for n in rejected) == 1 and sum(n.endswith("-d.json") for n in rejected) == 1
     assert os.path.exists(os.path.join(pike.input, "alone.tmp"))
+
+
+# --- what strangers can put there ---
+
+def immutable(on, *paths):
+    subprocess.run(["chattr", "+i" if on else "-i", *paths], check=True)
+
+
+def test_names_that_are_not_text_hold_nobody_up(pike):
+    for stem in (b"\xff\xfe", b"a\nb", b"x" * 250, b"-rf", b"%s%n", b"a b'\""):
+        path = os.path.join(os.fsencode(pike.input), stem)
+        with open(path + b".json", "w") as f:
+            json.dump({"id": stem.decode("latin-1"), "level": 1, "task": 1, "code": "good()"}, f)
+        open(path + b".done", "w").close()
+    pike.ask("last", "good()")
+    assert pike.reply("last")["eval_results"]["runtime"] == 1.25
+    for stem in (b"a\nb", b"x" * 250, b"-rf", b"%s%n", b"a b'\""):
+        assert pike.reply(stem.decode("latin-1"))["eval_results"]["runtime"] == 1.25
+    assert "UTF-8" in pike.reply("\xff\xfe")["stderr"]
+    wait_for(lambda: not pike.pairs(), 5)
+
+
+def test_an_id_may_be_long_but_not_without_end(pike):
+    for n in (60000, 2 << 20):
+        pike.ask("i" * n, "good()")
+    wait_for(lambda: len(pike.messages()) == 2, 20)
+    by_length = {len(m["id"]): m["results"] for m in pike.messages()}
+    assert by_length[60000]["eval_results"]["runtime"] == 1.25
+    assert by_length[2 << 20]["eval_results"] == {"loaded": False} and "'id'" in by_length[2 << 20]["stderr"]
+
+
+@pytest.mark.needs("root")
+def test_what_cannot_be_removed_is_run_once(make):
+    pike = make(grace="1s")
+    os.makedirs(pike.input)
+    stems = [pike.ask("a", "good()"), pike.send({"type": "handshake"}), pike.send(b"no"), pike.ask("bad", 5)]
+    files = [os.path.join(pike.input, s + e) for s in stems for e in (".json", ".done")]
+    immutable(True, *files)
+    try:
+        pike.start()
+        pike.reply("a")
+        pike.reply("bad")
+        wait_for(pike.handshakes)
+        pike.ask("b", "good()")
+        pike.reply("b")
+        # Several scans later nothing has been done twice; it is said once.
+        assert stays(lambda: len(pike.started()) == 2 and len(pike.handshakes()) == 1 and len(pike.messages()) == 4, 3.5) is None
+        log = pike.log()
+        assert log.count("cannot be removed") == 3 and log.count("it stays, and is passed over") == 4
+    finally:
+        immutable(False, *files)
+    wait_for(lambda: not pike.pairs(), 5)
+    assert len(pike.messages()) == 4
+
+
+@pytest.mark.needs("root")
+def test_a_scratch_that_takes_nothing_leaves_no_litter(pike):
+    code = os.path.join(pike.scratch, "code")
+    immutable(True, code)
+    try:
+        pike.ask("a", "good()")
+        wait_for(lambda: pike.log().count("tasks wait") >= 3, 10)
+        assert not pike.left()
+    finally:
+        immutable(False, code)
+    assert pike.reply("a")["eval_results"]["runtime"] == 1.25 and pike.started() == ["task_3-pike_1_0.py"]
+
+
+def test_a_folder_that_was_moved_away(pike):
+    os.rename(pike.input, pike.input + ".old")
+    os.mkdir(pike.input)
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes, 5)
+    os.rename(pike.output, pike.output + ".old")
+    pike.ask("a", "good()")
+    assert pike.reply("a")["eval_results"]["runtime"] == 1.25
+
+
+def test_odd_files_beside_the_pairs(make):
+    pike = make(grace="1s")
+    pike.start()
+    os.mkfifo(os.path.join(pike.input, "fifo.json"))
+    os.symlink("/etc/passwd", os.path.join(pike.input, "link.json"))
+    os.symlink("nowhere", os.path.join(pike.input, "dangling.json"))
+    for name in ("fifo", "link", "dangling"):
+        open(os.path.join(pike.input, name + ".done"), "w").close()
+    for name in ("dir", "fifodone"):
+        with open(os.path.join(pike.input, name + ".json"), "w") as f:
+            json.dump({"id": name, "level": 1, "task": 1, "code": "good()"}, f)
+    os.mkdir(os.path.join(pike.input, "dir.done"))
+    os.mkfifo(os.path.join(pike.input, "fifodone.done"))
+    os.symlink("/etc/passwd", os.path.join(pike.input, "rejected"))
+    for name in ("dir", "fifodone"):
+        assert pike.reply(name)["eval_results"]["runtime"] == 1.25
+    pike.ask("a", "good()")
+    assert pike.reply("a")["eval_results"]["runtime"] == 1.25
+    os.unlink(os.path.join(pike.input, "rejected"))
+    wait_for(lambda: not pike.pairs(), 10)
+    assert len(pike.started()) == 3 and len(pike.messages()) == 3
+
+
+@pytest.mark.parametrize("make", ["inotify"], indirect=True)
+def test_a_hundred_thousand_pairs(make, monkeypatch):
+    """Whose times are in the order of no name. A handshake and an answer come while they are read."""
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
+    pike = make(**{"max-active-tasks": 1})
+    os.makedirs(pike.input)
+    n, now = 100000, time.time()
+    for i in range(n):
+        stem = os.path.join(pike.input, f"{i * 7919 % n:06d}")
+        with open(stem + ".json", "w") as f:
+            f.write('{"id": %d, "level": 1, "task": %d, "code": "good()"}' % (i, i))
+        os.close(os.open(stem + ".done", os.O_CREAT | os.O_WRONLY))
+        os.utime(stem + ".done", (now, now + i * 0.001))
+    worker = pike.start()
+    pike.send({"type": "handshake"})
+    wait_for(pike.handshakes, 60)
+    wait_for(lambda: len(pike.texts()) > 20, 60)
+    begun = sorted((pike.seen(name) for name in pike.started()), key=lambda s: s["at"])
+    assert [int(s["argv"][4]) for s in begun[:15]] == list(range(15))
+    assert "silent" not in worker.log()
 
 
 # --- D7: what is old ---
