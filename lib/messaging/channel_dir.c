@@ -35,6 +35,8 @@
 /* A list of more names than this is not read anew for each that is added. */
 #define LIST_LONG 200
 #define LIST_USEC (100 * USEC_PER_MSEC)
+/* Nor is reading it more than a part of what is done. */
+#define LIST_SHARE 4
 
 struct dir;
 
@@ -63,9 +65,9 @@ struct dir {
 	struct tellings tellings;
 	char **queue, **again; /* names that wait; files of ours from before */
 	size_t queue_at, again_at;
-	struct diragain again_later; /* files of ours that wait for their time */
-	uint64_t listed_usec;
-	bool news; /* since the list was read */
+	struct diragain again_later;     /* files of ours that wait for their time */
+	uint64_t listed_usec, took_usec; /* when they were read last, and for how long */
+	bool news;                       /* since the list was read */
 	struct dircontrol control;
 	unsigned want;
 
@@ -400,21 +402,27 @@ static void list_waiting(struct dir *d)
 {
 	struct err e = { 0 };
 
+	uint64_t since = time_mono_usec();
+
 	strv_free(take_ptr(d->queue));
 	d->queue_at = 0;
 	d->news = false;
-	d->listed_usec = time_mono_usec();
 	if (dirfile_list(d->tree.requests, DIRTREE_REQUEST, &d->queue, &e) < 0)
 		set_down(d, &e);
+	d->listed_usec = time_mono_usec();
+	d->took_usec = d->listed_usec - since;
 }
 
 /* So that a late one with an early name has its place. */
-static bool list_is_stale(const struct dir *d)
+static bool list_is_stale(const struct dir *d, bool scan)
 {
+	uint64_t since = time_mono_usec() - d->listed_usec;
+
 	if (!d->queue || !d->queue[d->queue_at])
 		return true;
-	return d->news &&
-	       (strv_len(d->queue) < LIST_LONG || time_mono_usec() - d->listed_usec > LIST_USEC);
+	if (since < LIST_SHARE * d->took_usec)
+		return false;
+	return scan || (d->news && (strv_len(d->queue) < LIST_LONG || since > LIST_USEC));
 }
 
 static bool may_take(const struct dir *d)
@@ -428,7 +436,7 @@ static void take_all(struct dir *d, bool scan)
 		;
 	if (scan && may_take(d))
 		take_from_lost(d);
-	if (may_take(d) && (scan || list_is_stale(d)))
+	if (may_take(d) && list_is_stale(d, scan))
 		list_waiting(d);
 	while (may_take(d) && take_waiting(d))
 		;
@@ -505,23 +513,24 @@ static int confirm_batch(struct dir *d, const uint64_t *ids, int n, struct err *
 {
 	struct stash_record rec;
 
+	int r = 0, done = 0;
+
 	if (fsync(d->tree.events) < 0)
 		return err_sys(e, "sync the folder of the events");
 	FAILPOINT("dir.events");
-	for (int i = 0; i < n; i++) {
-		uint64_t before = ids[i] - 1;
-		int r = 0;
+	for (; done < n; done++) {
+		uint64_t before = ids[done] - 1;
 
-		if (stash_next(d->stash, &before, &rec, NULL) == 1 && before == ids[i])
+		if (stash_next(d->stash, &before, &rec, NULL) == 1 && before == ids[done])
 			r = direvent_tell_end(&d->tree, &rec, d->settings, &d->again_later, e);
 		if (r < 0)
-			return r;
+			break;
 		FAILPOINT("dir.ended");
-		stash_drop(d->stash, ids[i]);
+		stash_drop(d->stash, ids[done]);
 	}
-	for (int i = 0; i < n && d->ops->on_confirmed; i++)
+	for (int i = 0; i < done && d->ops->on_confirmed; i++)
 		d->ops->on_confirmed(d->user, ids[i]);
-	return 0;
+	return r;
 }
 
 static void pump(struct dir *d)
@@ -625,7 +634,7 @@ static void on_look(void *user, enum dirwatch_why why)
 	if (scan && !d->up)
 		come_up(d);
 	if (d->up && scan && !dirtree_is_whole(&d->tree)) {
-		err_set(&e, ESTALE, ERR_TRANSIENT, "a folder of %s was removed", d->path);
+		err_set(&e, ESTALE, ERR_TRANSIENT, "a folder of %s was removed or moved", d->path);
 		set_down(d, &e);
 	}
 	if (d->up && scan && d->events_failed)

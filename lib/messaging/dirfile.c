@@ -76,7 +76,9 @@ int dirfile_write(int dirfd, const char *name, const void *data, size_t n, struc
 
 	if (str_fmt(&temp, ".%s.tmp", name) < 0)
 		return err_nomem(e);
-	fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	/* Left by a process that died, or put there by somebody, a FIFO perhaps. */
+	(void)unlinkat(dirfd, temp, 0);
+	fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_sys(e, "create %s", STR_ESC(name));
 	r = fd_write_all(fd, data, n);

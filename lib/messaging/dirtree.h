@@ -41,7 +41,7 @@ struct dirtree {
 int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,
 		 struct err *e) must_check;
 void dirtree_done(struct dirtree *t);
-/* False: somebody has removed one of the folders. */
+/* False: somebody has removed one of the folders, or another one is in the place of `requests`. */
 bool dirtree_is_whole(const struct dirtree *t);
 DEFINE_AUTO_DONE(dirtree);
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
@@ -492,10 +493,69 @@ def test_a_folder_that_was_removed_is_made_again(site):
     worker = site.host("oberon").start()
     os.rmdir(site.path("claimed", "oberon.1"))
     os.rmdir(site.path("requests"))
-    worker.wait_log("a folder of .* was removed; trying again")
+    worker.wait_log("a folder of .* was removed or moved; trying again")
     wait_for(lambda: os.path.isdir(site.path("requests")) and os.path.isdir(site.path("claimed", "oberon.1")))
     site.submit(1, "count")
     assert site.wait_end(1)["kind"] == "completed"
+
+
+def test_a_channel_that_was_moved_away(site):
+    site.host("oberon").start()
+    site.submit(1, "hold")
+    wait_for(lambda: runs(site))
+    os.rename(site.channel, site.channel + ".old")
+    site.submit(2, "count")
+    assert site.wait_end(2)["kind"] == "completed"
+    # Its end comes where the channel is now.
+    go(site)
+    assert site.wait_end(1)["kind"] == "completed"
+
+
+def test_names_and_files_of_strangers_hold_nobody_up(site):
+    host = site.host("oberon")
+    names = (b"\xff\xfe.json", b"a\nb.json", b"%s%n.json", b"-rf.json", b"'\".json", b"x" * 250 + b".json")
+    os.makedirs(site.path("requests"))
+    os.makedirs(site.path("claimed", "oberon.1"))
+    for i, name in enumerate(names):
+        with open(os.path.join(os.fsencode(site.path("requests")), name), "w") as f:
+            json.dump(site.request(f"e{i}", "count"), f)
+    mine = os.fsencode(site.path("claimed", "oberon.1"))
+    for name in (b".req", b".lost", b".again", b".over", b"x.again", b"\xff.req", b"\xff.again", b"a\nb.lost", b"1.1.x.run"):
+        open(os.path.join(mine, name), "w").close()
+    os.mkfifo(os.path.join(mine, b"fifo.req"))
+    os.mkdir(os.path.join(mine, b"folder.again"))
+    os.symlink(b"/etc/passwd", os.path.join(mine, b"link.lost"))
+    host.start()
+    site.submit("last", "count")
+    for evaluation in [f"e{i}" for i in range(len(names))] + ["last"]:
+        assert site.wait_end(evaluation)["kind"] == "completed"
+    assert len(runs(site)) == len(names) + 1
+
+
+def test_a_fifo_in_the_place_of_an_event_stops_nobody(site):
+    site.host("oberon").start()
+    site.submit(1, "hold")
+    started = wait_for(lambda: site.events(1, "started"))[0]
+    os.mkfifo(site.path("events", f".{started['attempt_id']}.{10**12:013d}.json.tmp"))
+    go(site)
+    assert site.wait_end(1)["seq"] == 10**12
+    wait_for(lambda: not site.claims(), 5)
+
+
+def test_a_hundred_thousand_requests(make_site, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
+    site = make_site()
+    os.makedirs(site.path("requests"))
+    request = json.dumps(site.request("N", "count"))
+    for i in range(100000):
+        with open(site.path("requests", f"{i * 7919 % 100000:06d}.json"), "w") as f:
+            f.write(request.replace('"N"', f'"{i * 7919 % 100000}"'))
+    worker = site.host("oberon").start("-w", 1, "--prefetch-count", 2)
+    wait_for(lambda: len(site.ends()) > 30, 60)
+    assert {str(i) for i in range(20)} <= {e["evaluation"] for e in site.ends()}
+    # One with an early name that comes now has its place.
+    site.submit("early", "count", name="000000-.json")
+    assert site.wait_end("early")["kind"] == "completed" and "silent" not in worker.log()
 
 
 def test_doctor_looks_at_the_folder(make_site):
