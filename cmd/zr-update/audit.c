@@ -85,18 +85,11 @@ static void tell(const struct worker_lost *l)
 		l->attempt, l->detail, next);
 }
 
-static void on_looked(void *user, const struct db_outcome *o)
+void audit_ended(struct update *u, const struct db_outcome *o)
 {
-	struct audit *a = user;
 	auto_buf struct buf again = { 0 };
 	bool ended = false;
 
-	a->looking = false;
-	if (o->class != DB_OK) {
-		a->next_look = time_mono_usec() + FAILED_USEC;
-		(void)update_failed(a->update, "look for lost workers", o);
-		return;
-	}
 	for (int i = 0; i < db_rows_n(o->rows[0]); i++) {
 		struct worker_lost l;
 
@@ -107,10 +100,23 @@ static void on_looked(void *user, const struct db_outcome *o)
 			(void)!buf_fmt(&again, "%c%s", again.len ? ',' : '{', l.evaluation);
 	}
 	if (ended)
-		update_changed(a->update, true, false);
+		update_changed(u, true, false);
 	/* What is left out for want of memory is swept. */
 	if (again.len && buf_str(&again, "}") == 0)
-		outlet_again(a->update->outlet, again.data);
+		outlet_again(u->outlet, again.data);
+}
+
+static void on_looked(void *user, const struct db_outcome *o)
+{
+	struct audit *a = user;
+
+	a->looking = false;
+	if (o->class == DB_OK) {
+		audit_ended(a->update, o);
+		return;
+	}
+	a->next_look = time_mono_usec() + FAILED_USEC;
+	(void)update_failed(a->update, "look for lost workers", o);
 }
 
 static void look(struct audit *a)

@@ -16,4 +16,7 @@ int audit_new(struct update *u, struct audit **ret, struct err *e) must_check;
 void audit_free(struct audit *a);
 DEFINE_AUTO(audit);
 
+/* What was ended as lost in the database, rows of workers_lost(): told, and what follows is begun. */
+void audit_ended(struct update *u, const struct db_outcome *o);
+
 #endif

@@ -13,6 +13,7 @@
  *	boards    leaderboards that are older than the truth, bursts coalesced
  *	outlet    what is owed to the broker: the outbox, dead messages
  *	resend    requests that have disappeared from the broker
+ *	seek      events that have disappeared from the broker
  *	prune     events that are older than they need be kept
  *	audit     workers that were not heard of for longer than their lease: what they hold ends
  *
@@ -45,6 +46,7 @@
 #include "outlet.h"
 #include "prune.h"
 #include "resend.h"
+#include "seek.h"
 #include "update.h"
 
 #define EXIT_USAGE   2
@@ -112,6 +114,7 @@ void update_look(struct update *u)
 	outlet_sweep(u->outlet);
 	prune_poke(u->prune);
 	resend_poke(u->resend);
+	seek_poke(u->seek);
 }
 
 bool update_failed(struct update *u, const char *what, const struct db_outcome *o)
@@ -280,6 +283,8 @@ static int open_parts(struct worker *w, struct err *e)
 		r = audit_new(u, &u->audit, e);
 	if (r == 0)
 		r = resend_new(u, &u->resend, e);
+	if (r == 0)
+		r = seek_new(u, &u->seek, e);
 	return r < 0 ? r : intake_new(u, &u->intake, e);
 }
 
@@ -311,6 +316,7 @@ static void worker_done(struct worker *w)
 	prune_free(u->prune);
 	audit_free(u->audit);
 	resend_free(u->resend);
+	seek_free(u->seek);
 	leader_free(u->leader);
 	loop_src_free(w->look);
 	loop_src_free(w->drained);

@@ -95,7 +95,7 @@ static int send_letter(struct outlet *o, struct letter *l)
 	size_t n = letter_headers(l, headers);
 	char now[TIME_TEXT_MAX];
 	struct publication p = {
-		.exchange = l->exchange,
+		.exchange = l->exchange ? l->exchange : "", /* to a queue by its name */
 		.routing_key = l->routing_key,
 		.body = l->body.data,
 		.n = l->body.len,
@@ -189,6 +189,22 @@ int outlet_dead(struct outlet *o, const char *queue, const char *routing_key,
 		return r;
 	*ret = take_ptr(l);
 	return 0;
+}
+
+int outlet_copy(struct outlet *o, const char *queue, const char *message_id, const void *body,
+		size_t n, letter_fn done, void *user, struct err *e)
+{
+	auto_obj(letter) l = new_letter(NULL, queue, message_id, body, n);
+	int r;
+
+	if (!l)
+		return err_nomem(e);
+	l->done = done;
+	l->user = user;
+	r = add_letter(o, l, e);
+	if (r == 0)
+		(void)take_ptr(l);
+	return r;
 }
 
 /* One at a time: those that a broker in alarm lets wait would tell of a time in which nobody was heard. */

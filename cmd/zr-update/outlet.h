@@ -25,6 +25,10 @@ int outlet_dead(struct outlet *o, const char *queue, const char *routing_key,
 /* The sender does not wait any longer; the letter may still go out. */
 void letter_forget(struct letter *l);
 
+/* A message once more, for this queue alone. ERR_TRANSIENT: there are too many. */
+int outlet_copy(struct outlet *o, const char *queue, const char *message_id, const void *body,
+		size_t n, letter_fn done, void *user, struct err *e) must_check;
+
 /* A row of the outbox: published, then the row is deleted. Its body is copied. */
 void outlet_row(struct outlet *o, int64_t outbox_id, const char *exchange, const char *routing_key,
 		const char *message_id, const char *body);

@@ -18,6 +18,7 @@ struct leader;
 struct outlet;
 struct prune;
 struct resend;
+struct seek;
 
 #define UPDATE_NAME_MAX 300
 
@@ -39,6 +40,7 @@ struct update {
 	struct collect *collect;
 	struct prune *prune;
 	struct resend *resend;
+	struct seek *seek;
 
 	bool draining;
 };

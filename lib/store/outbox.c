@@ -45,5 +45,5 @@ const struct db_stmt outbox_saw_stmt = {
 
 const struct db_stmt outbox_resend_stmt = {
 	"outbox_resend",
-	"select evaluation, attempt, routing_key from resend_requests($1::bigint, $2::int)",
+	"select evaluation, attempt, routing_key from resend_sought($1::bigint, $2::int)",
 };

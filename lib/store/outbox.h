@@ -34,8 +34,8 @@ extern const struct db_stmt outbox_failed_stmt; /* $1: id, $2: why */
 extern const struct db_stmt outbox_queues_stmt;
 /* $1: routing key, $2: how many messages are ready in its queue, negative: there is none. */
 extern const struct db_stmt outbox_saw_stmt;
-/* $1: lease in µs, $2: how many at most. What the looks at queues say is gone is owed again: evaluation,
- * attempt, routing key. */
+/* $1: lease in µs, $2: how many at most. What the looks at queues say is gone, and what was looked
+ * for since (store/sought), is owed again: evaluation, attempt, routing key. */
 extern const struct db_stmt outbox_resend_stmt;
 
 #endif

@@ -471,6 +471,72 @@ def test_a_request_that_may_be_somewhere_is_not(waiting, what):
     assert resent(time) == []
 
 
+def test_a_request_is_looked_for_before_it_is_sent_again(waiting):
+    """And what was found has to be applied."""
+    time = waiting
+
+    def sent():
+        return [r[0] for r in time.run("select evaluation from resend_sought(30000000, 100)")]
+
+    def missing():
+        return [r[:2] for r in time.run("select evaluation, attempt from attempts_to_seek(30000000, 100)")]
+    looks(time, 40)
+    assert sent() == [] and missing() == [], "it may be on its way"
+    time.tick()
+    assert missing() == [(time.gone, 1)] and sent() == []
+    time.run("select have_sought(array[%s], array[1], true)", time.gone)
+    assert sent() == [] and missing() == []
+    time.tick()
+    assert sent() == [time.gone]
+
+
+# --- events that no queue holds (0109) ---
+
+@pytest.mark.parametrize("what", ["missing", "held", "just told", "adopted", "lost", "no lease"])
+def test_an_attempt_that_nobody_holds(time, what):
+    time.run("delete from sought")
+    ident, = fresh(time)
+    name = store.attempt_id()
+    time.tick()
+    time.apply(store.started(ident, ident=name))
+    time.step(40)
+    time.run("update event set recorded_at = recorded_at - interval '40 seconds' where evaluation = %s", ident)
+    time.beat("oberon/1", *([(ident, 1, name)] if what == "held" else []), lease=None if what == "no lease" else 30)
+    if what == "adopted":
+        time.beat("oberon/2", (ident, 1, name), lease=30)
+    elif what == "just told":
+        time.apply(store.progress(ident, 2, 1, ident=name))
+    elif what == "lost":
+        time.listen(31)
+
+    def missing():
+        return time.run("select evaluation, attempt from attempts_to_seek(30000000, 100) where evaluation = %s", ident)
+    assert missing() == []
+    time.tick()
+    assert missing() == ([(ident, 1)] if what == "missing" else [])
+
+
+def test_an_end_that_is_nowhere_is_a_loss(time):
+    ident, = fresh(time)
+    name = store.attempt_id()
+    time.tick()
+    time.apply(store.started(ident, ident=name))
+    time.run("update event set recorded_at = recorded_at - interval '40 seconds' where evaluation = %s", ident)
+    time.beat("oberon/1", lease=30)
+
+    def lost():
+        return [r[:2] for r in time.run("select evaluation, again from end_unheld() where evaluation = %s", ident)]
+    time.run("select attempts_to_seek(30000000, 100)")
+    for read in (True, False, True):
+        time.run("select have_sought(array[%s], array[1], %s)", ident, read)
+        time.tick()
+        assert lost() == []
+    time.run("select have_sought(array[%s], array[1], true)", ident)
+    assert lost() == []
+    time.tick()
+    assert lost() == [(ident, 2)] and lost() == []
+
+
 # --- with a broker and zr-update; the worker is only its messages ---
 
 class Fake(threading.Thread):
@@ -683,3 +749,42 @@ def test_ticks_are_no_workers(sandbox):
 
 def listened_for_anybody(site):
     return site.query("select sent_at > since + interval '3 seconds' from listening") == [(True,)]
+
+
+def deleted(site):
+    """What waits in zr.update is gone; the queue is made again."""
+    site.channel().queue_delete("zr.update")
+    site.zr("topology:apply")
+
+
+def test_what_was_deleted_with_its_queue_is_in_the_stream(sandbox, fakes):
+    """An end, and all that was said of another evaluation."""
+    site = prepared(sandbox)
+    site.setting("lease", "3s")
+    daemon = site.update_worker()
+    fake = fakes(site)
+    ident = held(site, fake)
+    name = fake.jobs[0][2]
+    other, = store.evaluations(site, request=REQUEST)
+    daemon.stop()
+    fake.jobs = []
+    channel = site.channel()
+    store.publish(channel, store.end(ident, 9, ident=name, worker=fake.name), *store.history(other, worker=fake.name))
+    deleted(site)
+    daemon = site.update_worker()
+    wait_for(lambda: {store.outcome(site, i)[:3] for i in (ident, other)} == {("completed", "ok", 1)}, 60, "their ends")
+    daemon.wait_log("events of . attempts are taken from the stream zr.events")
+    assert site.query("select count(*) from attempt") == [(2,)] and site.query("select sum(resent) from evaluation") == [(0,)]
+
+
+def test_what_nobody_knows_is_lost(sandbox, fakes):
+    site = prepared(sandbox)
+    site.setting("lease", "3s")
+    daemon = site.update_worker()
+    fake = fakes(site)
+    ident = held(site, fake)
+    fake.jobs = []
+    wait_for(lambda: asked(site, ident) == 2, 90, "its end to be given up")
+    daemon.wait_log(f"evaluation {ident}: attempt 1 is lost, worker oberon/1 does not hold it any more, and no event says how it ended, attempt 2 will follow")
+    said = site.zr("evaluations:why", ident).stdout
+    assert "Attempt 1 ended with 'lost': worker oberon/1 does not hold it any more" in said, said

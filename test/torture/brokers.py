@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Scenarios of the broker: it goes, cleanly or not, for less than a lease and for more, closes what is open, loses a queue, or takes
 no messages."""
+import signal
 import time
 
 from cuts import KINDS, busy, until
@@ -90,7 +91,43 @@ def queue_deleted(t, name, seed):
     t.scenario(name, seed, act, pause=0.2)
 
 
+def update_queue_deleted(t, name, seed):
+    """With all that was said while zr-update was away, and made again: what was confirmed was done, and is not done again."""
+    w = t.world
+
+    def said():
+        connection = w.site.amqp()
+        try:
+            return connection.channel().queue_declare("zr.update", passive=True).method.message_count
+        finally:
+            connection.close()
+
+    def act(f, stream):
+        if not busy(w, stream):
+            return ["four jobs did not begin"]
+        w.off.add("update")
+        w.daemons["update"].signal(signal.SIGTERM)
+        if not until(lambda: not w.daemons["update"].alive(), 20):
+            return ["zr-update does not end"]
+        # Some of these began before it went, of others nothing is known to the database.
+        ran = len(w.marks_read())
+        if not until(lambda: len(w.marks_read()) >= ran + 12, 30):
+            return ["nothing ran without zr-update"]
+        lost = said()
+        w.services.erl('{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"sb.torture">>, queue, <<"zr.update">>)), '
+                       'rabbit_amqqueue:delete(Q, false, false, <<"torture">>).')
+        # To the stream of events they go on, and are confirmed.
+        time.sleep(2)
+        w.site.zr("topology:apply")
+        f.trouble.count["zr.update deleted"] = 1
+        w.off.discard("update")
+        t.say(f"     {lost} messages were deleted with zr.update")
+        return []
+    t.scenario(name, seed, act, pause=0.15, kinds=KINDS)
+
+
 SCENARIOS = {
+    "broker/update-queue": update_queue_deleted,
     "broker/stop": away("stop", 30, 2, False),
     "broker/crash": away("kill", 30, 2, False),
     "broker/stop-2-leases": away("stop", 4, 8, True),
