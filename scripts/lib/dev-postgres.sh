@@ -65,7 +65,7 @@ postgres_configure() {
 	postgres_as
 	[[ -f $DIR/postgres/data/PG_VERSION ]] || postgres_initdb || return 1
 	cat >"$DIR/postgres/data/postgresql.auto.conf" <<-END
-		listen_addresses = '127.0.0.1'
+		listen_addresses = '127.0.0.1${ZR_DEV_LISTEN:+,$ZR_DEV_LISTEN}'
 		port = ${STATE[pg_port]}
 		unix_socket_directories = '$(postgres_socket_dir | sed 's/.*/"&"/')'
 		max_connections = 200
@@ -75,6 +75,8 @@ postgres_configure() {
 		password_encryption = scram-sha-256
 		logging_collector = off
 	END
+	[[ -z ${ZR_DEV_LISTEN:-} ]] || grep -q '^host all all samenet' "$DIR/postgres/data/pg_hba.conf" ||
+		echo 'host all all samenet scram-sha-256' >>"$DIR/postgres/data/pg_hba.conf"
 }
 
 postgres_psql() { # postgres_psql DATABASE [PSQL-OPTION...]: as the cluster's superuser

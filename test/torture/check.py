@@ -11,7 +11,7 @@ import psycopg2
 
 import tree
 from faults import any_between
-from world import HOSTS, KINDS, data_of
+from world import API, HOSTS, KINDS, data_of
 
 QUIET = """select
 	(select count(*) from evaluation where step < 4) as open,
@@ -25,7 +25,7 @@ FOLDERS = ("spool/boxes", "sealed", "incoming")
 
 
 def host_states(world):
-    return [world.site.state] + [os.path.join(world.site.dir, "hosts", h, "zr") for h in HOSTS]
+    return [world.site.state] + [os.path.join(world.site.dir, "hosts", h, "zr") for h in (*HOSTS, *API)]
 
 
 def queues(world):
@@ -93,6 +93,7 @@ class Check:
         self.lost += self.watch.wrong
         parked = self.world.query("select reason, detail from parked_event")
         self.lost += [f"an event was set aside: {r} {d}" for r, d in parked]
+        self.results()
         self.board()
         return self
 
@@ -194,6 +195,16 @@ class Check:
         if (a["ending"].get("scores") or {}).get("attempt") != str(a["attempt_id"]):
             self.lost.append(f"evaluation {ident}: its scores are {a['ending'].get('scores')}")
 
+    def results(self):
+        """Nothing is published but what the database says is stored."""
+        top, found = os.path.join(self.world.site.state, "results"), set()
+        for ident in os.listdir(top) if os.path.isdir(top) else []:
+            if ident.isdigit() and int(ident) in self.evaluations:
+                found |= {f"{ident}/{n}" for n in os.listdir(os.path.join(top, ident))}
+        stored = {a["results_path"] for a in self.attempts.values() if a["results_state"] == "stored"}
+        if found != stored:
+            self.lost.append(f"published are {sorted(found - stored)} and not {sorted(stored - found)}")
+
     def board(self):
         for name, submissions in (("board-c", self.world.submissions), ("board-w", self.world.walled)):
             with open(os.path.join(self.world.site.state, f"leaderboards/{name}.json")) as f:
@@ -210,7 +221,7 @@ class Check:
 def of_sandboxes(world):
     """What jobs in a sandbox could have left: processes, networks, users' files, mounts."""
     wrong = [f"a process of a sandbox is left: {p}" for p in tree.ours() if p.elsewhere or p.uid >= UID_FIRST]
-    known = {os.stat(path).st_ino for path in ("/proc/self/ns/net", *(h.space for h in world.net.hosts.values()))}
+    known = {os.stat(path).st_ino for path in ("/proc/self/ns/net", *(h.space for h in world.net.all()))}
     wrong += [f"a network is left: that of {p}" for p in tree.ours() if p.network and p.network not in known]
     for state in host_states(world):
         for top, _, files in os.walk(state):

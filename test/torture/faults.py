@@ -248,17 +248,21 @@ class Faults:
 
     def freeze(self):
         """Worker and supervisor of a host stand still for two leases, or for a moment."""
-        host, begin = self.random.choice(list(self.world.daemons)), time.time()
-        pause = self.random.choice((1, 2 * self.world.lease))
-        kinds = ("update-worker", "update-supervisor") if host == "update" else ("worker", "supervisor")
+        return self.freeze_host(self.random.choice(list(self.world.daemons)), self.random.choice((1, 2 * self.world.lease)))
+
+    def freeze_host(self, host, pause, look=lambda: None):
+        """look: called before they go on."""
+        begin, updates = time.time(), host not in self.world.net.hosts
+        kinds = ("update-worker", "update-supervisor") if updates else ("worker", "supervisor")
         conf = (self.world.site.env if host == "update" else self.world.site.hosts[host])["ZR_CONF"]
         frozen = [p for kind in kinds for p in self.world.processes(kind) if p.env.get("ZR_CONF") == conf]
         for p in frozen:
             p.signal(signal.SIGSTOP)
         time.sleep(pause)
+        look()
         for p in frozen:
             p.signal(signal.SIGCONT)
-        if host != "update":
+        if not updates:
             self.trouble.silent(begin, time.time() + 0.7, host)
         else:
             self.trouble.senders += [begin, time.time()]
@@ -270,7 +274,7 @@ class Faults:
         daemon = self.world.daemons[name]
         if daemon.alive():
             daemon.signal(signal.SIGTERM)
-            (self.trouble.senders if name == "update" else self.trouble.workers).append(time.time())
+            (self.trouble.workers if name in self.world.net.hosts else self.trouble.senders).append(time.time())
         return f"SIGTERM to {name}"
 
     WEIGHTS = {"worker": 5, "supervisor": 4, "keeper": 4, "job": 3, "init": 2, "fetch": 3, "update_worker": 4, "update": 3, "broker_killed": 2,

@@ -19,7 +19,7 @@ class Host:
     """`mode`: how it is cut off now, or None."""
 
     def __init__(self, name, number):
-        self.name, self.address, self.link, self.mode = name, f"10.77.0.{10 + number}", f"v{number}", None
+        self.name, self.address, self.link, self.mode, self.server = name, f"10.77.0.{10 + number}", f"v{number}", None, None
         # Who holds the namespace ends with the run; it says when it is there.
         self._holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE)
@@ -108,23 +108,30 @@ class Host:
 
     def close(self):
         for process in (self.server, self._holder):
-            process.kill()
-            process.wait()
+            if process:
+                process.kill()
+                process.wait()
         self._holder.stdout.close()
 
 
 class Network:
-    def __init__(self, names):
+    """`hosts`: where evaluations run; `api`: where the database is written, too."""
+
+    def __init__(self, names, api=()):
         # An address of its own: else it has that of a host's link, which would go on hearing when it has left the bridge.
         _ip("link", "add", "zr0", "address", "02:00:00:00:00:01", "type", "bridge")
         _ip("addr", "add", f"{SERVER}/24", "dev", "zr0")
         _ip("link", "set", "zr0", "up")
-        self.hosts = {name: Host(name, i) for i, name in enumerate(names, 1)}
+        made = {name: Host(name, i) for i, name in enumerate((*names, *api), 1)}
+        self.hosts, self.api = {n: made[n] for n in names}, {n: made[n] for n in api}
+
+    def all(self):
+        return [*self.hosts.values(), *self.api.values()]
 
     def join(self):
-        for host in self.hosts.values():
+        for host in self.all():
             host.join()
 
     def close(self):
-        for host in self.hosts.values():
+        for host in self.all():
             host.close()

@@ -18,6 +18,8 @@ from lib.sandbox import Sandbox
 from lib.services import BUILD, Services
 
 HOSTS = ("h1", "h2")
+# More hosts with zr-update, for scenarios that want them. They share folders for results and leaderboards.
+API = ("u2", "u3")
 
 # The first act of a job is a line of its own in the marker file; a lock shows two runs of one evaluation at the same time.
 JOB = """#!/bin/bash
@@ -69,10 +71,10 @@ class World:
 
     def __init__(self, folder, lease=4):
         self.dir = folder
-        self.net = net.Network(HOSTS)
+        self.net = net.Network(HOSTS, API)
         os.environ["ZR_DEV_LISTEN"] = net.SERVER
         self.services = Services(os.path.join(folder, "services")).up()
-        self.site = Sandbox(self.services, "torture", HOSTS)
+        self.site = Sandbox(self.services, "torture", (*HOSTS, *API))
         self.marks = os.path.join(folder, "marks")
         os.makedirs(self.marks)
         self.counter = marks.Counter(self.marks)
@@ -88,13 +90,15 @@ class World:
 
     def _addresses(self):
         """The hosts know the servers, and these the hosts, by their addresses on the bridge; each has an SSH server of its own."""
-        address = {name: host.address for name, host in self.net.hosts.items()}
+        address = {host.name: host.address for host in self.net.all()}
         for env in (self.site.env, *self.site.hosts.values()):
             with open(env["ZR_CONF"]) as f:
                 text = f.read()
             text = re.sub(r'(host "(\w+)" \{\n\s*address = )"127.0.0.1"', lambda m: f'{m[1]}"{address.get(m[2], net.SERVER)}"', text)
             text = re.sub(r'(amqp_url = ".*@)127.0.0.1', rf"\g<1>{net.SERVER}", text)
+            text = re.sub(r'(database_url = ".*@)127.0.0.1', rf"\g<1>{net.SERVER}", text)
             env["AMQP_URL"] = env["AMQP_URL"].replace("@127.0.0.1:", f"@{net.SERVER}:")
+            env["DATABASE_URL"] = env["DATABASE_URL"].replace("@127.0.0.1:", f"@{net.SERVER}:")
             with open(env["ZR_CONF"], "w") as f:
                 f.write(text)
         ssh, port = os.path.join(self.services.dir, "ssh"), self.services.status()["sshd"][1]
@@ -132,7 +136,10 @@ class World:
     def settings(self, lease, **more):
         """For the daemons that start after this. The lease is in seconds."""
         self.lease = lease
-        for host in (None, *HOSTS):
+        for host in API:
+            for key in ("results", "leaderboards"):
+                self.site.setting(f"{key}_dir", os.path.join(self.site.state, key), host=host)
+        for host in (None, *HOSTS, *API):
             for key, value in {**self.SETTINGS, "lease": f"{lease}s", **more}.items():
                 self.site.setting(key, value, host=host)
 
@@ -155,13 +162,16 @@ class World:
         env = getattr(self, "failpoint", {})
         if name == "update":
             return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env={**env, **self.update_env})
+        if name in API:
+            return self.site.start(*self.net.api[name].within(), os.path.join(BUILD, "zr"), "worker:run:update", "-w", 2, ready=False,
+                                   host=name, name=f"update-{name}", env=env)
         return self.site.start(*self.net.hosts[name].within(), os.path.join(BUILD, "zr"), "worker:run:eval", "-w", 2, "--prefetch-count",
                                2, ready=False, host=name, name=f"eval-{name}", env={**env, **self.host_env.get(name, {})})
 
-    def start_daemons(self, failpoint=None, update_env=None, host_env=None):
+    def start_daemons(self, failpoint=None, update_env=None, host_env=None, api=()):
         self.failpoint, self.update_env, self.host_env = failpoint or {}, update_env or {}, host_env or {}
         self.restarts = 0
-        for name in ("update", *HOSTS):
+        for name in ("update", *api, *HOSTS):
             if name not in self.off:
                 self.daemons[name] = self._start(name)
         self._stop = threading.Event()
@@ -204,7 +214,7 @@ class World:
         self._minding.join()
         self._minding, wrong = None, []
         # What the workers say at their end is for zr-update.
-        for name, daemon in sorted(self.daemons.items(), key=lambda d: d[0] == "update"):
+        for name, daemon in sorted(self.daemons.items(), key=lambda d: d[0] not in HOSTS):
             try:
                 daemon.stop(30)
             except AssertionError as e:
