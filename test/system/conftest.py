@@ -7,7 +7,8 @@ make_sandbox the same as a function, for several of them or for more hosts
 own_services a set of servers for one module, to stop, kill and reconfigure; own_sandbox: a sandbox on it
 
 A failing test keeps its sandbox's folder in build/check/failed and prints its path.
-ZR_TEST_SERVICES=DIR uses servers that are already up (scripts/dev up DIR) and leaves them up.
+ZR_TEST_SERVICES=DIR uses servers that are already up (scripts/dev up DIR) and leaves them up; with "none" tests that need some are left
+out.
 """
 import fcntl
 import itertools
@@ -72,7 +73,11 @@ LONG = ("test_kinds", "test_messaging", "test_update", "test_leases", "test_job"
         "test_dev", "test_box", "test_transfer", "test_gpu_jobs", "test_retries")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if os.environ.get("ZR_TEST_SERVICES") == "none":
+        out = [item for item in items if {"services", "own_services"} & set(item.fixturenames)]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
     items.sort(key=lambda item: LONG.index(name) if (name := item.module.__name__) in LONG else len(LONG))
 
 

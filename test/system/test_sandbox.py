@@ -170,7 +170,7 @@ def test_lease_is_renewed(box):
 FREEZER = boxes._group("cgroup", "freezer")
 
 
-@pytest.mark.skipif(not FREEZER, reason="no v1 freezer")
+@pytest.mark.needs("cgroup1")
 def test_unkillable(box):
     """The script has ended, its child does not die: told after ten seconds, though init cannot end either."""
     group = os.path.join(FREEZER, "zr-test-" + box.id)
@@ -276,7 +276,12 @@ def test_submission_of_its_owner_alone(box):
     os.chmod(box.submission + "/d/f", 0o640)
     os.chmod(box.submission, 0o750)
     look = "cat $ZR_SUBMISSION/d/f; stat -c %U:%G $ZR_SUBMISSION/d/f; echo x >$ZR_SUBMISSION/d/f; exit 0"
-    assert box.run(look, score=look)["reason"] == "ok" and lines(box) == ["seen", "box:box"] * 2
+    r = box.run(look, score=look)
+    if boxes.maps_owners(box.submission):
+        assert r["reason"] == "ok" and lines(box) == ["seen", "box:box"] * 2
+    else:
+        assert r["reason"] == "setup" and r["detail"].endswith("others than its owner may not read it, and its file system cannot map owners")
+        return
     assert box.read("err.log").count(b"Read-only file system") == 2
 
 
@@ -388,7 +393,7 @@ def try_devices(groups):
         return f.read().split()
 
 
-@pytest.mark.parametrize("version", [2, 1])
+@pytest.mark.parametrize("version", [2, pytest.param(1, marks=pytest.mark.needs("cgroup1"))])
 def test_devices_are_closed_by_a_group(box, version):
     if version == 1:
         if "v1_devices" not in MORE or "v1_memory" not in GROUPS or "v1_pids" not in GROUPS:
@@ -410,10 +415,10 @@ def test_share_of_processors(box, level):
     if not {"v1_cpu", "v2_cpu"} & set(MORE):
         pytest.skip("no cpu controller")
     box.groups = {**GROUPS, **{k: v for k, v in MORE.items() if k.endswith("_cpu")}}
-    t = time.monotonic()
     r = box.run("timeout 1 sh -c 'while :; do :; done' & timeout 1 sh -c 'while :; do :; done'; wait", cpu_percent=20, cpu_weight=50,
                 isolation={"level": level})
-    assert r["reason"] == "ok" and r["usage"]["cpu_usec"] < 450000 and time.monotonic() - t >= 1, r
+    used = r["usage"]
+    assert r["reason"] == "ok" and used["wall_usec"] >= 1000000 and used["cpu_usec"] < 0.45 * used["wall_usec"], r
     assert any(m in r["isolation"]["mechanisms"] for m in ("cgroup1.cpu", "cgroup2.cpu"))
     r = Jailed(box.base, GROUPS).run("exit 0", cpu_percent=20, isolation={"level": level})
     assert "cgroup.cpu" in {m["what"] for m in r["isolation"]["missing"]}
@@ -421,7 +426,7 @@ def test_share_of_processors(box, level):
 
 # --- measuring ---
 
-TWO = pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="needs two processors")
+TWO = pytest.mark.needs("processors")
 WHERE = "grep Cpus_allowed_list /proc/self/status | cut -f2; taskset -pc 0-1 $$ >/dev/null; grep Cpus_allowed_list /proc/self/status | cut -f2"
 
 
@@ -521,7 +526,7 @@ def test_violations_of_all_phases(box):
 
 
 def test_limits_that_came_near(box):
-    r = box.run("head -c 30M /dev/zero >x; for i in $(seq 17); do sleep 1 & done; sleep 0.5; wait", limits={"pids": 20, "wall_usec": 1600000})
+    r = box.run("head -c 30M /dev/zero >x; for i in $(seq 17); do sleep 1 & done; sleep 0.5; wait", limits={"pids": 20, "wall_usec": 6000000})
     near = r["violations"]["limits"]
     assert r["reason"] == "ok" and set(near) == {"disk_bytes", "pids"} and not near["disk_bytes"]["hit"] and not near["pids"]["hit"], r
     assert near["disk_bytes"]["used"] >= 30 << 20 and 18 <= near["pids"]["used"] < 20
@@ -605,6 +610,7 @@ def test_refused_without_user_namespaces(elsewhere):
             os.mkdir(made[-1])
             os.chown(made[-1], 20001, 20001)
             spec["cgroup"][key] = made[-1]
+    boxes.pass_controllers(spec["cgroup"])
     json.dump(spec, open(path, "w"))
     try:
         assert run_where_there_are_no_user_namespaces([boxes.KEEPER, box.dir], 20001) == 0

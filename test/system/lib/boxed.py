@@ -31,6 +31,7 @@ class Boxed:
         self.groups, self._made = {}, []
         for key, value in GROUPS.items():
             self.groups[key] = value if not isinstance(value, str) else self._group(value, os.path.basename(self.base))
+        boxes.pass_controllers(self.groups)
         self.leaf = self._group(self.groups["v2"], "leaf")
 
     def _group(self, parent, name):

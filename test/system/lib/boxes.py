@@ -4,6 +4,7 @@ import array
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ from .wait import wait_for
 KEEPER = os.path.join(BUILD, "zr-box")
 # The last word of a keeper that has nothing to clean, or of one that had.
 READY = (b'"ready":true', b'"t":"ready"')
+# How much slower this machine is than others: user-mode Linux (scripts/uml) with its system calls.
+with open("/proc/cpuinfo") as _cpuinfo:
+    SLOW = 10 if "User Mode Linux" in _cpuinfo.read() else 1
 
 
 def descendants(pid):
@@ -77,6 +81,20 @@ def groups():
         elif (path := _group("cgroup", name)):
             found["v1_" + name] = path
     return found
+
+
+def pass_controllers(groups_):
+    """Boxes below this v2 group have the controllers that it has itself; nothing may run in it."""
+    for name in ("memory", "pids"):
+        if groups_.get("v2_" + name):
+            with open(os.path.join(groups_["v2"], "cgroup.subtree_control"), "w") as f:
+                f.write("+" + name)
+
+
+def maps_owners(path):
+    """Can the file system show its files as another user's? In memory it can from Linux 6.3 on, on a disk before that."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout.strip()
+    return kind != "tmpfs" or tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups()) >= (6, 3)
 
 
 def more_groups():

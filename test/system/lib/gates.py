@@ -23,6 +23,12 @@ def _cgroup():
     return {"memory", "pids"} <= set(controllers) and os.access(folder, os.W_OK)
 
 
+def _cgroup1():
+    """Hierarchies of version 1."""
+    with open("/proc/self/mountinfo") as f:
+        return any(" - cgroup " in line for line in f)
+
+
 GATES = {
     "root": lambda: os.geteuid() == 0,
     "gpu": lambda: os.path.exists("/dev/nvidia0") and _runs("nvidia-smi", "-L"),
@@ -30,6 +36,8 @@ GATES = {
     "jupyter": lambda: _runs("/usr/bin/python3", "-c", "import nbconvert, ipykernel"),
     "userns": lambda: _runs("unshare", "-Ur", "true"),
     "cgroup": _cgroup,
+    "cgroup1": _cgroup1,
+    "processors": lambda: {0, 1} <= os.sched_getaffinity(0),
 }
 _known = {}
 
