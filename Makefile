@@ -173,7 +173,7 @@ $(O)/test/fuzz_%: $(O)/test/fuzz/fuzz_%.o $(fuzz_main) $(test_libs)
 	$(Q)$(CC) -pie $(zr_ldflags) $(if $(filter fuzz,$(V)),-fsanitize=fuzzer) -o $@ $^ \
 	 $(call pkg_libs,$(ALL_PKGS)) -lm
 
-.PHONY: tests check-unit check-fuzz fuzz check check-system lint demo bench
+.PHONY: tests check-unit check-fuzz fuzz check check-system check-uml lint demo bench
 tests: $(UNIT:%=$(O)/test/%) $(FUZZ:%=$(O)/test/%) all
 
 check-unit: tests
@@ -190,6 +190,10 @@ check:
 
 check-system: all
 	@scripts/check system
+
+check-uml:
+	@scripts/install-deps
+	@scripts/check uml
 
 lint:
 	@scripts/lint
@@ -238,6 +242,7 @@ help:
 	@echo 'make check      install what is missing, run every test'
 	@echo 'make check-unit unit tests and fuzz corpora of this variant'
 	@echo 'make check-system  system tests against private real servers'
+	@echo 'make check-uml  the box and the units in user-mode Linux: version 2 control groups, systemd as process 1'
 	@echo 'make fuzz       search with libFuzzer, FUZZ_TIME=30 seconds a target'
 	@echo 'make bench      install what is missing, benchmarks, one JSON line a figure (BENCH=name for one)'
 	@echo 'make torture    kill everything at every step while evaluations run, check what is promised (MINUTES=5 SEED= SCENARIO= SOAK=)'
