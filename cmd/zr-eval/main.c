@@ -41,6 +41,7 @@
 #include "control.h"
 #include "eval.h"
 #include "exec/container.h"
+#include "exec/leftover.h"
 #include "gpus.h"
 #include "job.h"
 #include "ledger.h"
@@ -432,6 +433,7 @@ static int worker_init(struct worker *w, struct err *e)
 	/* Not waiting for the broker: what ended is written to the spool. */
 	job_adopt_all(ev);
 	keepers_sweep(ev->settings->state_dir);
+	leftover_sweep(&ev->cgroup, ev->settings->state_dir);
 	sweep_containers(w);
 	keepers_warm(ev->keepers);
 	return 0;

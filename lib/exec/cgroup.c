@@ -6,11 +6,15 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/str.h"
+
+#define BOX_PREFIX "zr-"
 
 /* The v1 hierarchies: where one is, and its directory of a box. */
 static const struct {
@@ -422,7 +426,7 @@ static void box_names(const struct cgroup_host *h, const char *attempt_id, struc
 	*c = (struct cgroup_box){ .v2 = -1, .oom_event = -1, .host = h };
 	for (size_t i = 0; i < ARRAY_LEN(v1); i++)
 		*v1_dir(c, i) = -1;
-	snprintf(c->name, sizeof(c->name), "zr-%s", attempt_id);
+	snprintf(c->name, sizeof(c->name), BOX_PREFIX "%s", attempt_id);
 }
 
 static int open_below(const char *parent, const char *name)
@@ -472,6 +476,54 @@ static int make_below(const char *parent, const char *name, int *ret_fd, struct 
 	return fd_open_dir(fd, name, ret_fd, e);
 }
 
+/* Is the directory that we have open still the one of that name? */
+static bool is_linked(const char *parent, const char *name, int dirfd)
+{
+	auto_close int now = open_below(parent, name);
+	struct stat a, b;
+
+	return now >= 0 && fstat(now, &a) == 0 && fstat(dirfd, &b) == 0 && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
+/* With the lock that says that somebody uses it. A sweeper may have had it just now, and have removed the
+ * directory that we had made. */
+static int make_locked(const char *parent, const char *name, int *ret_fd, struct err *e)
+{
+	int fd = -1, r;
+
+	for (unsigned i = 0; i < 100; i++) {
+		r = make_below(parent, name, &fd, e);
+		if (r < 0 && (r != -ENOENT || access(parent, F_OK) < 0))
+			return r;
+		if (r == 0 && flock(fd, LOCK_EX) == 0 && is_linked(parent, name, fd)) {
+			*ret_fd = fd;
+			return 0;
+		}
+		if (r == 0)
+			close(fd);
+	}
+	return err_set(e, EBUSY, ERR_TRANSIENT, "%s/%s does not stay", parent, name);
+}
+
+int cgroup_take(const struct cgroup_host *h, const char *attempt_id, int *ret_lock)
+{
+	struct cgroup_box c;
+	int fd;
+
+	box_names(h, attempt_id, &c);
+	*ret_lock = -1;
+	fd = h->v2 ? open_below(h->v2, c.name) : -1;
+	if (fd < 0)
+		return h->v2 && errno == ENOENT ? 0 : -EBUSY;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		close(fd);
+		return -EBUSY;
+	}
+	*ret_lock = fd;
+	return 0;
+}
+
 static int limit_memory(const struct cgroup_box *c, uint64_t bytes, struct err *e)
 {
 	bool v2 = c->memory == c->v2;
@@ -516,7 +568,7 @@ int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struc
 
 	box_names(h, attempt_id, &c);
 	if (h->v2)
-		r = make_below(h->v2, c.name, &c.v2, e);
+		r = make_locked(h->v2, c.name, &c.v2, e);
 	if (r == 0)
 		r = make_limits(&c, l, e);
 	if (r < 0) {
@@ -733,6 +785,33 @@ void cgroup_remove_v1(const char *parent, const char *name)
 		    str_fmt(&path, "%s%s", m.point, parent) >= 0)
 			(void)!remove_below(path, name, NULL);
 	}
+}
+
+static int add_ids(const char *dir, char ***ids)
+{
+	DIR *d = dir ? opendir(dir) : NULL;
+	struct dirent *de;
+	int r = 0;
+
+	while (r == 0 && d && (de = readdir(d)))
+		if (str_starts(de->d_name, BOX_PREFIX) &&
+		    id_is_uuid(de->d_name + strlen(BOX_PREFIX)))
+			r = strv_add(ids, de->d_name + strlen(BOX_PREFIX));
+	if (d)
+		closedir(d);
+	return r;
+}
+
+int cgroup_list(const struct cgroup_host *h, char ***ret_ids)
+{
+	auto_strv char **ids = calloc(1, sizeof(char *));
+	int r = ids ? add_ids(h->v2, &ids) : -ENOMEM;
+
+	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
+		r = add_ids(v1_path_of(h, i), &ids);
+	if (r == 0)
+		*ret_ids = take_ptr(ids);
+	return r;
 }
 
 int cgroup_cpu_usec(const struct cgroup_box *c, uint64_t *ret)

@@ -52,7 +52,7 @@ struct cgroup_box {
 };
 
 /* Makes the directories and writes memory and pids limits. v1 directories are only made for a limit
- * that is set: each costs 0.1 ms. */
+ * that is set: each costs 0.1 ms. As long as it is open, ret->v2 has a lock that cgroup_take() respects. */
 int cgroup_make(const struct cgroup_host *h, const char *attempt_id, const struct limits *l,
 		struct cgroup_box *ret, struct err *e) must_check;
 /* The same directories again, for cleaning up after a keeper; none at all is success. */
@@ -82,6 +82,12 @@ int cgroup_populated(const struct cgroup_box *c, bool *ret) must_check;
 /* Removes the directories, which must be empty; waits for the kernel, two seconds at most. Of a box for
  * which none were made (all -1): does nothing. */
 int cgroup_remove(const struct cgroup_box *c, struct err *e);
+
+/* The attempts of which there are directories, v1 ones included; some may be named twice. */
+int cgroup_list(const struct cgroup_host *h, char ***ret_ids) must_check;
+/* For removing what no keeper uses. 0: nobody who makes this box can come before *ret_lock is closed, which
+ * is -1 if there is no v2 directory. -EBUSY: a keeper has it, or without v2 nobody knows. */
+int cgroup_take(const struct cgroup_host *h, const char *attempt_id, int *ret_lock) must_check;
 
 /* What somebody else, an engine, has made by the path `parent`/`name` in the trees of version 1. */
 void cgroup_remove_v1(const char *parent, const char *name);

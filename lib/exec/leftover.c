@@ -83,3 +83,38 @@ void leftover_remove(const struct cgroup_host *h, const char *attempt_id)
 	cgroup_remove(&c, NULL);
 	cgroup_close(&c);
 }
+
+/* Does a worker of this state folder have something to report of it? */
+static bool is_box(const char *state_dir, const char *attempt_id)
+{
+	auto_free char *path = NULL;
+
+	return str_fmt(&path, "%s/spool/boxes/%s", state_dir, attempt_id) < 0 ||
+	       access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+static void sweep_one(const struct cgroup_host *h, const char *state_dir, const char *attempt_id)
+{
+	struct cgroup_box c;
+	auto_close int lock = -1;
+	bool populated = false;
+	int r;
+
+	if (cgroup_take(h, attempt_id, &lock) < 0 || is_box(state_dir, attempt_id))
+		return;
+	cgroup_open(h, attempt_id, &c);
+	r = cgroup_populated(&c, &populated);
+	if (r == -ENOENT || (r == 0 && !populated))
+		cgroup_remove(&c, NULL);
+	cgroup_close(&c);
+}
+
+void leftover_sweep(const struct cgroup_host *h, const char *state_dir)
+{
+	auto_strv char **ids = NULL;
+
+	if (cgroup_list(h, &ids) < 0)
+		return;
+	for (char **id = ids; *id; id++)
+		sweep_one(h, state_dir, *id);
+}

@@ -17,5 +17,8 @@
 bool leftover_kill(const struct cgroup_host *h, const char *attempt_id) must_check;
 /* Afterwards: removes the empty groups. */
 void leftover_remove(const struct cgroup_host *h, const char *attempt_id);
+/* Removes empty groups of boxes that are nobody's: no keeper has them, and this state folder has no such
+ * box. Other workers of this host may be at work meanwhile, those of other state folders too. */
+void leftover_sweep(const struct cgroup_host *h, const char *state_dir);
 
 #endif

@@ -8,6 +8,7 @@ import pwd
 import re
 import signal
 import subprocess
+import uuid
 
 import pytest
 
@@ -190,8 +191,11 @@ def test_an_evaluation_in_its_groups(worker):
 
 def test_restart(worker):
     job = Running("restarted")
+    nobodys = f"{BOXES}/zr-{uuid.uuid4()}"
+    os.mkdir(nobodys)
     systemctl("restart", "zr-eval")
     assert main_pid() != worker and job.goes_on()
+    wait_for(lambda: not os.path.exists(nobodys), 10, "the group that is nobody's to be swept")
     job.go()
     job.wait_completed()
 

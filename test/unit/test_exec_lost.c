@@ -2,6 +2,10 @@
 /* Boxes whose keeper is killed, whose host is lost, whose lease is over. */
 #include "boxed.h"
 
+#include <sys/wait.h>
+
+#include "exec/leftover.h"
+
 static const char *const long_job =
 	"trap '' TERM; setsid sh -c 'echo $$ >$ZR_SUBMISSION/child; exec sleep 1000' & "
 	"echo $$ >$ZR_SUBMISSION/leader; sleep 1000";
@@ -138,6 +142,105 @@ START_TEST(group_of_an_ended_box)
 	ck_assert_int_ne(access(group, F_OK), 0);
 	ck_ok(box_release(b, false, &e), e);
 	seen_done(&s);
+}
+END_TEST
+
+/* What others at work on this host have in the real one is none of a test's business. */
+static void groups_of_our_own(void)
+{
+	struct cgroup_host h = { .v2 = NULL };
+
+	ck_assert_int_ge(str_fmt(&h.v2, "%s/zr-unit-%d", groups.v2, (int)getpid()), 0);
+	ck_assert_int_eq(mkdir(h.v2, 0755), 0);
+	cgroup_host_done(&groups);
+	groups = h;
+}
+
+static void make_group(const char *id, struct cgroup_box *ret)
+{
+	struct limits l = { .memory_bytes = 64u << 20, .pids = 10 };
+	struct err e = { 0 };
+
+	ck_ok(cgroup_make(&groups, id, &l, ret, &e), e);
+}
+
+static bool has_group(const char *id)
+{
+	auto_free char *path = NULL;
+
+	ck_assert_int_ge(str_fmt(&path, "%s/zr-%s", groups.v2, id), 0);
+	return access(path, F_OK) == 0;
+}
+
+START_TEST(groups_of_nobody)
+{
+	char nobodys[UUID_LEN + 1], held[UUID_LEN + 1], busy[UUID_LEN + 1], of_a_box[UUID_LEN + 1];
+	char *all[] = { nobodys, held, busy, of_a_box };
+	auto_free char *box = NULL;
+	auto_close int procs = -1;
+	struct cgroup_box cg[4];
+	struct err e = { 0 };
+	int go[2];
+	pid_t pid;
+
+	if (!groups.v2)
+		return;
+	groups_of_our_own();
+	ck_assert_int_eq(pipe(go), 0);
+	pid = fork();
+	if (pid == 0) {
+		char c;
+
+		_exit(close(go[1]) < 0 || read(go[0], &c, 1) != 0);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		make_group(id_uuid7(all[i]), &cg[i]);
+	procs = openat(cg[2].v2, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	ck_assert_int_gt(dprintf(procs, "%d", (int)pid), 0);
+	ck_assert_int_ge(str_fmt(&box, "%s/spool/boxes/%s", dir, of_a_box), 0);
+	ck_ok(fd_mkdirs(box, 0755, &e), e);
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (all[i] != held)
+			cgroup_close(&cg[i]);
+
+	leftover_sweep(&groups, dir);
+	ck_assert(!has_group(nobodys) && has_group(held) && has_group(busy) && has_group(of_a_box));
+
+	close(go[1]);
+	close(go[0]);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	cgroup_close(&cg[1]);
+	ck_assert_int_eq(rmdir(box), 0);
+	leftover_sweep(&groups, dir);
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		ck_assert(!has_group(all[i]));
+	ck_assert_int_eq(rmdir(groups.v2), 0);
+}
+END_TEST
+
+/* What a keeper has just made stays, however often somebody sweeps. */
+START_TEST(groups_are_made_while_others_sweep)
+{
+	char id[UUID_LEN + 1];
+	struct cgroup_box cg;
+	pid_t pid;
+
+	if (!groups.v2)
+		return;
+	groups_of_our_own();
+	pid = fork();
+	if (pid == 0)
+		for (;;)
+			leftover_sweep(&groups, dir);
+	for (int i = 0; i < 500; i++) {
+		make_group(id_uuid7(id), &cg);
+		ck_assert(has_group(id));
+		cgroup_remove(&cg, NULL);
+		cgroup_close(&cg);
+	}
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert_int_eq(rmdir(groups.v2), 0);
 }
 END_TEST
 
@@ -294,6 +397,8 @@ static void tests(TCase *t)
 	tcase_add_test(t, keeper_killed_before_adoption);
 	tcase_add_test(t, keeper_that_cannot_begin);
 	tcase_add_test(t, group_of_an_ended_box);
+	tcase_add_test(t, groups_of_nobody);
+	tcase_add_test(t, groups_are_made_while_others_sweep);
 	tcase_add_test(t, another_boot);
 	tcase_add_loop_test(t, lost_with_its_host, 0, 2);
 	tcase_add_loop_test(t, renewed, 0, 2);
