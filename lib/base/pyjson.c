@@ -192,11 +192,12 @@ static bool is_key(const char *p, const char *key)
 
 bool pj_member(struct pj object, const char *key, struct pj *ret)
 {
-	const char *end = object.p + object.n, *p;
+	const char *end, *p;
 	bool found = false;
 
 	if (pj_type(object) != PJ_OBJECT)
 		return false;
+	end = object.p + object.n;
 	for (p = skip_blanks(object.p + 1, end); p && p < end;) {
 		const char *name = p, *value = skip_key(p, end);
 
@@ -215,10 +216,11 @@ bool pj_member(struct pj object, const char *key, struct pj *ret)
 
 bool pj_item(struct pj array, size_t *at, struct pj *ret)
 {
-	const char *end = array.p + array.n, *p, *after;
+	const char *end, *p, *after;
 
 	if (pj_type(array) != PJ_ARRAY)
 		return false;
+	end = array.p + array.n;
 	p = skip_blanks(array.p + (*at ? *at : 1), end);
 	if (*at && p < end && *p == ',')
 		p = skip_blanks(p + 1, end);
