@@ -31,7 +31,15 @@ enum {
 
 struct bulk {
 	int fd, abort_fd;
-	uint64_t wait_usec;
+	enum {
+		BULK_GREETING, /* the version is awaited, */
+		BULK_OPENING,  /* the handle */
+		BULK_OPEN,
+	} state;
+	char *path;
+	uint64_t wait_usec, since_usec;
+	char reply[REPLY_MAX]; /* until it is open */
+	size_t reply_len;
 	char handle[HANDLE_MAX];
 	uint32_t handle_len;
 	uint64_t size, window;
@@ -63,26 +71,16 @@ static int wait_for(struct bulk *b, short events, struct err *e)
 	return 0;
 }
 
-static int recv_all(struct bulk *b, void *data, size_t n, struct err *e)
+/* Bytes that are there; 0: none. */
+static ssize_t recv_some(struct bulk *b, void *data, size_t n, struct err *e)
 {
-	char *p = data;
+	ssize_t k = recv(b->fd, data, n, MSG_DONTWAIT);
 
-	while (n) {
-		ssize_t k = recv(b->fd, p, n, MSG_DONTWAIT);
-		int r = 0;
-
-		if (k < 0 && errno == EAGAIN)
-			r = wait_for(b, POLLIN, e);
-		else if (k < 0 && errno != EINTR)
-			r = err_sys(e, "read from ssh");
-		else if (k == 0)
-			r = err_set(e, ECONNRESET, ERR_TRANSIENT, "ssh has ended");
-		if (r < 0)
-			return r;
-		p += k > 0 ? k : 0;
-		n -= k > 0 ? (size_t)k : 0;
-	}
-	return 0;
+	if (k < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (k < 0)
+		return err_sys(e, "read from ssh");
+	return k ? k : err_set(e, ECONNRESET, ERR_TRANSIENT, "ssh has ended");
 }
 
 /* Requests are small; a peer that takes none while it owes us answers is waited for like one that
@@ -137,56 +135,84 @@ static int malformed(struct err *e)
 	return err_set(e, EPROTO, ERR_TRANSIENT, "ssh: an unexpected SFTP answer");
 }
 
-/* A short answer of the wanted type into out[REPLY_MAX]; *ret_n without the type. */
-static int recv_reply(struct bulk *b, unsigned char type, char *out, size_t *ret_n, struct err *e)
+static int ask_version(struct bulk *b, struct err *e)
 {
-	unsigned char head[5];
-	uint32_t n;
-	int r = recv_all(b, head, sizeof(head), e);
-
-	if (r < 0)
-		return r;
-	n = get32(head);
-	if (n < 1 || n > REPLY_MAX)
-		return malformed(e);
-	r = recv_all(b, out, n - 1, e);
-	if (r < 0)
-		return r;
-	*ret_n = n - 1;
-	return head[4] == type ? 0 : malformed(e);
-}
-
-static int start(struct bulk *b, const char *path, struct err *e)
-{
-	char reply[REPLY_MAX];
-	size_t len = strlen(path), n;
 	int r = put_head(&b->out, 4, FXP_INIT);
 
 	r = r < 0 ? r : put32(&b->out, 3);
-	if (r < 0)
-		return err_nomem(e);
-	r = send_out(b, e);
-	r = r < 0 ? r : recv_reply(b, FXP_VERSION, reply, &n, e);
-	if (r < 0)
-		return r;
-	/* id 0, path, read, no attributes */
-	r = put_head(&b->out, 4 + 4 + len + 4 + 4, FXP_OPEN);
+	return r < 0 ? err_nomem(e) : send_out(b, e);
+}
+
+/* id 0, path, read, no attributes */
+static int ask_handle(struct bulk *b, struct err *e)
+{
+	size_t len = strlen(b->path);
+	int r = put_head(&b->out, 4 + 4 + len + 4 + 4, FXP_OPEN);
+
 	r = r < 0 ? r : put32(&b->out, 0);
 	r = r < 0 ? r : put32(&b->out, (uint32_t)len);
-	r = r < 0 ? r : buf_add(&b->out, path, len);
+	r = r < 0 ? r : buf_add(&b->out, b->path, len);
 	r = r < 0 ? r : put32(&b->out, 1);
 	r = r < 0 ? r : put32(&b->out, 0);
-	if (r < 0)
-		return err_nomem(e);
-	r = send_out(b, e);
-	r = r < 0 ? r : recv_reply(b, FXP_HANDLE, reply, &n, e);
-	if (r < 0)
-		return r;
+	return r < 0 ? err_nomem(e) : send_out(b, e);
+}
+
+/* A short answer of the wanted type is in b->reply, after five bytes of head: 1, with its length. */
+static int take_reply(struct bulk *b, unsigned char type, size_t *ret_n, struct err *e)
+{
+	const size_t head = 5;
+
+	for (;;) {
+		size_t n = b->reply_len < head ? 1 : get32(b->reply);
+		ssize_t k;
+
+		if (n < 1 || n + 4 > sizeof(b->reply))
+			return malformed(e);
+		if (b->reply_len >= head && b->reply_len == n + 4) {
+			*ret_n = n - 1;
+			b->reply_len = 0;
+			return (unsigned char)b->reply[4] == type ? 1 : malformed(e);
+		}
+		k = recv_some(b, b->reply + b->reply_len, n + 4 - b->reply_len, e);
+		if (k <= 0)
+			return (int)k;
+		b->reply_len += (size_t)k;
+	}
+}
+
+static int take_handle(struct bulk *b, const char *reply, size_t n, struct err *e)
+{
 	if (n < 8 || get32(reply + 4) != n - 8 || n - 8 > HANDLE_MAX)
 		return malformed(e);
 	b->handle_len = (uint32_t)(n - 8);
 	memcpy(b->handle, reply + 8, b->handle_len);
-	return 0;
+	b->state = BULK_OPEN;
+	return 1;
+}
+
+int bulk_ready(struct bulk *b, struct err *e)
+{
+	size_t n;
+	int r;
+
+	if (b->state == BULK_GREETING) {
+		r = take_reply(b, FXP_VERSION, &n, e);
+		if (r > 0) {
+			b->state = BULK_OPENING;
+			r = ask_handle(b, e);
+		}
+		if (r < 0)
+			return r;
+	}
+	if (b->state == BULK_OPENING) {
+		r = take_reply(b, FXP_HANDLE, &n, e);
+		if (r != 0)
+			return r < 0 ? r : take_handle(b, b->reply + 5, n, e);
+	}
+	if (b->state != BULK_OPEN && time_mono_usec() - b->since_usec > b->wait_usec)
+		return err_set(e, ETIMEDOUT, ERR_TRANSIENT,
+			       "ssh: no session within the time limit");
+	return b->state == BULK_OPEN;
 }
 
 int bulk_open(int fd, const struct bulk_spec *spec, struct bulk **ret, struct err *e)
@@ -199,6 +225,10 @@ int bulk_open(int fd, const struct bulk_spec *spec, struct bulk **ret, struct er
 		return err_nomem(e);
 	}
 	b->fd = fd;
+	b->state = BULK_GREETING;
+	b->path = strdup(spec->path);
+	b->since_usec = time_mono_usec();
+	b->reply_len = 0;
 	b->abort_fd = spec->abort_fd;
 	b->wait_usec = spec->wait_usec;
 	b->size = spec->size;
@@ -206,7 +236,7 @@ int bulk_open(int fd, const struct bulk_spec *spec, struct bulk **ret, struct er
 	b->floor = b->asked = b->got = b->part = 0;
 	b->out = (struct buf){ 0 };
 	b->failed = false;
-	r = start(b, spec->path, e);
+	r = b->path ? ask_version(b, e) : err_nomem(e);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(b);
@@ -219,6 +249,7 @@ void bulk_free(struct bulk *b)
 		return;
 	close(b->fd);
 	buf_done(&b->out);
+	free(b->path);
 	free(b);
 }
 
@@ -273,14 +304,10 @@ static int step(struct bulk *b, struct err *e)
 	char *to = in_head ? (char *)b->head + b->part
 			   : b->ring + b->got % RING + (b->part - sizeof(b->head));
 	size_t want = (in_head ? sizeof(b->head) : sizeof(b->head) + n) - b->part;
-	ssize_t k = recv(b->fd, to, want, MSG_DONTWAIT);
+	ssize_t k = recv_some(b, to, want, e);
 
-	if (k < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (k < 0)
-		return err_sys(e, "read from ssh");
-	if (k == 0)
-		return err_set(e, ECONNRESET, ERR_TRANSIENT, "ssh has ended");
+	if (k <= 0)
+		return (int)k;
 	b->part += (size_t)k;
 	if (b->part == sizeof(b->head) && check_head(b, n, e) < 0)
 		return -EPROTO;
@@ -303,7 +330,7 @@ static int top_up(struct bulk *b, struct err *e)
 
 void bulk_pump(struct bulk *b)
 {
-	int r = 1;
+	int r = b->state == BULK_OPEN;
 
 	while (r > 0 && !b->failed) {
 		r = top_up(b, NULL);

@@ -22,10 +22,12 @@ struct bulk_spec {
 	uint64_t wait_usec; /* at most, for the session, then for each byte */
 	int abort_fd;       /* ends a wait; -1: none */
 };
-/* Takes `fd`, also on failure. */
+/* Takes `fd`, also on failure. Does not wait for the session, which takes as long as a login. */
 int bulk_open(int fd, const struct bulk_spec *spec, struct bulk **ret, struct err *e) must_check;
 void bulk_free(struct bulk *b);
 DEFINE_AUTO(bulk);
+/* Does not wait either. 1: bulk_read() may be called; 0: not yet. */
+int bulk_ready(struct bulk *b, struct err *e) must_check;
 /* As sftp_read(); `offset` is a multiple of BULK_READ_MAX and never goes back. */
 int bulk_read(struct bulk *b, uint64_t offset, size_t n, const void **ret_data, size_t *ret_n,
 	      struct err *e) must_check;

@@ -198,12 +198,27 @@ static void try_bulk(struct fetch *f, uint64_t rtt2)
 	if (f->spec->bulk(f->spec->session_user, &fd, NULL) < 0 ||
 	    bulk_open(fd, &spec, &f->bulk, NULL) < 0)
 		f->bulk = NULL;
-	f->by_entry = f->bulk;
+}
+
+/* As long as it is not there, its login above all, the slow way is the one that brings something. */
+static bool bulk_is_there(struct fetch *f)
+{
+	int r = f->bulk ? bulk_ready(f->bulk, NULL) : 0;
+
+	if (r > 0 && !f->by_entry) {
+		f->by_entry = true;
+		sftp_discard(f->remote);
+	}
+	if (r < 0) {
+		bulk_free(f->bulk);
+		f->bulk = NULL;
+	}
+	return r > 0;
 }
 
 static bool read_bulk(struct fetch *f, uint64_t offset, size_t n, const void **data, size_t *got)
 {
-	if (!f->bulk)
+	if (!bulk_is_there(f))
 		return false;
 	if (bulk_read(f->bulk, offset, n, data, got, NULL) == 0)
 		return true;
