@@ -575,6 +575,8 @@ static void add_folders(const struct keeper *k, struct words *w)
 		add_bind(w, from, JAIL_RUN_OUTPUT, true);
 	for (char **p = k->spec->sandbox.mounts; p && *p; p++)
 		add_bind(w, *p, *p, true);
+	for (char **p = k->spec->sandbox.beside; p && *p; p++)
+		add_bind(w, *p, strrchr(*p, '/'), true);
 }
 
 /* Shown in phases that execute nothing of the submission, covered in the others. */

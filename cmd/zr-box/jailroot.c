@@ -477,6 +477,18 @@ static int show_evaluator(const struct keeper *k, struct err *e)
 	return r < 0 ? r : add_bind(k->jail, program, to, shown, 0, e);
 }
 
+/* Where `../NAME` leads from the evaluator's own folder. */
+static int show_beside(const struct keeper *k, const char *path, struct err *e)
+{
+	const char *to = strrchr(path, '/');
+	int r;
+
+	if (jailroot_shows(k, to))
+		return err_input(e, "'beside': a box has a folder %s of its own", STR_ESC(to));
+	r = make_target(k->jail, path, to, e);
+	return r < 0 ? r : add_bind(k->jail, path, to, shown, 0, e);
+}
+
 /* Reference data is there in phases that execute nothing of the submission, and in no other. */
 static int show_reference(const struct keeper *k, const char *path, struct err *e)
 {
@@ -509,6 +521,8 @@ static int show_lists(const struct keeper *k, struct err *e)
 		r = hide_ours(k, e);
 	if (r == 0)
 		r = show_evaluator(k, e);
+	for (char **p = s->beside; p && *p && r == 0; p++)
+		r = show_beside(k, *p, e);
 	for (char **p = s->reference; p && *p && r == 0; p++)
 		r = show_reference(k, *p, e);
 	return r;

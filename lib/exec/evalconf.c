@@ -8,6 +8,7 @@
 
 #include "base/conf.h"
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/str.h"
 #include "base/time.h"
 #include "exec/gpu.h"
@@ -334,6 +335,22 @@ static int take_violation(const struct reader *r)
 	return 0;
 }
 
+/* They are shown in the root of a box, where its own folders are. */
+static int take_beside(const struct reader *r)
+{
+	int n = take_list(r, "beside", &r->ev->beside);
+
+	for (char **p = r->ev->beside; n == 0 && p && *p; p++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "/%s", *p);
+		if (!id_valid(*p) || sandbox_path_fault(path, false))
+			n = bad(r, "beside", "'beside': '%s' cannot be the name of an evaluator",
+				STR_ESC(*p));
+	}
+	return n;
+}
+
 static int take_sandbox(const struct reader *r)
 {
 	struct evaluator *ev = r->ev;
@@ -345,6 +362,8 @@ static int take_sandbox(const struct reader *r)
 	ev->submission_data = str_eq(kind, "data");
 	if (n == 0)
 		n = take_paths(r, "mounts", false, &ev->mounts);
+	if (n == 0)
+		n = take_beside(r);
 	if (n == 0)
 		n = take_paths(r, "reference", true, &ev->reference);
 	if (n == 0 && ev->reference && !ev->argv[PHASE_SCORE] && !ev->submission_data)
@@ -560,6 +579,7 @@ int evalconf_read(struct evaluator *ev, int dirfd, const char *text, size_t n, s
 		CFG_STR("claimed_time", NULL, CFGF_NONE),
 		CFG_INT("claimed_percent", 0, CFGF_NONE),
 		CFG_STR_LIST("mounts", NULL, CFGF_NODEFAULT),
+		CFG_STR_LIST("beside", NULL, CFGF_NODEFAULT),
 		CFG_STR_LIST("reference", NULL, CFGF_NODEFAULT),
 		CFG_STR("image", NULL, CFGF_NONE),
 		CFG_STR("image_file", NULL, CFGF_NONE),

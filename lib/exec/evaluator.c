@@ -35,6 +35,7 @@ void evaluator_free(struct evaluator *ev)
 	free(ev->arch);
 	free(ev->gpu_arch);
 	strv_free(ev->mounts);
+	strv_free(ev->beside);
 	strv_free(ev->reference);
 	free(ev->scores_file);
 	free(ev->progress_pattern);
@@ -413,6 +414,20 @@ static int plan_commands(const struct evaluator *ev, const struct evaluator_job 
 	return 0;
 }
 
+/* Others in the bin folder, by their paths. */
+static int add_beside(const struct evaluator *ev, char ***to)
+{
+	int n = (int)(strrchr(ev->dir, '/') - ev->dir);
+
+	for (char **p = ev->beside; p && *p; p++) {
+		auto_free char *path = NULL;
+
+		if (str_fmt(&path, "%.*s/%s", n, ev->dir, *p) < 0 || strv_add(to, path) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
 {
 	s->sandbox = (struct sandbox){
@@ -425,7 +440,8 @@ static int plan_sandbox(const struct evaluator *ev, struct box_spec *s)
 	};
 	if (ev->isolation == ISOLATION_NONE)
 		return 0;
-	return add_words(&s->sandbox.mounts, ev->mounts) < 0
+	return add_words(&s->sandbox.mounts, ev->mounts) < 0 ||
+			       add_beside(ev, &s->sandbox.beside) < 0
 		       ? -ENOMEM
 		       : add_words(&s->sandbox.reference, ev->reference);
 }

@@ -46,6 +46,7 @@ struct evaluator {
 	char *claimed_time; /* as in spec.h */
 	uint64_t claimed_percent;
 	char **mounts;
+	char **beside;    /* names in the bin folder */
 	char **reference; /* what only `score` may see; see sandbox.h */
 	bool stop_on_violation, watch_writes;
 	char *image;            /* "name[:tag][@digest]", level `container`; or NULL */

@@ -34,6 +34,7 @@ int isolation_parse(const char *name, enum isolation *ret)
 void sandbox_done(struct sandbox *s)
 {
 	strv_free(s->mounts);
+	strv_free(s->beside);
 	strv_free(s->reference);
 	*s = (struct sandbox){ .level = ISOLATION_NONE };
 }
@@ -104,8 +105,8 @@ static int read_paths(const json_t *o, const char *key, bool relative, char ***r
 	return 0;
 }
 
-static const char *const known[] = { "level",  "network", "bare",      "data", "stop",
-				     "writes", "mounts",  "reference", NULL };
+static const char *const known[] = { "level",  "network", "bare",   "data",      "stop",
+				     "writes", "mounts",  "beside", "reference", NULL };
 
 static int read_all(const json_t *o, struct sandbox *s, struct err *e)
 {
@@ -126,6 +127,8 @@ static int read_all(const json_t *o, struct sandbox *s, struct err *e)
 		r = js_opt_bool(o, "writes", &s->writes, e);
 	if (r >= 0)
 		r = read_paths(o, "mounts", false, &s->mounts, e);
+	if (r >= 0)
+		r = read_paths(o, "beside", false, &s->beside, e);
 	if (r >= 0)
 		r = read_paths(o, "reference", true, &s->reference, e);
 	return r < 0 ? r : 0;
@@ -148,8 +151,9 @@ int sandbox_from_json(const json_t *o, struct sandbox *ret, struct err *e)
 
 json_t *sandbox_to_json(const struct sandbox *s)
 {
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}", "level",
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "level",
 			 isolation_name(s->level), "network", s->network, "bare", s->bare, "data",
 			 s->data, "stop", s->stop, "writes", s->writes, "mounts",
-			 js_strings(s->mounts), "reference", js_strings(s->reference));
+			 js_strings(s->mounts), "beside", js_strings(s->beside), "reference",
+			 js_strings(s->reference));
 }

@@ -30,12 +30,13 @@ struct sandbox {
 	bool writes;   /* calls that change files are watched */
 	bool data;     /* nothing of the submission is executed: `run` may see the reference data */
 	char **mounts; /* absolute paths, shown read-only at the same place in all phases */
+	char **beside; /* absolute paths, shown read-only beside the evaluator's folder, at /NAME */
 	char **reference; /* absolute, or relative to the evaluator's folder: shown to `score` */
 };
 void sandbox_done(struct sandbox *s);
 
 /* The member "isolation" of spec.json: {"level", "network", "bare", "data", "stop",
- * "writes", "mounts", "reference"}. */
+ * "writes", "mounts", "beside", "reference"}. */
 int sandbox_from_json(const json_t *o, struct sandbox *ret, struct err *e) must_check;
 json_t *sandbox_to_json(const struct sandbox *s);
 

@@ -144,6 +144,8 @@ static const struct {
 	{ "run = run.sh\nmounts = {\"/a/../b\"}\n", "'.' or '..'" },
 	{ "run = run.sh\nmounts = {\"/a//b\"}\n", "an empty part" },
 	{ "run = run.sh\nmounts = {\"/proc/sys\"}\n", "a folder of its own there" },
+	{ "run = run.sh\nbeside = {\"../x\"}\n", "'../x' cannot be the name of an evaluator" },
+	{ "run = run.sh\nbeside = {\"box\"}\n", "'box' cannot be the name of an evaluator" },
 	{ "run = run.sh\nscore = run.sh\nreference = {\"../x\"}\n", "evaluator.conf:3: " },
 	{ "run = run.sh\nreference = {\"x\"}\n",
 	  "evaluator.conf:2: 'reference' is shown to nobody" },
@@ -357,11 +359,13 @@ START_TEST(plan_of_a_sandbox)
 		.cgroup = &cg,
 	};
 	auto_obj(evaluator) ev = NULL;
+	auto_free char *path = NULL;
 	auto_spec s = NULL;
 	struct err e = { 0 };
 
 	ck_ok(load("run = run.sh\nscore = run.sh\nisolation = sandbox\nnetwork = yes\npids = 7\n"
-		   "mounts = {\"/data\", \"/opt/cuda\"}\nreference = {\"labels\"}\n",
+		   "mounts = {\"/data\", \"/opt/cuda\"}\nreference = {\"labels\"}\n"
+		   "beside = {\"judge\"}\n",
 		   &ev, &e),
 	      e);
 	ck_ok(evaluator_plan(ev, &job, &s, &e), e);
@@ -369,6 +373,8 @@ START_TEST(plan_of_a_sandbox)
 	ck_assert(s->sandbox.network && !s->sandbox.bare && !s->sandbox.data);
 	ck_assert_str_eq(s->sandbox.mounts[1], "/opt/cuda");
 	ck_assert_str_eq(s->sandbox.reference[0], "labels");
+	ck_assert_int_ge(str_fmt(&path, "%s/judge", dir), 0);
+	ck_assert_str_eq(s->sandbox.beside[0], path);
 	/* What the file leaves out is limited too. */
 	ck_assert_uint_eq(s->limits.pids, 7);
 	ck_assert_uint_eq(s->limits.memory_bytes, 4ull << 30);

@@ -29,7 +29,7 @@ START_TEST(round_trip)
 		     "\"cgroup\":{\"v2\":\"/c\",\"v1_memory\":\"/m\"},"
 		     "\"isolation\":{\"level\":\"sandbox\",\"network\":true,\"bare\":false,"
 		     "\"data\":true,\"stop\":true,\"writes\":true,\"mounts\":[\"/"
-		     "data\"],\"reference\":[\"labels\",\"/r\"]},"
+		     "data\"],\"beside\":[\"/bin/judge\"],\"reference\":[\"labels\",\"/r\"]},"
 		     "\"claim\":{\"any\":[1,{}]}}";
 	auto_free char *out = NULL;
 	auto_spec s = NULL;
