@@ -13,10 +13,10 @@ import tempfile
 import pytest
 
 from lib import boxes
-from lib.evaluation import EXAMPLES
+from lib.evaluation import BIN, EXAMPLES
 from lib.fakegpu import FakeGpus, uuid
 from lib.processes import alive, children, end_all, working_in
-from lib.services import BUILD
+from lib.services import BUILD, ROOT
 from lib.wait import wait_for
 
 ZR = os.path.join(BUILD, "zr")
@@ -137,13 +137,78 @@ def test_a_single_file_is_a_folder_with_it_alone(place):
     assert "poem.txt\n" in place.run(job, sample("hello/poem.txt"))[1]
 
 
-def test_a_kernel_with_scores(place):
-    r = place.json("c-kernel", sample("c-kernel/good"))
+@as_root
+@needs_groups
+def test_a_kernel_in_a_sandbox(anybody):
+    r = anybody.json("c-kernel", sample("c-kernel/good"))
     assert r["status"] == "completed" and r["scores"]["task"] == "matmul" and r["scores"]["correct"] is True
+    assert r["isolation"]["level"] == "sandbox" and r["scores"]["confined"] is True
+
+
+def test_a_kernel_of_ones_own(place):
+    """Also where no sandbox can be had."""
+    place.file("zr.conf", 'cgroup_parent = "none"\n')
+    r = place.json("c-kernel", sample("c-kernel/good"), "--trust")
+    assert r["status"] == "completed" and r["scores"]["correct"] is True and r["isolation"]["level"] == "none"
+
+
+FAKE_NVCC = r"""#!/bin/bash
+# Compiles what has no kernel launches in it, for a device that is ordinary memory.
+here=${0%/*}
+case $1 in
+--version) exec echo "a double, release 0.0, V0" ;;
+--list-gpu-arch) exec echo compute_50 ;;
+esac
+args=()
+for a; do
+	case $a in
+	-arch=* | -code=* | -std=*) ;;
+	kernel.cu | */baseline.cu)
+		source=$a
+		[[ $a == kernel.cu ]] || source=$here/../../c-kernel/src/baseline.c
+		exec gcc -O3 "-I$here/../../c-kernel/include" -x c -c "$source" -o "$out" ${define:+"$define"}
+		;;
+	-DTASK*) define=$a ;;&
+	cu) args+=(c++) ;;
+	*) args+=("$a") ;;
+	esac
+	[[ $last != -o ]] || out=$a
+	last=$a
+done
+exec g++ -O2 "-I$here" "${args[@]}" -lm
+"""
+
+
+@as_root
+@needs_groups
+def test_a_cuda_kernel_in_a_sandbox(anybody):
+    """On doubles of GPU, compiler and device: the files of both evaluators are found, and it goes through to its scores."""
+    place = anybody
+    fake = FakeGpus(place.dir + "/fake")
+    fake.scenario([7])
+    os.mkdir(place.dir + "/locks", 0o750)
+    os.chown(place.dir + "/locks", place.uid, place.uid)
+    place.file("zr.conf", f'cuda_library = "{fake.library}"\ngpu_lock_dir = "{place.dir}/locks"\n')
+    for name in ("c-kernel", "cuda-kernel"):
+        shutil.copytree(os.path.join(BIN, name), f"{place.dir}/bin/{name}")
+    place.file("bin/cuda-kernel/tools/nvcc", FAKE_NVCC, 0o755)
+    shutil.copy(os.path.join(ROOT, "test/evaluators/fake-cuda/cuda_runtime.h"), f"{place.dir}/bin/cuda-kernel/tools")
+    for name, old, new in (("prepare.sh", "PATH=$PATH:", "PATH=$here/tools:$PATH:"), ("run.sh", "--device ", "--device --host-shapes ")):
+        with open(f"{place.dir}/bin/cuda-kernel/{name}") as f:
+            text = f.read()
+        assert old in text
+        place.file("bin/cuda-kernel/" + name, text.replace(old, new), 0o755)
+    with open(sample("c-kernel/better/kernel.c")) as f:
+        place.file("sub/kernel.cu", f.read())
+    place.file("sub/task", "matmul\n")
+    out, err = place.run("cuda-kernel", place.dir + "/sub", "--bin", place.dir + "/bin", "--json")
+    r = json.loads(out)
+    assert r["status"] == "completed" and r["scores"]["correct"] is True and r["scores"]["clock"] == "wall time", err
+    assert r["isolation"]["level"] == "sandbox" and r["usage"]["gpu_hold_usec"] > 0
 
 
 def test_a_failing_sample(place):
-    out, err = place.run("c-kernel", sample("c-kernel/does-not-compile"), status=1)
+    out, err = place.run("c-kernel", sample("c-kernel/does-not-compile"), "--trust", status=1)
     assert out.startswith("failed (exit): prepare exited with status 3\n")
     assert "kernel.c does not compile" in err and "kernel.c" not in out
 
@@ -437,9 +502,10 @@ def test_sandbox(anybody):
     assert r["isolation"]["level"] == "sandbox" and r["scores"]["score"] == 1
 
 
-def test_a_sandbox_that_this_host_cannot_give_is_refused(place):
+@pytest.mark.parametrize("evaluator", ["python-script", "c-kernel", "predictions"])
+def test_a_sandbox_that_this_host_cannot_give_is_refused(place, evaluator):
     place.file("zr.conf", 'cgroup_parent = "none"\n')
-    out, _ = place.run("python-script", sample("python-script/good"), status=2)
+    out, _ = place.run(evaluator, sample(evaluator + "/good"), status=2)
     assert out.startswith("failed (setup): ") and "control group" in out
 
 
