@@ -294,6 +294,22 @@ def test_stop_of_the_boxes_ends_them(worker):
     assert end[0]["body"]["reason"] == "infrastructure" and end[0]["body"]["detail"] == "the keeper was told to end"
 
 
+def test_holder_killed(worker):
+    """Its boxes end with it, and both units come back by themselves, with groups for the next."""
+    job = Running("orphan")
+    holder = show("zr-boxes", "MainPID")
+    os.kill(int(holder), signal.SIGKILL)
+    end = wait_for(lambda: ends("orphan"), 60, "its end")
+    assert len(end) == 1 and end[0]["kind"] == "failed" and end[0]["body"]["reason"] in ("lost", "infrastructure"), end
+    wait_for(lambda: show("zr-boxes", "ActiveState") == show("zr-eval", "ActiveState") == "active", 30, "both units")
+    assert show("zr-boxes", "MainPID") != holder and not [p for p in job.pids if alive(p)]
+    after = Running("after")
+    with open(BOXES + "/keepers/cgroup.procs") as f:
+        assert f.read().split()
+    after.go()
+    after.wait_completed()
+
+
 def test_update_waits_for_its_servers(host):
     """Under its unit's filters, with nothing to connect to."""
     drop_in("zr-update", "Environment=AMQP_URL=amqp://127.0.0.1:1/ DATABASE_URL=postgresql://127.0.0.1:1/zr\n")
