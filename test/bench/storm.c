@@ -4,14 +4,19 @@
  *
  *	storm N USEC	N processes in sessions of their own that ignore every signal; each replaces itself by a child every USEC microseconds
  *	stamp FILE MS	writes its first moment to FILE, and after MS milliseconds its last one (CLOCK_MONOTONIC, nanoseconds)
+ *	spin N FILE	N rounds of arithmetic; appends how long they took to FILE, in nanoseconds
+ *	watch FILE N	prints when FILE was changed, and its size then, N times, on a processor's first call
  *	blocks N	N blocks of 64 KiB on standard output, each with its number in every 4 KiB
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,6 +69,36 @@ static int stamp(const char *path, int msec)
 	return write(fd, text, (size_t)n) != n;
 }
 
+static int spin(long n, const char *path)
+{
+	long long first = now();
+	volatile uint64_t x = 1;
+	FILE *f;
+
+	for (long i = 0; i < n; i++)
+		x = x * 6364136223846793005u + 1442695040888963407u;
+	first = now() - first;
+	f = fopen(path, "a");
+	return !f || fprintf(f, "%lld\n", first) < 0 || fclose(f);
+}
+
+static int watch(const char *path, long n)
+{
+	struct sched_param first = { .sched_priority = 50 };
+	int fd = inotify_init1(IN_CLOEXEC);
+	char events[4096];
+	struct stat st;
+
+	if (fd < 0 || inotify_add_watch(fd, path, IN_MODIFY) < 0)
+		return 1;
+	sched_setscheduler(0, SCHED_FIFO, &first);
+	puts("ready");
+	for (fflush(stdout); n-- > 0 && read(fd, events, sizeof(events)) > 0; fflush(stdout))
+		if (stat(path, &st) == 0)
+			printf("%lld %lld\n", now(), (long long)st.st_size);
+	return 0;
+}
+
 static int blocks(long n)
 {
 	static char block[65536];
@@ -88,6 +123,10 @@ int main(int argc, char **argv)
 		storm(atoi(argv[2]), (useconds_t)atoi(argv[3]));
 	if (argc > 3 && !strcmp(argv[1], "stamp"))
 		return stamp(argv[2], atoi(argv[3]));
+	if (argc > 3 && !strcmp(argv[1], "spin"))
+		return spin(atol(argv[2]), argv[3]);
+	if (argc > 3 && !strcmp(argv[1], "watch"))
+		return watch(argv[2], atol(argv[3]));
 	if (argc > 2 && !strcmp(argv[1], "blocks"))
 		return blocks(atol(argv[2]));
 	return 2;
