@@ -13,7 +13,8 @@
 #include "report.h"
 
 /* A box that cannot be removed yet is tried again after this. */
-#define RELEASE_PAUSE_USEC (500 * USEC_PER_MSEC)
+#define RELEASE_PAUSE_USEC  (500 * USEC_PER_MSEC)
+#define CONCLUDE_PAUSE_USEC (500 * USEC_PER_MSEC)
 
 /* The end of a job that could not be written down is tried again after this. */
 #define REPORT_AGAIN_USEC USEC_PER_SEC
@@ -78,6 +79,7 @@ static void job_free(struct job *j)
 	loop_src_free(j->next);
 	drop_started(j);
 	box_free(j->box);
+	free(j->end_detail);
 	free(j);
 	beat_changed(ev->beat);
 	eval_update_intake(ev);
@@ -246,21 +248,35 @@ static const struct box_calls calls = {
 	.on_end = on_end,
 };
 
-/* Ends a box that never ran: the result is written like any other, so that a crash loses nothing. */
-static void conclude(struct job *j, enum box_reason reason, const char *detail)
+static void try_conclude(struct job *j)
 {
 	struct log_ctx ctx = job_log(j);
 	struct err e = { 0 };
-	int r = box_conclude(j->box, reason, detail, &e);
+	int r = j->concluded ? 0 : box_conclude(j->box, j->end_reason, j->end_detail, &e);
 
+	j->concluded |= r == 0;
 	if (r == 0)
 		r = box_attach(j->box, j->ev->loop, &calls, j, &e);
 	if (r == 0)
 		return;
+	/* No descriptor to spare, or no space. */
+	if (e.kind == ERR_TRANSIENT) {
+		loop_timer_set(j->next, CONCLUDE_PAUSE_USEC);
+		return;
+	}
 	log_ctx(&ctx, LOG_ERR,
 		"evaluation %s cannot be ended: %s, leaving its box for the next start",
 		j->spec->evaluation, e.msg);
 	job_free(j);
+}
+
+/* Ends a box that never ran: the result is written like any other, so that a crash loses nothing. */
+static void conclude(struct job *j, enum box_reason reason, const char *detail)
+{
+	j->ending = true;
+	j->end_reason = reason;
+	j->end_detail = detail ? strdup(detail) : NULL;
+	try_conclude(j);
 }
 
 /* The keeper counts the lease from when it takes the box, which may be long after the claim. */
@@ -391,7 +407,7 @@ void job_lease_lost(struct eval *ev)
 
 	for (j = TAILQ_FIRST(&ev->jobs); j; j = next) {
 		next = TAILQ_NEXT(j, entry);
-		if (j->state != JOB_FETCHING)
+		if (j->state != JOB_FETCHING || j->ending)
 			continue;
 		fetch_wait_free(j->fetch);
 		j->fetch = NULL;
@@ -409,6 +425,8 @@ static void on_next(void *user)
 		release_box(j);
 	else if (j->state == JOB_REPORTING)
 		report_again(j);
+	else if (j->state == JOB_FETCHING && j->ending)
+		try_conclude(j);
 	else if (j->state == JOB_FETCHING)
 		begin(j);
 }
@@ -483,7 +501,7 @@ void job_cancel(struct job *j, const char *by)
 	auto_free char *detail = NULL;
 
 	/* A claim that goes on asks again. */
-	if (!holds_slot(j->state) || j->state == JOB_CLAIMING)
+	if (!holds_slot(j->state) || j->state == JOB_CLAIMING || j->ending)
 		return;
 	log_ctx(&ctx, LOG_NOTICE, "evaluation %s is being canceled by %s", j->spec->evaluation,
 		STR_ESC(by));

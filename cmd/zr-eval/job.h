@@ -44,6 +44,12 @@ struct job {
 	struct loop_src *next; /* the deferred or delayed next step */
 	uint64_t note;         /* of the claim, 0: none */
 	bool report_failed;
+
+	/* FETCHING: it ends without a start, as soon as that can be written. */
+	bool ending, concluded;
+	enum box_reason end_reason;
+	char *end_detail; /* or NULL */
+
 	uint64_t last_seq;
 
 	/* A `started` event that is held back, see on_started(). */

@@ -146,7 +146,7 @@ static int take_command(const struct reader *r, enum phase p)
 {
 	const char *key = phase_name(p), *name;
 	char **argv = NULL, *path, why[128];
-	int n = take_words(r, key, &r->ev->argv[p]);
+	int n = take_words(r, key, &r->ev->argv[p]), there;
 
 	argv = r->ev->argv[p];
 	if (n < 0 || (!argv && cfg_size(r->cfg, key) == 0))
@@ -154,7 +154,12 @@ static int take_command(const struct reader *r, enum phase p)
 	if (!argv || !argv[0] || !*argv[0])
 		return bad(r, key, "'%s' is empty", key);
 	name = below(r->ev, argv[0]);
-	if (check_program(r->dirfd, name, why, sizeof(why)) < 0)
+	there = check_program(r->dirfd, name, why, sizeof(why));
+	/* That says nothing about the program. */
+	if (there == -EMFILE || there == -ENFILE || there == -ENOMEM)
+		return err_errno(r->e, there, "look at program '%s' of evaluator '%s'",
+				 STR_ESC(argv[0]), STR_ESC(r->ev->name));
+	if (there < 0)
 		return bad(r, key, "%s: program '%s': %s", key, STR_ESC(argv[0]), why);
 	if (str_fmt(&path, "%s/%s", r->ev->dir, name) < 0)
 		return err_nomem(r->e);

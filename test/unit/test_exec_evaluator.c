@@ -210,23 +210,50 @@ START_TEST(bad_name)
 }
 END_TEST
 
-/* It is there: who has a descriptor to spare finds it. */
-START_TEST(no_descriptors)
+/* With so many descriptors to spare. */
+static int load_with(int spare, const char *name, struct evaluator **ret, struct err *e)
 {
-	auto_obj(evaluator) ev = NULL;
 	struct rlimit before, few;
-	struct err e = { 0 };
 	int lowest = dup(0), r;
 
 	close(lowest);
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
-	few = (struct rlimit){ .rlim_cur = (rlim_t)lowest + 1, .rlim_max = before.rlim_max };
+	few = (struct rlimit){ .rlim_cur = (rlim_t)(lowest + spare), .rlim_max = before.rlim_max };
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-	r = evaluator_load(dir, "bare", &ev, &e);
+	r = evaluator_load(dir, name, ret, e);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
-	ck_assert_int_eq(r, -EMFILE);
+	return r;
+}
+
+/* It is there: who has a descriptor to spare finds it. */
+START_TEST(no_descriptors)
+{
+	auto_obj(evaluator) ev = NULL;
+	struct err e = { 0 };
+
+	ck_assert_int_eq(load_with(1, "bare", &ev, &e), -EMFILE);
 	ck_assert_int_eq(e.kind, ERR_TRANSIENT);
 	ck_has(e.msg, "bare");
+}
+END_TEST
+
+/* Wherever they end: nothing is wrong with it. */
+START_TEST(few_descriptors)
+{
+	auto_obj(evaluator) ev = NULL;
+	struct err e = { 0 };
+	int r = -EMFILE, spare = 0;
+
+	ck_ok(load("run = run.sh\n", &ev, &e), e);
+	while (r < 0 && spare < 16) {
+		auto_obj(evaluator) again = NULL;
+
+		r = load_with(spare++, "ev", &again, &e);
+		if (r < 0)
+			ck_assert_msg(e.kind == ERR_TRANSIENT, "with %d: %s", spare - 1, e.msg);
+	}
+	ck_assert_int_gt(spare, 2);
+	ck_ok(r, e);
 }
 END_TEST
 
@@ -407,6 +434,7 @@ static void tests(TCase *t)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, full);
 	tcase_add_test(t, no_descriptors);
+	tcase_add_test(t, few_descriptors);
 	tcase_add_test(t, defaults);
 	tcase_add_loop_test(t, bad_file, 0, ARRAY_LEN(bad_files));
 	tcase_add_loop_test(t, bad_name, 0, ARRAY_LEN(bad_names));
