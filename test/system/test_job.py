@@ -138,11 +138,7 @@ def test_what_was_taken_never_goes_back(site):
     """Whatever goes back once is buried by this queue: a batch takes no more than there are places."""
     folder = hold(site)
     go(folder)
-    channel = site.channel()
-    channel.queue_delete("zr.eval.default")
-    channel.queue_declare("zr.eval.default", durable=True, arguments={
-        "x-queue-type": "quorum", "x-delivery-limit": 0, "x-dead-letter-exchange": "zr.dead"})
-    channel.queue_bind("zr.eval.default", "zr", "eval.pool.default")
+    bury_what_goes_back(site)
     submission = submit(site, "hold")
     site.update_worker()
     ids = [site.zr_id("submissions:eval", submission) for _ in range(25)]
@@ -150,6 +146,76 @@ def test_what_was_taken_never_goes_back(site):
     for ident in ids:
         site.wait_evaluation(ident, "completed")
     assert not site.zr_json("queues:dead")
+
+
+def bury_what_goes_back(site):
+    """The queue of requests is made so that it does."""
+    channel = site.channel()
+    channel.queue_delete("zr.eval.default")
+    channel.queue_declare("zr.eval.default", durable=True, arguments={
+        "x-queue-type": "quorum", "x-delivery-limit": 0, "x-dead-letter-exchange": "zr.dead"})
+    channel.queue_bind("zr.eval.default", "zr", "eval.pool.default")
+
+
+def test_drains_give_nothing_back(site):
+    """In the middle of a stream of requests: what has been handed out is run."""
+    folder = hold(site)
+    go(folder)
+    bury_what_goes_back(site)
+    submission = submit(site, "hold")
+    site.update_worker()
+    ids = [site.zr_id("submissions:eval", submission) for _ in range(40)]
+    for _ in range(5):
+        worker, before = site.eval_worker("-w", "1", "--prefetch-count", "4"), len(runs(folder))
+        wait_for(lambda: len(runs(folder)) > before)
+        worker.stop()
+    site.eval_worker("-w", "1", "--prefetch-count", "4")
+    for ident in ids:
+        assert site.wait_evaluation(ident, "completed")["attempt"] == 1
+    assert len(runs(folder)) == len(ids) and not site.zr_json("queues:dead")
+
+
+def test_short_jobs_do_not_wait_behind_a_long_one(site):
+    """Two workers with a place each: one of them has the long job and takes nothing else."""
+    folder = hold(site)
+    site.evaluator("short", "#!/bin/sh\n")
+    site.update_worker()
+    site.eval_worker("-w", "2", "--prefetch-count", "1")
+    long = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    busy = site.evaluation(long)["worker"]
+    submission = submit(site, "short")
+    ids = [site.zr_id("submissions:eval", submission) for _ in range(100)]
+
+    def all_over():
+        assert all(len(w["jobs"]) <= 1 for w in site.zr_json("workers"))
+        return site.query("select count(*) from evaluation where state = 'completed' and id = any(%s)", [int(i) for i in ids]) == [(len(ids),)]
+    wait_for(all_over, 60)
+    assert busy not in [r[0] for r in site.query("select worker from attempt where evaluation <> %s", long)]
+    assert site.evaluation(long)["status"] == "running"
+    go(folder)
+    site.wait_evaluation(long, "completed")
+
+
+def test_a_huge_request_costs_no_memory(site):
+    """It goes to the dead queue as it is, and the next one is served."""
+    site.evaluator("short", "#!/bin/sh\n")
+    submission = submit(site, "short")
+    site.update_worker()
+    supervisor = site.eval_worker("-w", "1", "--prefetch-count", "1")
+    site.wait_evaluation(site.zr_id("submissions:eval", submission), "completed")
+    with open(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children") as f:
+        worker, = f.read().split()
+
+    def peak():
+        with open(f"/proc/{worker}/status") as f:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", f.read()).group(1))
+    before, channel, body = peak(), site.channel(), b"[" * (100 << 20)
+    channel.basic_publish("zr", "eval.pool.default", body, mandatory=True)
+    site.wait_evaluation(site.zr_id("submissions:eval", submission), "completed")
+    wait_for(lambda: channel.queue_declare("zr.dead", passive=True).method.message_count == 1, 30)
+    assert channel.basic_get("zr.dead", auto_ack=True)[2] == body
+    assert peak() < before + 2048, f"{peak() - before} kB"
 
 
 @pytest.mark.parametrize("script, reason, code", [
@@ -268,6 +334,21 @@ def test_killed_worker_is_succeeded_and_the_job_runs_once(site):
     done = site.wait_evaluation(ident, "completed")
     assert done["attempt"] == 1 and runs(folder) == ["1"]
     assert site.query("select count(*) from event where evaluation = %s and kind = 'completed'", int(ident)) == [(1,)]
+
+
+def test_cancel_while_the_worker_is_away(site):
+    """The job runs on with its keeper, until a worker that comes reads of it."""
+    folder = hold(site)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = site.zr_id("submissions:eval", submit(site, "hold"))
+    wait_for(lambda: runs(folder), 20)
+    worker.kill_group()
+    site.zr("evaluations:cancel", ident)
+    site.eval_worker()
+    assert site.wait_evaluation(ident, "canceled")["attempt"] == 1
+    wait_for(lambda: not os.listdir(os.path.join(site.state, "spool", "boxes")), 20, "its box to be removed")
+    assert runs(folder) == ["1"] and not glob.glob(f"/sys/fs/cgroup/**/zr-{site.evaluation(ident)['attempt_id']}*", recursive=True)
 
 
 def test_result_that_ends_without_a_worker_is_reported_by_the_next(site):
