@@ -11,7 +11,7 @@ import psycopg2
 
 import tree
 from faults import any_between
-from world import API, HOSTS, KINDS, data_of
+from world import API, HOSTS, KINDS, data_of, log_of
 
 QUIET = """select
 	(select count(*) from evaluation where step < 4) as open,
@@ -94,6 +94,7 @@ class Check:
         parked = self.world.query("select reason, detail from parked_event")
         self.lost += [f"an event was set aside: {r} {d}" for r, d in parked]
         self.results()
+        self.why()
         self.board()
         return self
 
@@ -179,7 +180,8 @@ class Check:
             self.lost.append(f"evaluation {ident}: its result is {a['results_state'] if a else 'of no attempt'}")
             return
         path = os.path.join(self.world.site.state, "results", a["results_path"])
-        want = data_of(str(a["attempt_id"]), int(KINDS[self.kind[e["submission"]]].split()[2]))
+        numbers = [int(float(n)) for n in KINDS[self.kind[e["submission"]]].split()]
+        want = data_of(str(a["attempt_id"]), numbers[2])
         try:
             with open(os.path.join(path, "data"), "rb") as f:
                 got = f.read()
@@ -190,10 +192,18 @@ class Check:
             return
         if hashlib.sha256(got).digest() != hashlib.sha256(want).digest():
             self.lost.append(f"evaluation {ident}: its result has {len(got)} bytes, not the {len(want)} that the job wrote")
-        if log != f"log of {a['attempt_id']}\n".encode():
-            self.lost.append(f"evaluation {ident}: its log is {log[:80]!r}")
+        if log != log_of(str(a["attempt_id"]), numbers[4] if len(numbers) > 4 else 0):
+            self.lost.append(f"evaluation {ident}: its log is {log[:80]!r}, {len(log)} bytes")
         if (a["ending"].get("scores") or {}).get("attempt") != str(a["attempt_id"]):
             self.lost.append(f"evaluation {ident}: its scores are {a['ending'].get('scores')}")
+
+    def why(self):
+        """Some are asked about, one of each end."""
+        ends = {(e["state"], e["reason"]): e for e in self.evaluations.values()}
+        for e in ends.values():
+            r = self.world.site.zr("evaluations:why", e["id"], check=False)
+            if r.returncode or not r.stdout.startswith(f"{e['id']} is {e['state']}."):
+                self.lost.append(f"evaluations:why {e['id']} says {r.stdout!r} {r.stderr!r}")
 
     def results(self):
         """Nothing is published but what the database says is stored."""

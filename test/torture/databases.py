@@ -69,10 +69,9 @@ def commits(t, name, seed):
 
 # --- catching up ---
 
-def publish(w, idents):
+def publish(channel, idents):
     """Five events of each evaluation, a few evaluations at a time, as several hosts would send them."""
     ident = "018f0000-0000-7000-8000-000000000000"
-    channel = w.site.amqp(heartbeat=0).channel()
     for at in range(0, len(idents), 8):
         for seq in range(PER):
             for i in idents[at:at + 8]:
@@ -100,7 +99,7 @@ def catch_up(t, name, seed):
         time.sleep(1)
         small = resident(w)
         w.services.dev("stop", "postgres")
-        publish(w, idents)
+        publish(w.site.amqp(heartbeat=0).channel(), idents)
         waiting = resident(w)
         w.services.dev("start", "postgres")
         begin, rows, high = time.monotonic(), 0, waiting

@@ -9,7 +9,7 @@ import psycopg2
 
 from world import KINDS
 
-WEIGHTS = {"quick": 6, "short": 5, "medium": 3, "long": 1, "big": 1, "fails": 2, "noise": 0}
+WEIGHTS = {"quick": 6, "short": 5, "medium": 3, "long": 1, "big": 1, "fails": 2, "noise": 0, "aged": 0, "pour": 0}
 
 
 class Load:
@@ -64,11 +64,21 @@ class Load:
                 self.cancel(self.random.choice(list(self.said)[-6:]))
 
 
+# What runs on workers whose lease is over: nobody else has it.
+OVER = """select v.id, v.attempt_id from evaluation v
+	join attempt a on (a.evaluation, a.attempt, a.attempt_id) = (v.id, v.attempt, v.attempt_id)
+	join worker_lease w on w.worker = a.worker
+	where v.state = 'running' and w.lost and not exists (select from worker_lease o, jobs_of(o.body) j
+		where not o.lost and (j.evaluation, j.attempt, j.attempt_id) = (v.id, v.attempt, v.attempt_id))"""
+# The term of a leader that has gone, one look of the next, and what a busy machine takes.
+JUDGED = 30
+
+
 class Watch:
-    """Looks at all evaluations a few times a second: what has ended stays so, and nothing goes back."""
+    """Looks at all evaluations a few times a second: what has ended stays so, nothing goes back, and nothing runs without a lease."""
 
     def __init__(self, world):
-        self.world, self.wrong, self.last = world, [], {}
+        self.world, self.wrong, self.last, self.over = world, [], {}, {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -83,8 +93,13 @@ class Watch:
     def look(self):
         try:
             rows = self.world.query("select id, step, state, reason, attempt, version from evaluation")
+            over = set(self.world.query(OVER))
         except psycopg2.Error:
             return
+        self.over = {k: self.over.get(k, time.monotonic()) for k in over}
+        for (ident, _), since in self.over.items():
+            if time.monotonic() - since > JUDGED:
+                self.wrong.append(f"evaluation {ident} is running, and nobody has a lease of it for {JUDGED} s")
         for ident, step, state, reason, attempt, version in rows:
             before = self.last.get(ident)
             self.last[ident] = now = (step, state, reason, attempt, version)

@@ -27,10 +27,11 @@ exec 9>>{folder}/lock.$ZR_EVALUATION_ID
 flock -n 9 && alone=alone || alone=together
 echo "$ZR_EVALUATION_ID $ZR_ATTEMPT $ZR_ATTEMPT_ID $EPOCHREALTIME $alone" >>{folder}/runs
 """
-BODY = """read -r seconds status size noise <"$ZR_SUBMISSION/answer"
+BODY = """read -r seconds status size noise pour <"$ZR_SUBMISSION/answer"
 echo "log of $ZR_ATTEMPT_ID"
 echo '{"done":1,"total":2}' >&"$ZR_PROGRESS_FD"
 [ "$seconds" = 0 ] || sleep "$seconds"
+[ -z "$pour" ] || yes "$ZR_ATTEMPT_ID" 2>/dev/null | head -c "$pour"
 yes "$ZR_ATTEMPT_ID" 2>/dev/null | head -c "$size" >"$ZR_OUTPUT/data"
 [ -z "$noise" ] || head -c "$noise" /dev/urandom >"$ZR_OUTPUT/noise"
 echo '{"score": 1, "attempt": "'"$ZR_ATTEMPT_ID"'"}' >"$ZR_OUTPUT/scores.json"
@@ -56,14 +57,26 @@ pids = 32
 disk = 64M
 """
 
-# seconds, exit status, bytes of output, bytes that cannot be compressed
+# seconds, exit status, bytes of output, bytes that cannot be compressed, bytes of log
 KINDS = {"quick": "0 0 1000", "short": "0.5 0 100000", "medium": "2 0 20000", "long": "7 0 1000", "big": "0.2 0 8000000",
-         "fails": "0.1 3 100", "noise": "0 0 1000 6000000"}
+         "fails": "0.1 3 100", "noise": "0 0 1000 6000000", "aged": "130 0 1000", "pour": f"6 0 1000 0 {10 << 30}"}
+LOG_CAP = 1 << 20
 
 
 def data_of(attempt_id, size):
     line = attempt_id.encode() + b"\n"
     return (line * (size // len(line) + 1))[:size]
+
+
+def log_of(attempt_id, poured):
+    """What is kept of what a job wrote."""
+    first, line = f"log of {attempt_id}\n".encode(), attempt_id.encode() + b"\n"
+    total, tail = len(first) + poured, LOG_CAP // 4
+    if total <= LOG_CAP:
+        return first + data_of(attempt_id, poured)
+    skip = (poured - tail) % len(line)
+    return (first + data_of(attempt_id, LOG_CAP))[:LOG_CAP - tail] + b"\n[zr: %d bytes left out]\n" % (total - LOG_CAP) + \
+        data_of(attempt_id, skip + tail)[skip:]
 
 
 class World:
@@ -131,7 +144,7 @@ class World:
                 with open(path, "w") as f:
                     f.write(text)
 
-    SETTINGS = {"retry_delay": "0s", "infrastructure_retries": 30, "amqp_heartbeat": "5s", "fetch_timeout": "10s", "term_grace": "500ms"}
+    SETTINGS = {"retry_delay": "0s", "infrastructure_retries": 30, "amqp_heartbeat": "5s", "fetch_timeout": "10s", "term_grace": "500ms", "log_cap": LOG_CAP}
 
     def settings(self, lease, **more):
         """For the daemons that start after this. The lease is in seconds."""
@@ -161,16 +174,16 @@ class World:
     def _start(self, name):
         env = getattr(self, "failpoint", {})
         if name == "update":
-            return self.site.start("zr", "worker:run:update", "-w", 2, ready=False, env={**env, **self.update_env})
+            return self.site.start("zr", "worker:run:update", "-w", self.workers, ready=False, env={**env, **self.update_env})
         if name in API:
             return self.site.start(*self.net.api[name].within(), os.path.join(BUILD, "zr"), "worker:run:update", "-w", 2, ready=False,
                                    host=name, name=f"update-{name}", env=env)
-        return self.site.start(*self.net.hosts[name].within(), os.path.join(BUILD, "zr"), "worker:run:eval", "-w", 2, "--prefetch-count",
+        return self.site.start(*self.net.hosts[name].within(), os.path.join(BUILD, "zr"), "worker:run:eval", "-w", self.workers, "--prefetch-count",
                                2, ready=False, host=name, name=f"eval-{name}", env={**env, **self.host_env.get(name, {})})
 
-    def start_daemons(self, failpoint=None, update_env=None, host_env=None, api=()):
+    def start_daemons(self, failpoint=None, update_env=None, host_env=None, api=(), workers=2):
         self.failpoint, self.update_env, self.host_env = failpoint or {}, update_env or {}, host_env or {}
-        self.restarts = 0
+        self.restarts, self.workers = 0, workers
         for name in ("update", *api, *HOSTS):
             if name not in self.off:
                 self.daemons[name] = self._start(name)
