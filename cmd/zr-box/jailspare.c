@@ -35,6 +35,7 @@ static void jail_view_done(struct jail_view *v)
 	free(v->evaluator);
 	free(v->program);
 	strv_free(v->mounts);
+	strv_free(v->beside);
 	strv_free(v->reference);
 }
 DEFINE_AUTO_DONE(jail_view);
@@ -73,6 +74,7 @@ static int view_of(const struct keeper *k, struct jail_view *ret)
 	ret->program = strdup(s->sandbox.bare && s->argv[PHASE_RUN] ? s->argv[PHASE_RUN][0] : "");
 	if (!ret->state || !ret->sealed || !ret->evaluator || !ret->program ||
 	    copy_words(s->sandbox.mounts, &ret->mounts) < 0 ||
+	    copy_words(s->sandbox.beside, &ret->beside) < 0 ||
 	    copy_words(s->sandbox.reference, &ret->reference) < 0)
 		return -ENOMEM;
 	return 0;
@@ -96,7 +98,7 @@ static bool same_view(const struct jail_view *a, const struct jail_view *b)
 	       a->phases == b->phases && a->bytes == b->bytes && str_eq(a->state, b->state) &&
 	       str_eq(a->sealed, b->sealed) && str_eq(a->evaluator, b->evaluator) &&
 	       str_eq(a->program, b->program) && same_words(a->mounts, b->mounts) &&
-	       same_words(a->reference, b->reference);
+	       same_words(a->beside, b->beside) && same_words(a->reference, b->reference);
 }
 
 /* A file that was replaced since, by an upgrade for one, would still be seen as it was. */

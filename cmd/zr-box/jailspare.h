@@ -20,7 +20,7 @@ struct jail_bind;
 /* What decides how a tree looks, all of it owned. */
 struct jail_view {
 	char *state, *sealed, *evaluator, *program;
-	char **mounts, **reference;
+	char **mounts, **beside, **reference;
 	bool network, bare, data;
 	unsigned phases;
 	uint64_t bytes;

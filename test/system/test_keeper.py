@@ -11,8 +11,8 @@ from test_sandbox import GROUPS, Jailed, elsewhere, lines  # noqa: F401
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
               pytest.mark.skipif(not {"v1_memory", "v2_memory"} & set(GROUPS), reason="no memory controller")]
 
-# What tells one tree from another, and one network.
-WHERE = "stat -c %z /etc/passwd; readlink /proc/self/ns/net\n"
+# What tells one tree from another, and one network; numbers alone are given out again.
+WHERE = "stat -c %z /etc/passwd; stat -Lc '%i %z' /proc/self/ns/net\n"
 OWN = "/box /tmp /output /dev/shm"
 
 
@@ -106,7 +106,7 @@ def test_a_replaced_evaluator_is_seen(run):
     assert second[0] != first[0] and "new" in second
 
 
-def test_a_replaced_file_is_seen(run, elsewhere):
+def test_a_replaced_file_is_seen(run, elsewhere):  # noqa: F811
     data, fresh = (os.path.join(elsewhere, name) for name in ("data", "fresh"))
     for path, text in ((data, "one\n"), (fresh, "two\n")):
         with open(path, "w") as f:
@@ -116,11 +116,12 @@ def test_a_replaced_file_is_seen(run, elsewhere):
     assert run(f"cat {data}\n", isolation={"mounts": [data]}) == ["two"]
 
 
-def test_another_view_is_another_tree(run):
+def test_another_view_is_another_tree(run, elsewhere):  # noqa: F811
     ref = run.base / "ev" / "ref"
     os.makedirs(ref)
     plain = run(WHERE)
-    for other in ({"isolation": {"reference": ["ref"]}}, {"limits": {"disk_bytes": 16 << 20}}, {"score": "true\n"},
+    for other in ({"isolation": {"beside": [elsewhere]}},
+                  {"isolation": {"reference": ["ref"]}}, {"limits": {"disk_bytes": 16 << 20}}, {"score": "true\n"},
                   {"isolation": {"mounts": ["/usr/share"]}}):
         assert run(WHERE, **other)[0] != plain[0]
     # A reference that is gone cannot be hidden, and that is said as for a first job.

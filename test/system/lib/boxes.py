@@ -304,8 +304,11 @@ class Keeper:
         self.sock.sendmsg([b'{"t":"job"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [folder, journal]))])
         os.close(folder)
         os.close(journal)
-        while not any(word in message for message in [self.sock.recv(65536)] for word in READY):
-            pass
+        while True:
+            message = self.sock.recv(65536)
+            assert message, "the keeper has ended"
+            if any(word in message for word in READY):
+                break
         return time.perf_counter() - start
 
     def close(self):
