@@ -762,8 +762,11 @@ static int remove_below(const char *parent, const char *name, struct err *e)
 
 int cgroup_remove(const struct cgroup_box *c, struct err *e)
 {
-	int r = c->host ? remove_below(c->host->v2, c->name, e) : 0;
+	int r;
 
+	if (!c->host)
+		return 0;
+	r = remove_below(c->host->v2, c->name, e);
 	for (size_t i = 0; i < ARRAY_LEN(v1) && r == 0; i++)
 		if (v1_dir_of(c, i) >= 0)
 			r = remove_below(v1_path_of(c->host, i), c->name, e);

@@ -338,14 +338,14 @@ def test_wall_limit(box, script):
 
 
 def test_wall_limit_says_goodbye(box):
-    r = box.run("trap 'echo bye; exit 0' TERM; sleep 30 & wait", limits={"wall_usec": 300000}, term_grace_usec=5000000)
+    r = box.run("trap 'echo bye; exit 0' TERM; sleep 30 & wait", limits={"wall_usec": 300000 * boxes.LONGER}, term_grace_usec=5000000)
     assert (r["reason"], r["exit_code"]) == ("wall-limit", 0) and box.read("out.log") == b"bye\n"
 
 
 def test_phase_limits_are_apart(box):
     r = box.run(prepare="sleep 30", run="exit 0", limits={"prepare_wall_usec": 300000})
     assert (r["reason"], r["phase"]) == ("wall-limit", "prepare")
-    r = Box(box.base, box.groups).run(prepare="sleep 0.6", run="sleep 0.1", limits={"wall_usec": 500000})
+    r = Box(box.base, box.groups).run(prepare=f"sleep {0.6 * boxes.LONGER}", run="sleep 0.1", limits={"wall_usec": 500000 * boxes.LONGER})
     assert r["reason"] == "ok" and r["usage"]["wall_usec"] > 700000
 
 

@@ -338,7 +338,7 @@ def test_wall_limit(box, script):
 
 
 def test_wall_limit_says_goodbye(box):
-    r = box.run("trap 'echo bye; exit 0' TERM; sleep 30 & wait", limits={"wall_usec": 300000}, term_grace_usec=5000000)
+    r = box.run("trap 'echo bye; exit 0' TERM; sleep 30 & wait", limits={"wall_usec": 300000 * boxes.LONGER}, term_grace_usec=5000000)
     assert (r["reason"], r["exit_code"]) == ("wall-limit", 0) and lines(box) == ["bye"]
 
 

@@ -21,6 +21,8 @@ READY = (b'"ready":true', b'"t":"ready"')
 # How much slower this machine is than others: user-mode Linux (scripts/uml) with its system calls.
 with open("/proc/cpuinfo") as _cpuinfo:
     SLOW = 10 if "User Mode Linux" in _cpuinfo.read() else 1
+# For times in which a script must have come to something, on such a machine when its host is busy.
+LONGER = 4 if SLOW > 1 else 1
 
 
 def descendants(pid):
