@@ -5,17 +5,16 @@
  *	storm N USEC	N processes in sessions of their own that ignore every signal; each replaces itself by a child every USEC microseconds
  *	stamp FILE MS	writes its first moment to FILE, and after MS milliseconds its last one (CLOCK_MONOTONIC, nanoseconds)
  *	spin N FILE	N rounds of arithmetic; appends how long they took to FILE, in nanoseconds
- *	watch FILE N	prints when FILE was changed, and its size then, N times, on a processor's first call
+ *	hand FILE	locks FILE; with a line on standard input lets it go, and prints how long it took until somebody had written into it
  *	blocks N	N blocks of 64 KiB on standard output, each with its number in every 4 KiB
  */
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -82,20 +81,25 @@ static int spin(long n, const char *path)
 	return !f || fprintf(f, "%lld\n", first) < 0 || fclose(f);
 }
 
-static int watch(const char *path, long n)
+/* The moment before is exact, and a late look makes it longer, never shorter. */
+static int hand(const char *path)
 {
-	struct sched_param first = { .sched_priority = 50 };
-	int fd = inotify_init1(IN_CLOEXEC);
-	char events[4096];
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	long long released;
 	struct stat st;
 
-	if (fd < 0 || inotify_add_watch(fd, path, IN_MODIFY) < 0)
+	if (fd < 0 || flock(fd, LOCK_EX) < 0)
 		return 1;
-	sched_setscheduler(0, SCHED_FIFO, &first);
-	puts("ready");
-	for (fflush(stdout); n-- > 0 && read(fd, events, sizeof(events)) > 0; fflush(stdout))
-		if (stat(path, &st) == 0)
-			printf("%lld %lld\n", now(), (long long)st.st_size);
+	puts("held");
+	fflush(stdout);
+	getchar();
+	released = now();
+	close(fd);
+	do {
+		if (stat(path, &st) < 0)
+			return 1;
+	} while (!st.st_size);
+	printf("%lld\n", now() - released);
 	return 0;
 }
 
@@ -125,8 +129,8 @@ int main(int argc, char **argv)
 		return stamp(argv[2], atoi(argv[3]));
 	if (argc > 3 && !strcmp(argv[1], "spin"))
 		return spin(atol(argv[2]), argv[3]);
-	if (argc > 3 && !strcmp(argv[1], "watch"))
-		return watch(argv[2], atol(argv[3]));
+	if (argc > 2 && !strcmp(argv[1], "hand"))
+		return hand(argv[2]);
 	if (argc > 2 && !strcmp(argv[1], "blocks"))
 		return blocks(atol(argv[2]));
 	return 2;
