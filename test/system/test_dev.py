@@ -205,8 +205,14 @@ def test_what_was_durable_outlives_a_crash(own_services, make_own_sandbox):
         own_services.kill(name)
     own_services.up()
     assert box.query("select n from kept") == [(7,)]
-    again = box.channel()
-    wait_for(lambda: again.queue_declare("kept", passive=True).method.message_count == 1, what="the message to be there")
+
+    def kept():
+        """It answers while its queues are still coming up."""
+        try:
+            return box.channel().queue_declare("kept", passive=True).method.message_count
+        except pika.exceptions.AMQPError:
+            return None
+    assert wait_for(kept, 60, "the message to be there") == 1
 
 
 # --- beginning and end ---
