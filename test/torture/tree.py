@@ -34,8 +34,8 @@ class Process:
         self.exe = os.path.basename(_link(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
         self.cwd = _link(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
         self.argv = _text(f"/proc/{pid}/cmdline").decode(errors="replace").split("\0")[:-1]
-        # In a process namespace of its own, as what runs in a sandbox is.
-        self.elsewhere = _link(f"/proc/{pid}/ns/pid") != HERE
+        # In a process namespace of its own, as what runs in a sandbox is; who has just ended is nowhere.
+        self.elsewhere = _link(f"/proc/{pid}/ns/pid") not in (HERE, "")
         status = _text(f"/proc/{pid}/status").partition(b"\nUid:")[2].split(maxsplit=1)
         self.uid = int(status[0]) if status else 0
         space = _link(f"/proc/{pid}/ns/net").removesuffix("]").partition("[")[2]
