@@ -150,15 +150,38 @@ static void check_gpu(struct doctor *d)
 		doctor_line(d, HEALTH_OK, "gpu", NULL, "%s%s, locks in %s", what, fake, dir);
 }
 
+/* What zr-eval.service says is its cgroup_parent. */
+#define UNIT_GROUP "/zr.slice/zr-boxes.service"
+
+/* The group of the shell in which we run says nothing about workers that have a unit. */
+static int probe_groups(struct doctor *d, struct cgroup_host *h, const char **ret_where,
+			struct err *e)
+{
+	const char *parent = d->settings->cgroup_parent;
+
+	*ret_where = "";
+	if (!parent && access("/sys/fs/cgroup" UNIT_GROUP, F_OK) == 0) {
+		int r = cgroup_probe(UNIT_GROUP, h, e);
+
+		*ret_where = ", in the group of zr-boxes.service";
+		if (r < 0 || h->v2)
+			return r;
+		*ret_where = "";
+		cgroup_host_done(h);
+	}
+	return cgroup_probe(parent, h, e);
+}
+
 static void check_cgroup(struct doctor *d)
 {
 	static const char cure[] =
 		"run the worker by its unit (Delegate=yes), or name a writable cgroup_parent";
 	auto_done(cgroup_host) h = { 0 };
 	struct err e = { 0 };
+	const char *where;
 	bool memory, pids;
 
-	if (cgroup_probe(d->settings->cgroup_parent, &h, &e) < 0) {
+	if (probe_groups(d, &h, &where, &e) < 0) {
 		doctor_line(d, HEALTH_FAIL, "cgroup", cure, "%s", e.msg);
 		return;
 	}
@@ -173,8 +196,8 @@ static void check_cgroup(struct doctor *d)
 			    memory ? "" : "memory", memory || pids ? "" : " and ",
 			    pids ? "" : "processes");
 	else
-		doctor_line(d, HEALTH_OK, "cgroup", NULL, "%s, limits of memory and processes",
-			    h.v2_memory ? "version 2" : "version 1");
+		doctor_line(d, HEALTH_OK, "cgroup", NULL, "%s, limits of memory and processes%s",
+			    h.v2_memory ? "version 2" : "version 1", where);
 	doctor_levels(d, &h);
 }
 
