@@ -91,16 +91,19 @@ printf_like(3, 4) static void report(const struct pike *p, int level, const char
 
 /* --- closing ------------------------------------------------------------------------------- */
 
-static bool is_done(const struct pike *p, const struct pikeside *s)
+static bool owes(const struct pike *p, const struct pikeside *s)
 {
 	const struct piketask *t;
 
-	if (!s->closing || !TAILQ_EMPTY(&s->pairs.queue))
-		return false;
 	TAILQ_FOREACH (t, &p->tasks, entry)
 		if (t->side == s)
-			return false;
-	return true;
+			return true;
+	return false;
+}
+
+static bool is_done(const struct pike *p, const struct pikeside *s)
+{
+	return s->closing && TAILQ_EMPTY(&s->pairs.queue) && !owes(p, s);
 }
 
 /* When all drivers have closed the worker ends. */
@@ -551,7 +554,12 @@ static void look(struct pike *p, bool scan)
 	p->up = false;
 	for (size_t i = 0; i < p->sides.n; i++) {
 		struct pikeside *s = p->sides.side[i];
-		bool up = is_due(s, scan) ? look_at(p, s, &e) : s->up;
+		bool up;
+
+		/* It is somebody else's, and would be made anew. */
+		if (!s->input && !owes(p, s))
+			continue;
+		up = is_due(s, scan) ? look_at(p, s, &e) : s->up;
 
 		if (!up && s->input)
 			why = e;

@@ -580,6 +580,19 @@ def test_answers_find_their_driver_after_a_crash(two):
     assert b.reply("waits-b")["eval_results"]["runtime"] == 1.25 and len(a.started()) == 3
 
 
+def test_a_folder_that_is_owed_nothing_is_let_go(two):
+    a, b = two
+    worker = a.start()
+    b.ask("runs", HOLD)
+    a.wait_started()
+    worker.kill_group()
+    a.start(channel=["dir:" + a.io])
+    go(a)
+    b.reply("runs")
+    shutil.rmtree(b.io)
+    assert stays(lambda: not os.path.exists(b.io), 2.5) is None
+
+
 def test_one_driver_closes_and_the_other_goes_on(two):
     a, b = two
     worker = a.start()
