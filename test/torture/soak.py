@@ -150,7 +150,7 @@ def messages(t, name, seed):
     def act(f, stream):
         sizes, sent, begin, fake = Sizes(t, t.options.soak, "messages"), 0, time.monotonic(), []
         channel = w.site.amqp(heartbeat=0).channel()
-        worker, = w.processes("worker")
+        worker = until(lambda: w.processes("worker"), 20)[0]
         while sent < 2 * half:
             fake += publish(channel)
             sent += 2 * BATCH
