@@ -265,7 +265,7 @@ static int target_from(struct db_target *t, const PQconninfoOption *o, struct er
 		if (!t->password)
 			return err_nomem(e);
 	}
-	if (!option(o, "hostaddr") && db_hosts_named(host)) {
+	if (host && !option(o, "hostaddr") && db_hosts_named(host)) {
 		t->hosts = strdup(host);
 		t->ports = strdup(port ? port : "");
 		if (!t->hosts || !t->ports)

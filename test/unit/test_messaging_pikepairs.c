@@ -38,9 +38,10 @@ static void check_order(struct pair_list *list, const char *want)
 {
 	struct pair *a;
 	char got[64] = "";
+	size_t n = 0;
 
 	TAILQ_FOREACH (a, list, entry)
-		strcat(got, a->stem);
+		n += (size_t)snprintf(got + n, sizeof(got) - n, "%s", a->stem);
 	ck_assert_str_eq(got, want);
 }
 
