@@ -93,10 +93,14 @@ def pass_controllers(groups_):
                 f.write("+" + name)
 
 
+def kernel_is(*least):
+    return tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups()) >= least
+
+
 def maps_owners(path):
     """Can the file system show its files as another user's? In memory it can from Linux 6.3 on, on a disk before that."""
     kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout.strip()
-    return kind != "tmpfs" or tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups()) >= (6, 3)
+    return kind != "tmpfs" or kernel_is(6, 3)
 
 
 def more_groups():
