@@ -331,6 +331,7 @@ def test_a_folder_that_was_moved_away(pike):
 def test_odd_files_beside_the_pairs(make):
     pike = make(grace="1s")
     pike.start()
+    os.symlink("/etc/passwd", os.path.join(pike.input, "rejected"))
     os.mkfifo(os.path.join(pike.input, "fifo.json"))
     os.symlink("/etc/passwd", os.path.join(pike.input, "link.json"))
     os.symlink("nowhere", os.path.join(pike.input, "dangling.json"))
@@ -341,7 +342,6 @@ def test_odd_files_beside_the_pairs(make):
             json.dump({"id": name, "level": 1, "task": 1, "code": "good()"}, f)
     os.mkdir(os.path.join(pike.input, "dir.done"))
     os.mkfifo(os.path.join(pike.input, "fifodone.done"))
-    os.symlink("/etc/passwd", os.path.join(pike.input, "rejected"))
     for name in ("dir", "fifodone"):
         assert pike.reply(name)["eval_results"]["runtime"] == 1.25
     pike.ask("a", "good()")
