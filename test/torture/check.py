@@ -240,7 +240,10 @@ def of_sandboxes(world):
 
 
 def after_the_end(world, attempt_ids):
-    """All daemons have ended: nothing of the jobs is there."""
+    """All daemons have ended: nothing of the jobs is there. Keepers see the end of their workers, and put away what they keep."""
+    deadline = time.monotonic() + 10
+    while [p for p in tree.ours() if p.exe == "zr-box"] and time.monotonic() < deadline:
+        time.sleep(0.05)
     wrong = [f"a process is left: {p}" for p in tree.ours() if p.exe.startswith("zr-") or world.role(p) == "job"]
     for path in glob.glob("/sys/fs/cgroup/**/zr-????????-*", recursive=True):
         if os.path.basename(path)[3:] in attempt_ids:

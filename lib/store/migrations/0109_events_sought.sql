@@ -54,11 +54,18 @@ $$;
 create function attempts_to_seek(p_lease_usec bigint, p_limit int)
 returns table (evaluation bigint, attempt int, age_sec bigint, at text)
 language sql as $$
-	with missing as materialized (
+	with gone as materialized (
+		select evaluation, attempt, since from attempts_unheld()
+		union all
+		select evaluation, attempt, since from requests_gone(p_lease_usec * interval '1 microsecond')
+	), missing as materialized (
 		select evaluation, attempt, min(since) as since
-		from (select evaluation, attempt, since from attempts_unheld()
+		from (select * from gone
 			union all
-			select evaluation, attempt, since from requests_gone(p_lease_usec * interval '1 microsecond')) m
+			-- May have been begun before it was canceled. By itself that is no reason to look.
+			select v.id, v.asked_attempt, v.queued_at from evaluation v
+			where v.state = 'canceled' and v.queued_at is not null and v.cancel_at > now() - interval '1 day'
+				and exists (select from gone) and not exists (select from attempt a where a.evaluation = v.id)) m
 		group by evaluation, attempt
 	), noticed as (
 		insert into sought (evaluation, attempt) select evaluation, attempt from missing on conflict do nothing
