@@ -2,9 +2,7 @@
 """Which runs there were. A job adds a line to a file as its first act; one in a sandbox, which cannot, tells a socket that its
 evaluator shows it."""
 import os
-import shutil
 import socketserver
-import tempfile
 import threading
 import time
 
@@ -24,12 +22,18 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
 
 
-class Counter:
-    """The socket. Not below /tmp, of which each box has one of its own."""
+def place(folder):
+    """Where a run with this folder has its socket: not below /tmp, of which each box has one of its own."""
+    return os.path.join("/var/tmp", os.path.basename(folder) + ".marks")
 
-    def __init__(self, marks):
+
+class Counter:
+    """The socket."""
+
+    def __init__(self, marks, folder):
         counter = self
-        self.marks, self.folder = marks, tempfile.mkdtemp(prefix="zr-torture-marks.", dir="/var/tmp")
+        self.marks, self.folder = marks, folder
+        os.mkdir(folder)
         self._running, self._lock = {}, threading.Lock()
 
         class Handler(socketserver.StreamRequestHandler):
@@ -61,4 +65,3 @@ class Counter:
     def close(self):
         self._server.shutdown()
         self._server.server_close()
-        shutil.rmtree(self.folder, ignore_errors=True)

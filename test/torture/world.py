@@ -90,7 +90,7 @@ class World:
         self.site = Sandbox(self.services, "torture", (*HOSTS, *API))
         self.marks = os.path.join(folder, "marks")
         os.makedirs(self.marks)
-        self.counter = marks.Counter(self.marks)
+        self.counter = marks.Counter(self.marks, marks.place(os.path.dirname(folder)))
         self._addresses()
         self.settings(lease=lease)
         self.site.prepare()
