@@ -175,9 +175,18 @@ static void judge_leader(struct keeper *k)
 		jail_judge_full(k);
 }
 
+/* Seen to begin only after it was told to end, it began at some time after the fork. */
+static uint64_t phase_usec(const struct keeper *k)
+{
+	uint64_t from = k->exec_usec < k->stop_usec ? k->exec_usec : k->fork_usec;
+
+	return from < k->stop_usec ? k->stop_usec - from : 0;
+}
+
 static void end(struct keeper *k)
 {
-	uint64_t from = k->exec_usec;
+	bool began = k->exec_usec;
+	uint64_t took;
 
 	if (!k->stop_usec)
 		k->stop_usec = time_mono_usec();
@@ -185,24 +194,21 @@ static void end(struct keeper *k)
 	/* The exec pipe may hold the reason why there was no script to wait for. */
 	if (k->in[IN_EXEC] >= 0) {
 		spawn_seen(k);
-		if (k->exec_usec && !from)
+		if (k->exec_usec && !began)
 			note_started(k);
-		/* Seen only now, it was at some time after the fork. */
-		from = k->exec_usec && k->exec_usec > k->stop_usec ? k->fork_usec : k->exec_usec;
 	}
 	output_drain(k);
 	watch_end(k);
-	if (k->engine && !k->stuck) {
+	if (k->engine && !k->stuck)
 		engine_reaped(k);
-		from = k->exec_usec;
-	}
 	judge_leader(k);
-	if (!from)
+	if (!k->exec_usec)
 		return;
-	k->result.wall_usec += k->stop_usec - from;
+	took = phase_usec(k);
+	k->result.wall_usec += took;
 	if (k->phase == PHASE_RUN)
-		k->run_wall_usec = k->stop_usec - from;
-	violations_used(k, NEAR_WALL, k->stop_usec - from, k->spec->limits.wall_usec[k->phase]);
+		k->run_wall_usec = took;
+	violations_used(k, NEAR_WALL, took, k->spec->limits.wall_usec[k->phase]);
 }
 
 void phase_run(struct keeper *k, enum phase p)

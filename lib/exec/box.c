@@ -307,12 +307,26 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 	return r;
 }
 
+/* Of one that cannot be read, that there is something, and whether its end was added since: else nobody
+ * could ever report it. */
+static int read_journal(const struct box *b, struct journal *ret, struct err *e)
+{
+	int r = journal_read(b->dir, ret, e);
+
+	if (r != -EBADMSG)
+		return r;
+	ret->begun = true;
+	box_result_init(&ret->result);
+	ret->done = journal_result(b->dir, &ret->result, NULL) > 0;
+	return 0;
+}
+
 /* The order matters: a keeper writes its result before it lets go of its lock. */
 static int find_state(struct box *b, struct err *e)
 {
 	bool busy = !journal_is_free(b->dir);
 	auto_done(journal) j = { .phase = PHASE_RUN };
-	int r = journal_read(b->dir, &j, e);
+	int r = read_journal(b, &j, e);
 
 	if (r < 0)
 		return r;
@@ -455,7 +469,7 @@ static int conclude_lost(struct box *b, bool all_killed, struct err *e)
 {
 	auto_done(box_result) r;
 	auto_done(journal) j = { .phase = PHASE_RUN };
-	int n = journal_read(b->dir, &j, e);
+	int n = read_journal(b, &j, e);
 
 	box_result_init(&r);
 	if (n == 0 && is_this_boot(b->spec) == 1)

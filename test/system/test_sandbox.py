@@ -717,3 +717,13 @@ def test_one_keeper_for_many(sandbox):
     assert logs[1] == logs[3] and logs[1][:2] == ["/box", "/tmp"]  # the same uid: the same keeper
     assert logs[0][2:] == logs[2][2:] == ["0", str(int(logs[1][2]) - 0x70000000)]
     assert all(log[0].startswith(sandbox.state) and log[0].endswith("/work") and log[1].endswith("/tmp") for log in (logs[0], logs[2]))
+
+
+def test_canceled_before_it_was_seen_to_begin(box):
+    """The time of a job that did not have any is none, not less."""
+    slow = ("strace", "-f", "-o", "/dev/null", "-e", "trace=pivot_root", "-e", "inject=pivot_root:delay_enter=1000000")
+    box.start("exec sleep 60", wrapper=slow, term_grace_usec=2000000)
+    wait_for(lambda: len(boxes.descendants(box.process.pid)) > 1, 10, "init")
+    box.say(t="cancel")
+    r = box.wait()
+    assert r["reason"] == "canceled" and 0 <= r["usage"]["wall_usec"] < 20000000, r

@@ -157,6 +157,36 @@ START_TEST(restart_after_the_end)
 }
 END_TEST
 
+/* Whoever wrote that: it must not stay for ever. */
+START_TEST(restart_with_an_end_that_cannot_be_read)
+{
+	static const char text[] = "{\"t\":\"begun\"}\n{\"t\":\"done\",\"result\":{}}\n";
+	struct box *b = start_and_abandon("exit 0");
+	auto_free char *id = strdup(box_spec(b)->attempt_id);
+	struct err e = { 0 };
+	struct seen s;
+	int fd;
+
+	seen_init(&s);
+	wait(NULL);
+	fd = openat(box_dirfd(b), JOURNAL_FILE, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	ck_assert_int_eq(fd_write_all(fd, text, strlen(text)), 0);
+	close(fd);
+	box_free(b);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_DEAD);
+	ck_ok(box_attach(b, s.loop, &calls, &s, &e), e);
+	run(&s);
+	ck_assert_str_eq(s.order, "e");
+	ck_assert_int_eq(s.result.reason, BOX_LOST);
+	box_free(b);
+	ck_ok(box_open(dir, id, &b, &e), e);
+	ck_assert_int_eq(box_state(b), BOX_ENDED);
+	box_free(b);
+	seen_done(&s);
+}
+END_TEST
+
 START_TEST(cancel_running)
 {
 	struct err e = { 0 };
@@ -492,6 +522,7 @@ static void tests(TCase *t)
 	tcase_add_test(t, restart_before_the_start);
 	tcase_add_test(t, restart_while_it_runs);
 	tcase_add_test(t, restart_after_the_end);
+	tcase_add_test(t, restart_with_an_end_that_cannot_be_read);
 	tcase_add_test(t, cancel_running);
 	tcase_add_test(t, kill_after_cancel);
 	tcase_add_test(t, attended);
