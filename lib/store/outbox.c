@@ -11,12 +11,19 @@ int outbox_sent(struct db *d, int64_t outbox_id, struct err *e)
 	return db_query(d, outbox_sent_stmt.sql, &a, NULL, e);
 }
 
+/* A request whose attempt has begun did arrive: whoever sent it was killed before he could note that. */
 const struct db_stmt outbox_due_stmt = {
 	"outbox_due",
-	"select id, exchange, routing_key, message_id, body,"
-	" (extract(epoch from now() - created_at) * 1000000)::bigint from outbox"
-	" where created_at <= now() - $1::bigint * interval '1 microsecond' and next_at <= now()"
-	" order by id limit $2::int",
+	"with due as (select * from outbox"
+	"  where created_at <= now() - $1::bigint * interval '1 microsecond' and next_at <= now()"
+	"  order by id limit $2::int),"
+	" arrived as materialized (select d.id, outbox_sent(d.id) from due d"
+	"  join evaluation v on v.id = d.evaluation"
+	"  where exists (select from attempt a"
+	"   where a.evaluation = v.id and a.attempt >= v.asked_attempt))"
+	" select id, exchange, routing_key, message_id, body,"
+	" (extract(epoch from now() - created_at) * 1000000)::bigint from due"
+	" where id not in (select id from arrived) order by id",
 };
 
 const struct db_stmt outbox_again_stmt = {

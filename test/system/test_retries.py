@@ -107,3 +107,17 @@ def test_a_killed_keeper_costs_no_attempt_of_the_evaluation(site):
     assert site.evaluation(ident)["status"] == "failed", "the earlier end stands until there is another"
     open(os.path.join(folder, "go"), "w").close()
     assert site.wait_evaluation(ident, "completed")["attempt"] == 4
+
+
+def test_a_request_that_arrived_is_not_sent_again(site):
+    """Who had published it was killed before he could take it out of the outbox."""
+    flaky(site, 1)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = submit(site, "flaky")
+    site.wait_evaluation(ident, "completed")
+    worker.stop()
+    site.query("insert into outbox (evaluation, exchange, routing_key, message_id, body, created_at) select id, request_exchange, request_key,"
+               " gen_random_uuid(), request, now() - interval '1 minute' from evaluation where id = %s returning id", ident)
+    wait_for(lambda: site.query("select count(*) from outbox") == [(0,)])
+    assert site.channel().queue_declare("zr.eval.default", passive=True).method.message_count == 0

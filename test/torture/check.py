@@ -111,7 +111,8 @@ class Check:
     def outcome(self, e, runs):
         """Is the end one that may be?"""
         ident, kind = e["id"], self.kind[e["submission"]]
-        said, killed = (e["state"], e["reason"]), any(str(r[2]) in self.trouble.jobs for r in runs)
+        # One that was killed before it left its mark is no run.
+        said, killed = (e["state"], e["reason"]), any(str(a) in self.trouble.jobs for a in [e["attempt_id"], *(r[2] for r in runs)])
         keepers = sum(r[2] in self.trouble.keepers for r in runs)
         fine = said == ("completed", "ok") and kind != "fails" or said == ("failed", "exit") and kind == "fails" or \
             said[0] == "canceled" and (ident in self.load.canceled or ident in self.asked_cancel()) or \
