@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The tree that a job sees. The keeper has a mount namespace of its own, and in it one tmpfs per job
- * on <box>/jail, which is gone when the keeper is, however it ends:
+ * The tree that a job sees. The keeper has a mount namespace of its own, and in it a tmpfs on
+ * <box>/jail, which is gone when the keeper is, however it ends (jailspare.h: and may serve its next
+ * job before):
  *
  *	root		what becomes /, read-only: mount points, links and a small /etc
  *	dev		/dev
@@ -399,7 +400,9 @@ void jailroot_remove_node(struct keeper *k, const char *name)
 	char to[64];
 
 	snprintf(to, sizeof(to), "dev/%s", name);
-	(void)unlinkat(k->jail->tree, to, 0);
+	/* What is not as it was is not for the next job. */
+	if (unlinkat(k->jail->tree, to, 0) < 0 && errno != ENOENT)
+		k->jail->n_tree = 0;
 	/* GPUs are all that was added to what every box has. */
 	if (k->jail->n_devices > ARRAY_LEN(nodes))
 		k->jail->n_devices = ARRAY_LEN(nodes);
