@@ -4,7 +4,8 @@
  *
  * While there is work, places are filled by basic.get through the queues in their order; only when
  * all were empty consumers wait, one per queue with a prefetch of 1, until every place is taken.
- * What a consumer brings when the last place has just gone is given back.
+ * What a consumer brings when the last place has just gone is given back; what was on its way when
+ * places that are free were withdrawn, for a drain, is still taken.
  *
  *	CLOSED   no place is free, or not connected: nothing is asked for
  *	GETTING  queue by queue; a message starts again at the first. A queue that was empty a moment
@@ -62,6 +63,8 @@ struct feed {
 	size_t n_queues;
 
 	unsigned want, places; /* free now; the most there ever were */
+	unsigned promised;     /* free, but not for more than what is on its way */
+	unsigned pausing;      /* consumers of which something may still be on its way */
 	bool up;
 	enum state state;
 	size_t asked; /* the queue that is asked, one at a time */
@@ -116,6 +119,26 @@ static void pause_all(struct feed *f)
 		if (f->queues[i].consumer)
 			broker_pause(f->queues[i].consumer, NULL, NULL);
 	f->state = CLOSED;
+}
+
+static void on_paused(void *user)
+{
+	struct feed *f = user;
+
+	if (!f->pausing || --f->pausing || f->want)
+		return;
+	f->ops->on_idle(f->user);
+}
+
+/* What they bring until then is still taken. */
+static void pause_for_good(struct feed *f)
+{
+	f->state = CLOSED;
+	for (size_t i = 0; i < f->n_queues; i++)
+		f->pausing += f->queues[i].consumer != NULL;
+	for (size_t i = 0; i < f->n_queues; i++)
+		if (f->queues[i].consumer)
+			broker_pause(f->queues[i].consumer, on_paused, f);
 }
 
 /* --- one by one, and in batches --------------------------------------------------------------- */
@@ -294,14 +317,16 @@ void feed_delivery(struct feed *f, const struct delivery *d)
 {
 	struct work_queue *q = d->consumer ? queue_of(f, d->consumer) : &f->queues[f->asked];
 
-	if (!q || f->want == 0) {
+	unsigned *place = f->want ? &f->want : &f->promised;
+
+	if (!q || *place == 0) {
 		(void)broker_reject(f->broker, d->ref, true);
 		return;
 	}
 	count(f, q);
-	f->want--; /* before, for the call may say what is free now */
+	--*place; /* before, for the call may say what is free now */
 	if (!f->ops->on_request(f->user, d, q->name))
-		f->want++;
+		++*place;
 	if (f->state == BATCH && (f->want == 0 || f->batch == 0))
 		end_batch(f);
 	else if (f->state == WAITING && f->want == 0)
@@ -321,11 +346,19 @@ int feed_ack(struct feed *f, struct delivery_ref ref)
 
 void feed_want(struct feed *f, unsigned n)
 {
+	bool withdrawn = n == 0 && f->want > 0;
+
 	f->freed = f->freed || n > f->want;
+	if (withdrawn)
+		f->promised = f->want;
+	else if (n > 0)
+		f->promised = f->pausing = 0;
 	f->want = n;
 	if (n > f->places)
 		f->places = n;
-	if (n == 0 && f->state == WAITING)
+	if (withdrawn && f->state == WAITING)
+		pause_for_good(f);
+	else if (n == 0 && f->state == WAITING)
 		pause_all(f);
 	else if (n == 0 && f->state == BATCH)
 		end_batch(f);
@@ -348,7 +381,7 @@ bool feed_brings_more(const struct feed *f)
 
 bool feed_is_idle(const struct feed *f)
 {
-	return f->state == CLOSED || f->state == WAITING;
+	return (f->state == CLOSED || f->state == WAITING) && !f->pausing;
 }
 
 void feed_free(struct feed *f)

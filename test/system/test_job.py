@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lib import boxes
 from lib.wait import wait_for
 
 SCORE = """#!/bin/sh
@@ -164,8 +165,9 @@ def test_drains_give_nothing_back(site):
     bury_what_goes_back(site)
     submission = submit(site, "hold")
     site.update_worker()
-    ids = [site.zr_id("submissions:eval", submission) for _ in range(40)]
+    ids = []
     for _ in range(5):
+        ids += [site.zr_id("submissions:eval", submission) for _ in range(30)]
         worker, before = site.eval_worker("-w", "1", "--prefetch-count", "4"), len(runs(folder))
         wait_for(lambda: len(runs(folder)) > before)
         worker.stop()
@@ -215,7 +217,8 @@ def test_a_huge_request_costs_no_memory(site):
     site.wait_evaluation(site.zr_id("submissions:eval", submission), "completed")
     wait_for(lambda: channel.queue_declare("zr.dead", passive=True).method.message_count == 1, 30)
     assert channel.basic_get("zr.dead", auto_ack=True)[2] == body
-    assert peak() < before + 2048, f"{peak() - before} kB"
+    # A sanitizer keeps what was freed for a while.
+    assert peak() < before + (2048 if "asan" not in boxes.KEEPER else 20480), f"{peak() - before} kB"
 
 
 @pytest.mark.parametrize("script, reason, code", [
