@@ -14,6 +14,7 @@
 
 enum {
 	POLL_N = IN_N + POLL_CONTROL + 1,
+	TOGETHER_USEC = 100000,
 };
 
 void phase_stop(struct keeper *k, bool gently)
@@ -151,6 +152,18 @@ static void begin(struct keeper *k, enum phase p)
 		control_tell(k, TELL_PHASE);
 }
 
+/* A service manager that stops its service ends all that runs in it, and comes to us last, perhaps. */
+static bool is_told_to_end(const struct box_result *r)
+{
+	uint64_t until = time_mono_usec() + (r->signal == SIGTERM ? TOGETHER_USEC : 0);
+	bool told;
+
+	do
+		(void)signals_poll(NULL, 0, until);
+	while (!(told = signals_take_stop()) && time_mono_usec() < until);
+	return told;
+}
+
 /* What the leader's status means, if nothing else explains the end. */
 static void judge_leader(struct keeper *k)
 {
@@ -162,6 +175,8 @@ static void judge_leader(struct keeper *k)
 		return;
 	r->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	r->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	if ((r->signal || r->exit_code) && !k->decided && is_told_to_end(r))
+		verdict(k, BOX_INFRASTRUCTURE, "the keeper was told to end");
 	if (r->signal == SIGXFSZ && k->spec->limits.disk_bytes)
 		verdict(k, BOX_DISK, "%s wrote a file larger than its disk limit", phase);
 	else if (r->signal == SIGXCPU && k->spec->limits.cpu_usec)

@@ -516,6 +516,15 @@ def test_keeper_told_to_end(box):
     assert r["reason"] == "infrastructure" and not alive(pid)
 
 
+@pytest.mark.parametrize("trap", ["", "trap 'exit 3' TERM; "])
+def test_keeper_and_job_told_to_end(box, trap):
+    """As a service manager stops a service: the job first, this time."""
+    box.start(f"{trap}echo $$ >{box.base}/pid; while :; do sleep 0.01; done")
+    os.kill(box.pid("pid"), signal.SIGTERM)
+    box.process.terminate()
+    assert box.wait()["reason"] == "infrastructure"
+
+
 def test_keeper_killed(box):
     box.start(f"echo $$ >{box.base}/pid; exec sleep 1000")
     pid = box.pid("pid")
