@@ -537,34 +537,41 @@ static bool look_at(struct pike *p, struct pikeside *s, struct err *e)
 	return s->up;
 }
 
-static bool is_due(const struct pikeside *s, bool scan)
+/* 0: now. */
+static uint64_t due_after(const struct pikeside *s, bool scan)
 {
 	uint64_t since = time_mono_usec() - s->pairs.listed_usec;
+	uint64_t pause = LIST_SHARE * s->pairs.took_usec;
 
-	if (since < LIST_SHARE * s->pairs.took_usec)
-		return false;
-	return scan || s->pairs.n_queued < LIST_LONG || since > LIST_USEC;
+	if (!scan && s->pairs.n_queued >= LIST_LONG && pause < LIST_USEC)
+		pause = LIST_USEC;
+	return since < pause ? pause - since : 0;
 }
 
 static void look(struct pike *p, bool scan)
 {
 	bool was_up = p->up;
+	uint64_t next = USEC_INFINITY;
 	struct err e = { 0 }, why = { 0 };
 
 	p->up = false;
 	for (size_t i = 0; i < p->sides.n; i++) {
 		struct pikeside *s = p->sides.side[i];
+		uint64_t after = due_after(s, scan);
 		bool up;
 
 		/* It is somebody else's, and would be made anew. */
 		if (!s->input && !owes(p, s))
 			continue;
-		up = is_due(s, scan) ? look_at(p, s, &e) : s->up;
-
+		up = after ? s->up : look_at(p, s, &e);
+		if (after && after < next)
+			next = after;
 		if (!up && s->input)
 			why = e;
 		p->up = p->up || (up && s->input);
 	}
+	if (next != USEC_INFINITY)
+		dirwatch_later(p->watch, next);
 	if (p->up != was_up || !p->up)
 		p->ops->on_state(p->user, p->up, p->up ? NULL : &why);
 }

@@ -12,7 +12,7 @@ struct dirwatch {
 	dirwatch_fn fn;
 	void *user;
 	int fd; /* -1: not asked */
-	struct loop_src *io, *timer, *soon;
+	struct loop_src *io, *timer, *soon, *later;
 };
 
 /* What happened does not matter: the folder is read anyway, also when the queue ran over. */
@@ -41,6 +41,13 @@ static void on_soon(void *user)
 	w->fn(w->user, DIRWATCH_SOON);
 }
 
+static void on_later(void *user)
+{
+	struct dirwatch *w = user;
+
+	w->fn(w->user, DIRWATCH_NEWS);
+}
+
 static int ask_kernel(struct dirwatch *w, struct loop *l, struct err *e)
 {
 	w->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -61,6 +68,8 @@ int dirwatch_new(struct loop *l, uint64_t scan_usec, bool notify, dirwatch_fn fn
 	r = loop_timer(l, 0, on_timer, w, &w->timer, e);
 	if (r == 0)
 		r = loop_defer(l, on_soon, w, &w->soon, e);
+	if (r == 0)
+		r = loop_timer(l, USEC_INFINITY, on_later, w, &w->later, e);
 	if (r == 0 && notify)
 		r = ask_kernel(w, l, e);
 	if (r < 0)
@@ -76,6 +85,7 @@ void dirwatch_free(struct dirwatch *w)
 	loop_src_free(w->io);
 	loop_src_free(w->timer);
 	loop_src_free(w->soon);
+	loop_src_free(w->later);
 	if (w->fd >= 0)
 		close(w->fd);
 	free(w);
@@ -90,6 +100,11 @@ int dirwatch_add(struct dirwatch *w, int dirfd, struct err *e)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", dirfd);
 	return inotify_add_watch(w->fd, path, EVENTS) < 0 ? err_sys(e, "watch a folder by inotify")
 							  : 0;
+}
+
+void dirwatch_later(struct dirwatch *w, uint64_t after_usec)
+{
+	loop_timer_set(w->later, after_usec);
 }
 
 void dirwatch_soon(struct dirwatch *w)

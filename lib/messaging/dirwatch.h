@@ -35,6 +35,8 @@ DEFINE_AUTO(dirwatch);
  * caller may ignore: it is scanned. */
 int dirwatch_add(struct dirwatch *w, int dirfd, struct err *e) must_check;
 
+/* As if there were news then. */
+void dirwatch_later(struct dirwatch *w, uint64_t after_usec);
 /* Look again in this turn of the loop. */
 void dirwatch_soon(struct dirwatch *w);
 

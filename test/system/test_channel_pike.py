@@ -803,3 +803,20 @@ def test_sigterm_finishes_what_runs(pike):
     pike.daemons[-1].signal(signal.SIGTERM)
     assert pike.daemons[-1].wait(20) == 0
     assert pike.reply("a", 0)["eval_results"]["runtime"] == 1.25
+
+
+def test_news_right_after_a_look_does_not_wait_for_the_next_scan():
+    """A folder that takes long to read is not read again at once, but soon."""
+    pike = Pike(settings='channel_scan = "10s"\n')
+    try:
+        pike.start()
+        for i in range(20000):
+            os.close(os.open(f"{pike.input}/other-{i}", os.O_CREAT | os.O_WRONLY))
+        since = time.monotonic()
+        for i in range(6):
+            pike.ask(i, "pass")
+            assert pike.reply(i)
+        # The next scan was ten seconds away.
+        assert time.monotonic() - since < 7
+    finally:
+        pike.close()
