@@ -440,6 +440,9 @@ static void take_all(struct dir *d, bool scan)
 		list_waiting(d);
 	while (may_take(d) && take_waiting(d))
 		;
+	/* The list was not read again for what came meanwhile, and is used up. */
+	if (may_take(d) && d->news)
+		dirwatch_soon(d->watch);
 }
 
 /* --- control ------------------------------------------------------------------------------- */
