@@ -400,9 +400,8 @@ static void take_from_lost(struct dir *d)
 
 static void list_waiting(struct dir *d)
 {
-	struct err e = { 0 };
-
 	uint64_t since = time_mono_usec();
+	struct err e = { 0 };
 
 	strv_free(take_ptr(d->queue));
 	d->queue_at = 0;
@@ -515,7 +514,6 @@ static int write_batch(struct dir *d, uint64_t *ids, struct err *e)
 static int confirm_batch(struct dir *d, const uint64_t *ids, int n, struct err *e)
 {
 	struct stash_record rec;
-
 	int r = 0, done = 0;
 
 	if (fsync(d->tree.events) < 0)

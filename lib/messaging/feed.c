@@ -316,7 +316,6 @@ static void count(struct feed *f, struct work_queue *q)
 void feed_delivery(struct feed *f, const struct delivery *d)
 {
 	struct work_queue *q = d->consumer ? queue_of(f, d->consumer) : &f->queues[f->asked];
-
 	unsigned *place = f->want ? &f->want : &f->promised;
 
 	if (!q || *place == 0) {
