@@ -47,6 +47,9 @@ struct failure {
 	int step, error;
 };
 
+/* The kernel takes less. */
+#define ENVIRON_MAX (16u << 20)
+
 /* Where the child's four descriptors and its error pipe are put out of the way of 0 to 4. */
 enum {
 	FD_HIGH = 10,
@@ -201,6 +204,7 @@ struct plan {
 	bool client; /* of an engine, which makes the job's groups itself */
 	bool engine;
 	int null, child[IN_N];
+	const char *path;
 	char *const *argv;
 	char **env;
 };
@@ -222,7 +226,7 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 	r = spawn_rlimits(p->k);
 	if (r < 0)
 		fail(error, STEP_RLIMITS, r);
-	if (chdir("work") < 0)
+	if (chdir(p->k->spec->work_dir ? p->k->spec->work_dir : "work") < 0)
 		fail(error, STEP_FOLDER, -errno);
 	r = spawn_descriptors(p->child, p->null);
 	if (r < 0)
@@ -233,8 +237,10 @@ __attribute__((noreturn)) static void child_main(const struct plan *p)
 		if (r < 0)
 			fail(FD_ERROR, STEP_LANDLOCK, r);
 	}
+	if (p->k->spec->environ_file)
+		close(FD_PROGRESS);
 	spawn_default_signals(p->k->own_signals);
-	execve(p->argv[0], p->argv, p->env);
+	execve(p->path, p->argv, p->env);
 	fail(FD_ERROR, STEP_EXEC, -errno);
 }
 
@@ -252,6 +258,22 @@ int spawn_set_env(char ***env, const char *line)
 		return *p ? 0 : -ENOMEM;
 	}
 	return strv_add(env, line);
+}
+
+static int read_env(const struct keeper *k, char ***ret, struct err *e)
+{
+	auto_buf struct buf lines = { 0 };
+	int r = fd_read_file(AT_FDCWD, k->spec->environ_file, ENVIRON_MAX, &lines, e);
+
+	for (size_t i = 0; r == 0 && i < lines.len; i += strlen(lines.data + i) + 1)
+		if (strv_add(ret, lines.data + i) < 0)
+			r = err_nomem(e);
+	for (char **p = k->spec->env; r == 0 && p && *p; p++)
+		if (spawn_set_env(ret, *p) < 0)
+			r = err_nomem(e);
+	if (r == 0 && gpus_env(k, ret) < 0)
+		r = err_nomem(e);
+	return r;
 }
 
 static int make_env(const struct keeper *k, char ***ret)
@@ -364,6 +386,19 @@ static pid_t start_child(struct plan *p)
 	return (pid_t)pid;
 }
 
+/* The same words after another first one; only the list is to be freed. */
+static int rename_words(char *const *argv, char *first, char ***ret, struct err *e)
+{
+	size_t n = strv_len(argv);
+
+	*ret = calloc(n + 1, sizeof(char *));
+	if (!*ret)
+		return err_nomem(e);
+	memcpy(*ret, argv, n * sizeof(char *));
+	(*ret)[0] = first;
+	return 0;
+}
+
 static void close_all(int (*fd)[IN_N])
 {
 	for (int i = 0; i < IN_N; i++)
@@ -376,6 +411,7 @@ int spawn_leader(struct keeper *k, struct err *e)
 	__attribute__((cleanup(close_all))) int child[IN_N] = { -1, -1, -1, -1 };
 	auto_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	auto_strv char **env = NULL, **words = NULL;
+	auto_free char **called = NULL;
 	struct plan plan = { .k = k, .keeper = getpid(), .argv = k->spec->argv[k->phase] };
 	int r = null < 0 ? err_sys(e, "open /dev/null") : output_open(k, child, e);
 
@@ -384,8 +420,14 @@ int spawn_leader(struct keeper *k, struct err *e)
 	r = k->jail ? jail_open_notes(k, child, e) : 0;
 	if (r < 0)
 		return r;
-	if (make_env(k, &env) < 0)
-		return err_nomem(e);
+	if (k->spec->environ_file)
+		r = read_env(k, &env, e);
+	else if (make_env(k, &env) < 0)
+		r = err_nomem(e);
+	if (r == 0 && k->spec->called)
+		r = rename_words(plan.argv, k->spec->called, &called, e);
+	if (r < 0)
+		return r;
 	if (k->engine) {
 		r = engine_command(k, plan.argv, env, &words, e);
 		if (r < 0)
@@ -394,6 +436,9 @@ int spawn_leader(struct keeper *k, struct err *e)
 		plan.client = k->spec->container->group != NULL;
 		plan.argv = words;
 	}
+	plan.path = plan.argv[0];
+	if (called)
+		plan.argv = called;
 	plan.null = null;
 	plan.env = k->engine ? k->spec->container->env : env;
 	memcpy(plan.child, child, sizeof(child));

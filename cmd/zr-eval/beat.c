@@ -52,6 +52,8 @@ static void read_evaluators(struct beat *b)
 	b->indexed_usec = time_mono_usec();
 	json_decref(b->evaluators);
 	b->evaluators = json_array();
+	if (b->ev->pike)
+		return;
 	if (evaluator_list(b->ev->settings->bin_dir, &list, &n, &e) < 0) {
 		log_warning("%s, so requests cannot be served", e.msg);
 		return;

@@ -14,6 +14,7 @@
 #include "gpus.h"
 #include "job.h"
 #include "ledger.h"
+#include "pike.h"
 #include "report.h"
 
 /* A request whose answer or claim is on its way to disk. */
@@ -109,7 +110,8 @@ static json_t *claim_notes(const struct message_request *rq)
 static int plan(struct eval *ev, const struct message_request *rq, struct box_spec **ret,
 		struct err *e)
 {
-	auto_obj(evaluator) evaluator = NULL;
+	const struct evaluator *evaluator = NULL;
+	auto_obj(evaluator) loaded = NULL;
 	char attempt_id[UUID_LEN + 1];
 	auto_free char *dir = NULL;
 	auto_strv char **args = NULL;
@@ -124,11 +126,13 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 		.cgroup = &ev->cgroup,
 		.claim = notes,
 	};
-	int r = notes ? evaluator_load(ev->settings->bin_dir, rq->evaluator, &evaluator, e)
-		      : err_nomem(e);
+	int r = notes ? 0 : err_nomem(e);
 
-	if (r == 0)
+	if (r == 0 && !ev->pike)
+		r = evaluator_load(ev->settings->bin_dir, rq->evaluator, &loaded, e);
+	if (r == 0 && !ev->pike)
 		r = request_args(rq, &args, e);
+	evaluator = ev->pike ? ev->pike->evaluator : loaded;
 	if (r == 0 && rq->limits)
 		r = limits_from_json(rq->limits, &asked, e);
 	if (r == 0 && evaluator->gpus)
@@ -142,7 +146,8 @@ static int plan(struct eval *ev, const struct message_request *rq, struct box_sp
 	job.args = args;
 	job.submission = dir;
 	job.gpus = gpus;
-	return evaluator_plan(evaluator, &job, ret, e);
+	r = evaluator_plan(evaluator, &job, ret, e);
+	return r == 0 && ev->pike ? pike_command(ev->pike, rq->args, *ret, e) : r;
 }
 
 void claim_drop(struct eval *ev, struct box *box, uint64_t note)

@@ -29,6 +29,8 @@ struct eval {
 	char name[2 * 80];   /* "host/1" */
 	uint64_t since_usec; /* wall clock */
 
+	const struct pike_setup *pike; /* the dialect pike; else NULL */
+
 	struct cgroup_host cgroup;
 	struct keepers *keepers;
 	struct fetcher *fetcher;

@@ -353,6 +353,7 @@ static int prepare_pike(struct worker *w, struct err *e)
 	struct daemon_options o = *w->options;
 	int r = pike_apply(o.given + OPTION_PIKE, &o, w->ev.settings, &w->pike, e);
 
+	w->ev.pike = &w->pike;
 	return r < 0 ? r : pike_prepare(&w->pike, &o, w->ev.settings, e);
 }
 

@@ -21,7 +21,7 @@
 /* Scratch folders are small file systems in memory as often as not. */
 #define RESERVE (16u << 20)
 /* For a GPU; with the usual limit of time it stays below the hour that drivers wait for an answer. */
-#define GPU_WAIT "40m"
+#define GPU_WAIT_USEC (40 * 60 * USEC_PER_SEC)
 
 void pike_setup_done(struct pike_setup *p)
 {
@@ -30,8 +30,11 @@ void pike_setup_done(struct pike_setup *p)
 		free(p->folders[i].output);
 	}
 	free(p->folders);
+	evaluator_free(p->evaluator);
 	free(p->scratch);
 	free(p->script);
+	free(p->work_dir);
+	free(p->environ_file);
 }
 
 bool pike_is_asked_for(const char *const *given)
@@ -131,6 +134,28 @@ static int choose_script(const char *given, char **ret, struct err *e)
 	return absolute(path, ret, e);
 }
 
+/* As execvp() finds it. */
+static int find_python(char **ret, struct err *e)
+{
+	const char *path = getenv("PATH"), *next;
+
+	path = path ? path : "/bin:/usr/bin";
+	for (const char *p = path; p; p = next) {
+		auto_free char *file = NULL, *full = NULL;
+		size_t n = strcspn(p, ":");
+		struct stat st;
+
+		next = p[n] ? p + n + 1 : NULL;
+		if (str_fmt(&file, "%.*s/python", (int)(n ? n : 1), n ? p : ".") < 0)
+			return err_nomem(e);
+		if (access(file, X_OK) < 0 || stat(file, &st) < 0 || !S_ISREG(st.st_mode))
+			continue;
+		return absolute(file, ret, e);
+	}
+	return err_set(e, ENOENT, ERR_HOST, "there is no program 'python' in PATH (%s)",
+		       STR_ESC(path));
+}
+
 /* *ret: it is `yes`, not `no` or what holds otherwise. */
 static int choose_word(const char *given, const char *option, const char *no, const char *yes,
 		       bool *ret, struct err *e)
@@ -156,6 +181,7 @@ static int set_text(char **setting, const char *base, const char *name, struct e
 static int choose_all(const char *const *given, const struct daemon_options *o,
 		      const struct settings *s, struct pike_setup *p, struct err *e)
 {
+	auto_free char *python = NULL;
 	int r = choose_folders(given, o, s, p, e);
 
 	if (r == 0)
@@ -163,6 +189,8 @@ static int choose_all(const char *const *given, const struct daemon_options *o,
 			       &p->scratch, e);
 	if (r == 0)
 		r = choose_script(given[PIKE_EVAL_SCRIPT], &p->script, e);
+	if (r == 0)
+		r = find_python(&python, e);
 	if (r == 0)
 		r = choose_span(given[PIKE_WALL_LIMIT], "wall-limit", WALL_DEFAULT, WALL_MAX,
 				&p->wall_usec, e);
@@ -183,6 +211,7 @@ static int choose_all(const char *const *given, const struct daemon_options *o,
 				&p->conf.keep_files, e);
 	p->arch = given[PIKE_ARCH];
 	p->conf.scratch = p->scratch;
+	p->conf.own_locks = p->box_locks;
 	return r;
 }
 
@@ -222,8 +251,6 @@ int pike_apply(const char *const *given, struct daemon_options *o, struct settin
 		r = choose_all(given, o, s, to, e);
 	if (r == 0)
 		r = set_text(&s->state_dir, to->scratch, "zr", e);
-	if (r == 0)
-		r = set_text(&s->bin_dir, to->scratch, "zr/bin", e);
 	/* The lock of each GPU is the one that the scripts of others know, too. */
 	if (r == 0 && to->box_locks)
 		r = set_text(&s->gpu_index_lock_dir, to->scratch, "gpu_locks", e);
@@ -237,17 +264,8 @@ int pike_apply(const char *const *given, struct daemon_options *o, struct settin
 
 /* --- the evaluator ------------------------------------------------------------------------- */
 
-static int add_variable(struct buf *b, const char *name, size_t n, const char *value)
-{
-	int r = buf_fmt(b, "export %.*s=", (int)n, name);
-
-	if (r == 0)
-		r = buf_quoted(b, value);
-	return r < 0 ? r : buf_str(b, "\n");
-}
-
-/* What a shell can export, and what is not about this very process. */
-static bool is_exported(const char *variable, size_t n)
+/* What is not about this very process. */
+static bool is_passed_on(const char *variable)
 {
 	static const char *const own[] = { "_=",
 					   "PWD=",
@@ -258,12 +276,8 @@ static bool is_exported(const char *variable, size_t n)
 					   "WATCHDOG_USEC=",
 					   "LISTEN_" };
 
-	if (!n || (*variable >= '0' && *variable <= '9'))
+	if (!strchr(variable, '='))
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_",
-			    variable[i]))
-			return false;
 	for (size_t i = 0; i < ARRAY_LEN(own); i++)
 		if (str_starts(variable, own[i]))
 			return false;
@@ -276,94 +290,114 @@ static bool is_boxs(const char *variable)
 	       str_starts(variable, "CUDA_DEVICE_ORDER=");
 }
 
-static int add_environment(struct buf *b, bool box_locks)
+/* Not all of them are UTF-8, which what a keeper is told must be: so they are in a file. */
+static int write_environment(struct pike_setup *p, const struct settings *s, struct err *e)
 {
-	int r = buf_str(b, "unset HOME LANG TMPDIR ZR_SUBMISSION ZR_OUTPUT ZR_PROGRESS_FD "
-			   "ZR_EVALUATION_ID ZR_ATTEMPT ZR_ATTEMPT_ID ZR_EVALUATOR ZR_PHASE\n");
+	auto_buf struct buf b = { 0 };
+	int r = 0;
 
-	for (char **v = environ; *v && r == 0; v++) {
-		const char *equals = strchr(*v, '=');
+	if (str_fmt(&p->environ_file, "%s/environ", s->state_dir) < 0)
+		return err_nomem(e);
+	for (char **v = environ; *v && r == 0; v++)
+		if (is_passed_on(*v) && !(p->box_locks && is_boxs(*v)))
+			r = buf_add(&b, *v, strlen(*v) + 1);
+	if (r < 0)
+		return err_nomem(e);
+	r = fd_mkdirs(s->state_dir, 0750, e);
+	return r < 0 ? r : fd_write_file(AT_FDCWD, p->environ_file, b.data, b.len, 0600, false, e);
+}
 
-		if (equals && is_exported(*v, (size_t)(equals - *v)) && !(box_locks && is_boxs(*v)))
-			r = add_variable(b, *v, (size_t)(equals - *v), equals + 1);
+static int make_evaluator(struct pike_setup *p, const struct settings *s, struct err *e)
+{
+	struct evaluator *ev;
+	int r = evaluator_new(PIKE_EVALUATOR, s->state_dir, &p->evaluator, e);
+
+	if (r < 0)
+		return r;
+	ev = p->evaluator;
+	ev->limits.wall_usec[PHASE_RUN] = p->wall_usec;
+	ev->isolation_given = true;
+	if (p->box_locks) {
+		ev->gpus = 1;
+		ev->gpu_wait_usec = GPU_WAIT_USEC;
 	}
-	return r;
+	return strv_add(&ev->argv[PHASE_RUN], p->script) < 0 ? err_nomem(e) : 0;
 }
 
-static int add_path(struct buf *b, const char *before, const char *base, const char *after)
+static int word_at(const json_t *words, size_t i, const char **ret, struct err *e)
 {
-	int r = buf_str(b, before);
-
-	if (r == 0)
-		r = buf_quoted(b, base);
-	return r < 0 ? r : buf_str(b, after);
+	*ret = json_string_value(json_array_get(words, i));
+	return *ret ? 0 : err_input(e, "a task has no level, task, number and mode");
 }
 
-static int write_script(const struct pike_setup *p, struct buf *b, struct err *e)
+static int add_option(char ***argv, const char *name, const char *value)
 {
-	char cwd[PATH_MAX];
-	int r;
+	int r = strv_add(argv, name);
 
-	if (!getcwd(cwd, sizeof(cwd)))
-		return err_sys(e, "find the working folder");
-	r = buf_str(b, "#!/bin/sh\n# Made by zr-eval. LEVEL TASK NUMBER MODE\n");
-	if (r == 0)
-		r = add_environment(b, p->box_locks);
-	if (r == 0)
-		r = add_variable(b, "TORCH_CUDA_ARCH_LIST", strlen("TORCH_CUDA_ARCH_LIST"),
-				 p->arch);
-	if (r == 0)
-		r = add_path(b, "scratch=", p->scratch, "\n");
-	if (r == 0)
-		r = buf_str(b, "export TORCH_EXTENSIONS_DIR=\"$scratch/torch_ext/$3\"\n"
-			       "export TRITON_CACHE_DIR=\"$scratch/triton_cache/$3\"\n"
-			       "export TMPDIR=\"$scratch/tmp/$3\"\n");
-	if (r == 0)
-		r = add_path(b, "cd ", cwd, "\n");
+	return r < 0 ? r : strv_add(argv, value);
+}
+
+static int add_words(const struct pike_setup *p, const char *const w[4], char ***argv)
+{
+	const char *s = p->scratch;
+	int r = strv_add(argv, p->script);
+
+	if (r >= 0)
+		r = add_option(argv, "--level", w[0]);
+	if (r >= 0)
+		r = add_option(argv, "--task", w[1]);
+	if (r >= 0)
+		r = strv_add(argv, "--code-path");
+	if (r >= 0)
+		r = strv_addf(argv, "%s/code/task_%s_%s_%s.py", s, w[0], w[1], w[2]);
+	if (r >= 0)
+		r = strv_add(argv, "--output-path");
+	if (r >= 0)
+		r = strv_addf(argv, "%s/eval_output/task_%s_%s_%s.json", s, w[0], w[1], w[2]);
+	if (r >= 0)
+		r = strv_add(argv, "--gpu-locks-dir");
 	/* A script that has one GPU finds it as number 0 and nobody else in that number's lock. */
-	if (r == 0)
-		r = buf_str(b, p->box_locks ? "locks=$TMPDIR/gpu_locks\nmkdir -p \"$locks\"\n"
-					    : "locks=$scratch/gpu_locks\n");
-	if (r == 0)
-		r = add_path(b, "exec python ", p->script,
-			     " --level \"$1\" --task \"$2\" --code-path "
-			     "\"$scratch/code/task_$1_$2_$3.py\" --output-path "
-			     "\"$scratch/eval_output/task_$1_$2_$3.json\" --gpu-locks-dir "
-			     "\"$locks\" --mode \"$4\" 3>&-\n");
-	return r < 0 ? err_nomem(e) : 0;
+	if (r >= 0)
+		r = p->box_locks ? strv_addf(argv, "%s/tmp/%s/" PIKE_OWN_LOCKS, s, w[2])
+				 : strv_addf(argv, "%s/gpu_locks", s);
+	return r < 0 ? r : add_option(argv, "--mode", w[3]);
 }
 
-static int write_conf(const struct pike_setup *p, struct buf *b, struct err *e)
+static int add_variables(const struct pike_setup *p, const char *number, char ***env)
 {
-	char wall[32];
+	int r = strv_addf(env, "TORCH_CUDA_ARCH_LIST=%s", p->arch);
 
-	str_span_text(wall, sizeof(wall), p->wall_usec);
-	return buf_fmt(b,
-		       "# Made by zr-eval.\ndescription = \"The evaluation script of the dialect "
-		       "pike\"\nrun = \"run\"\nallow_args = {\"any\"}\nisolation = \"none\"\n"
-		       "wall_limit = \"%s\"\n%s",
-		       wall,
-		       p->box_locks ? "gpus = 1\ngpu_wait_limit = \"" GPU_WAIT "\"\n" : "") < 0
-		       ? err_nomem(e)
-		       : 0;
+	if (r >= 0)
+		r = strv_addf(env, "TORCH_EXTENSIONS_DIR=%s/torch_ext/%s", p->scratch, number);
+	if (r >= 0)
+		r = strv_addf(env, "TRITON_CACHE_DIR=%s/triton_cache/%s", p->scratch, number);
+	return r < 0 ? r : strv_addf(env, "TMPDIR=%s/tmp/%s", p->scratch, number);
 }
 
-static int make_evaluator(const struct pike_setup *p, const struct settings *s, struct err *e)
+int pike_command(const struct pike_setup *p, const json_t *words, struct box_spec *spec,
+		 struct err *e)
 {
-	auto_buf struct buf script = { 0 }, conf = { 0 };
-	auto_free char *path = NULL;
-	auto_close int dir = -1;
-	int r = write_script(p, &script, e);
+	auto_strv char **argv = NULL, **env = NULL;
+	auto_free char *python = NULL;
+	const char *w[4];
+	int r = find_python(&python, e);
 
-	if (r == 0)
-		r = write_conf(p, &conf, e);
-	if (r == 0 && str_fmt(&path, "%s/" PIKE_EVALUATOR, s->bin_dir) < 0)
-		r = err_nomem(e);
-	if (r == 0)
-		r = fd_make_dir(path, 0750, &dir, e);
-	if (r == 0)
-		r = fd_write_file(dir, "run", script.data, script.len, 0700, false, e);
-	return r < 0 ? r : fd_write_file(dir, EVALUATOR_FILE, conf.data, conf.len, 0640, false, e);
+	for (size_t i = 0; i < ARRAY_LEN(w) && r == 0; i++)
+		r = word_at(words, i, &w[i], e);
+	if (r < 0)
+		return r;
+	spec->environ_file = strdup(p->environ_file);
+	spec->work_dir = strdup(p->work_dir);
+	spec->called = strdup("python");
+	if (strv_add(&argv, python) < 0 || add_words(p, w, &argv) < 0 ||
+	    add_variables(p, w[2], &env) < 0 || !spec->environ_file || !spec->work_dir ||
+	    !spec->called)
+		return err_nomem(e);
+	strv_free(spec->argv[PHASE_RUN]);
+	spec->argv[PHASE_RUN] = take_ptr(argv);
+	strv_free(spec->env);
+	spec->env = take_ptr(env);
+	return 0;
 }
 
 static int make_submission(const struct settings *s, struct err *e)
@@ -391,11 +425,16 @@ static int say_ready(const char *folder, struct err *e)
 	return fd_write_file(AT_FDCWD, path, "1", 1, 0664, false, e);
 }
 
-int pike_prepare(const struct pike_setup *p, const struct daemon_options *o,
-		 const struct settings *s, struct err *e)
+int pike_prepare(struct pike_setup *p, const struct daemon_options *o, const struct settings *s,
+		 struct err *e)
 {
 	int r = fd_mkdirs(p->scratch, 0775, e);
 
+	p->work_dir = getcwd(NULL, 0);
+	if (r == 0 && !p->work_dir)
+		r = err_sys(e, "find the working folder");
+	if (r == 0)
+		r = write_environment(p, s, e);
 	if (r == 0)
 		r = make_evaluator(p, s, e);
 	if (r == 0)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The dialect pike on the side of the execution: its options, and the evaluator that its requests
- * name. That evaluator is made here, in state_dir/bin, out of the options: a script that puts the
- * worker's own environment back and executes the evaluation script as its users know it.
+ * name, which is made here out of them. It executes the evaluation script as its users know it: by
+ * the `python` of the worker's PATH, in the worker's folder, with the worker's environment.
  */
 #ifndef ZR_CMD_ZR_EVAL_PIKE_H
 #define ZR_CMD_ZR_EVAL_PIKE_H
 
 #include "base/daemon.h"
 #include "base/settings.h"
+#include "exec/evaluator.h"
 #include "messaging/channel.h"
 
 enum pike_option {
@@ -49,7 +50,9 @@ struct pike_setup {
 	struct pike_conf conf;
 	struct pike_folders *folders; /* what conf points to, each text its own */
 	size_t n_folders;
-	char *scratch, *script;
+	struct evaluator *evaluator;
+	char *scratch, *script, *work_dir;
+	char *environ_file; /* in the scratch folder, for the worker's user alone */
 	const char *arch;
 	uint64_t wall_usec;
 	bool box_locks; /* each task gets a GPU of its own from the box */
@@ -58,11 +61,14 @@ void pike_setup_done(struct pike_setup *p);
 DEFINE_AUTO_DONE(pike_setup);
 
 bool pike_is_asked_for(const char *const *given);
-/* Checks the options and lets them change `o` and `s`. `p` may be NULL. */
+/* Checks the options and lets them change `o` and `s`. `p` may be NULL. ERR_HOST: no `python`. */
 int pike_apply(const char *const *given, struct daemon_options *o, struct settings *s,
 	       struct pike_setup *p, struct err *e) must_check;
 /* Makes the evaluator and what stands for its submission. */
-int pike_prepare(const struct pike_setup *p, const struct daemon_options *o,
-		 const struct settings *s, struct err *e) must_check;
+int pike_prepare(struct pike_setup *p, const struct daemon_options *o, const struct settings *s,
+		 struct err *e) must_check;
+/* Completes what was planned for p->evaluator by the request's words: level, task, number, mode. */
+int pike_command(const struct pike_setup *p, const json_t *words, struct box_spec *spec,
+		 struct err *e) must_check;
 
 #endif

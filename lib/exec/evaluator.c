@@ -180,6 +180,20 @@ int evaluator_load(const char *bin_dir, const char *name, struct evaluator **ret
 	return r < 0 ? r : load_at(fd, name, ret, e);
 }
 
+int evaluator_new(const char *name, const char *dir, struct evaluator **ret, struct err *e)
+{
+	auto_obj(evaluator) ev = NULL;
+	int r = new_evaluator(name, &ev, e);
+
+	if (r < 0)
+		return r;
+	ev->dir = strdup(dir);
+	if (!ev->dir)
+		return err_nomem(e);
+	*ret = take_ptr(ev);
+	return 0;
+}
+
 int evaluator_load_dir(const char *dir, struct evaluator **ret, struct err *e)
 {
 	auto_obj(evaluator) ev = NULL;

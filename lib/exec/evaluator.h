@@ -72,6 +72,9 @@ int evaluator_load(const char *bin_dir, const char *name, struct evaluator **ret
 		   struct err *e) must_check;
 /* The same for one folder anywhere, for `zr evaluators:check DIR`. */
 int evaluator_load_dir(const char *dir, struct evaluator **ret, struct err *e) must_check;
+/* One that is no file, with the default settings and without a command; `dir` is its folder. */
+int evaluator_new(const char *name, const char *dir, struct evaluator **ret,
+		  struct err *e) must_check;
 
 /* Everything in the bin folder, sorted by name; what cannot be loaded has ev NULL and `error`. */
 struct evaluator_entry {

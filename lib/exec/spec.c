@@ -46,6 +46,9 @@ static const struct field fields[] = {
 	FIELD("submission", K_PATH, true, submission),
 	FIELD("evaluator_dir", K_PATH, true, evaluator_dir),
 	FIELD("sealed_dir", K_PATH, true, sealed_dir),
+	FIELD("environ_file", K_PATH, false, environ_file),
+	FIELD("work_dir", K_PATH, false, work_dir),
+	FIELD("called", K_NAME, false, called),
 	FIELD("log_cap", K_UINT, false, log_cap),
 	FIELD("log_stop", K_BOOL, false, log_stop),
 	FIELD("term_grace_usec", K_UINT, false, term_grace_usec),
@@ -321,7 +324,13 @@ static int read_all(const json_t *o, struct box_spec *s, struct err *e)
 		r = read_phases(o, s, e);
 	if (r == 0)
 		r = read_env(o, s, e);
-	return r < 0 ? r : read_objects(o, s, e);
+	if (r == 0)
+		r = read_objects(o, s, e);
+	if (r == 0 && s->sandbox.level != ISOLATION_NONE &&
+	    (s->environ_file || s->work_dir || s->called))
+		r = err_input(e, "'environ_file', 'work_dir' and 'called' go with isolation "
+				 "\"none\"");
+	return r;
 }
 
 static void decref(json_t **j)

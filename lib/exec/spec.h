@@ -35,8 +35,13 @@ struct box_spec {
 	char **argv
 		[PHASE_N]; /* NULL: no such phase; argv[0] absolute; complete, nothing is added */
 	struct limits limits;
-	char **env;          /* the evaluator's own NAME=value, NULL for none */
-	char *submission;    /* folder: ZR_SUBMISSION */
+	char **env; /* the evaluator's own NAME=value, NULL for none */
+	/* Level `none`: a program of the host that must find things as the worker's own child would. */
+	char *environ_file; /* its environment before `env`, instead of a box's: NAME=value and a NUL
+			     * each. It gets no ZR_ variables and no progress descriptor. NULL: a box's */
+	char *work_dir;     /* its working folder; NULL: the box's */
+	char *called;       /* its argv[0]; NULL: the path */
+	char *submission;   /* folder: ZR_SUBMISSION */
 	char *evaluator_dir; /* folder, first in PATH */
 	char *sealed_dir;    /* the result becomes <sealed_dir>/<attempt_id>/ by rename */
 

@@ -89,12 +89,14 @@ struct pike_conf {
 	const char *scratch;
 	uint64_t grace_usec; /* for the text of a message that is announced and not whole */
 	uint64_t drain_usec; /* from the word to close to the last answer */
+	bool own_locks;      /* each task's temporary folder has one for locks: PIKE_OWN_LOCKS */
 	bool keep_files;     /* code, output and temporary folder of a task stay after its answer */
 	uint64_t age_max_usec; /* what has waited longer is not run; 0: everything is */
 };
 /* The evaluator of its requests, whose arguments are level, task, number and mode. It has no
  * submission: what stands for it is nothing. */
 #define PIKE_EVALUATOR "pike"
+#define PIKE_OWN_LOCKS "gpu_locks"
 #define PIKE_DIGEST    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 struct channel_conf {

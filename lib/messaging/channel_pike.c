@@ -826,6 +826,7 @@ static int open_all(struct pike *p, uint64_t spool_max, struct err *e)
 		r = pikesides_open(&p->sides, p->conf, e);
 	if (r == 0)
 		r = pikedirs_open(p->conf->scratch, p->settings->state_dir, &p->dirs, e);
+	p->dirs.own_locks = p->conf->own_locks;
 	/* Before anything is touched that another worker may own. */
 	if (r == 0)
 		r = open_stash(p, spool_max, e);

@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "base/json.h"
+#include "messaging/channel.h"
 
 #define WORD_MAX   64
 #define ID_LEN_MAX 65536
@@ -43,7 +44,7 @@ static int open_one(const char *base, const char *name, int *ret, struct err *e)
 
 int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *ret, struct err *e)
 {
-	struct pikedirs d = { scratch, state_dir, -1, -1, -1, -1, -1, -1, -1 };
+	struct pikedirs d = { scratch, state_dir, -1, -1, -1, -1, -1, -1, -1, false };
 	int locks = -1, r = open_one(scratch, "", &d.scratch_fd, e);
 
 	if (r == 0)
@@ -169,12 +170,15 @@ static void record_name(char out[80], const struct piketask *t, enum piketask_st
 static int make_folders(const struct pikedirs *d, const struct piketask *t, struct err *e)
 {
 	const int parents[] = { d->tmp, d->torch_ext, d->triton_cache };
-	char name[24];
+	char name[24], locks[48];
 
 	snprintf(name, sizeof(name), "%llu", (unsigned long long)t->n);
 	for (size_t i = 0; i < ARRAY_LEN(parents); i++)
 		if (mkdirat(parents[i], name, 0775) < 0 && errno != EEXIST)
 			return err_sys(e, "make a folder of task %s", name);
+	snprintf(locks, sizeof(locks), "%s/" PIKE_OWN_LOCKS, name);
+	if (d->own_locks && mkdirat(d->tmp, locks, 0775) < 0 && errno != EEXIST)
+		return err_sys(e, "make the folder for locks of task %s", name);
 	return 0;
 }
 

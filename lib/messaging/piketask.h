@@ -50,6 +50,7 @@ struct pikedirs {
 	const char *scratch, *state_dir;
 	int tasks, code, eval_output, scratch_fd;
 	int tmp, torch_ext, triton_cache;
+	bool own_locks; /* as in struct pike_conf; the opener's to say */
 };
 /* Makes and opens them all. */
 int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *ret,

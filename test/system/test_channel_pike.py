@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -66,6 +67,7 @@ def test_a_good_task(pike):
     assert os.path.exists(code)
     assert seen["argv"] == [STUB, "--level", "3-pike", "--task", "1", "--code-path", code, "--output-path", out,
                             "--gpu-locks-dir", f"{pike.scratch}/gpu_locks", "--mode", "eager"]
+    assert seen["called"] == "python"
     env = seen["env"]
     assert env["TORCH_CUDA_ARCH_LIST"] == "Hopper" and env["TORCH_EXTENSIONS_DIR"] == f"{pike.scratch}/torch_ext/0"
     assert env["TRITON_CACHE_DIR"] == f"{pike.scratch}/triton_cache/0" and env["TMPDIR"] == f"{pike.scratch}/tmp/0"
@@ -73,7 +75,8 @@ def test_a_good_task(pike):
     for key, value in pike.env.items():
         assert env[key] == value, key
     assert not [k for k in env if k.startswith("ZR_") and k not in pike.env] and "NOTIFY_SOCKET" not in env
-    assert seen["cwd"] == pike.dir and set(seen["fds"]) <= {"0", "1", "2", "3", "4"}
+    # The last two are what it writes this to and the folder that it reads then.
+    assert seen["cwd"] == pike.dir and seen["fds"] == ["0", "1", "2", "3", "4"]
     open(os.path.join(pike.dir, "go"), "w").close()
     assert pike.reply("a") == {"stdout": "", "stderr": None, "timed_out": False, "eval_results": {
         "loaded": True, "correct": True, "max_diff": [0.0, 1e-05], "runtime": 1.25}}
@@ -665,11 +668,11 @@ def test_channels_that_cannot_be_served_together(two):
 def test_a_task_gets_a_gpu_from_the_box(make, tmp_path):
     gpus = FakeGpus(tmp_path / "fake")
     gpus.scenario([1])
-    pike = make(settings=f'cuda_library = "{gpus.library}"\n', **{"gpu-lock": "box", "wall-limit": "3s", "max-active-tasks": 2})
+    pike = make(settings=f'cuda_library = "{gpus.library}"\n', **{"gpu-lock": "box", "wall-limit": "6s", "max-active-tasks": 3})
     pike.start()
-    # Two seconds each, one after the other: the second waits longer than it may run, and its time begins with its GPU. The
+    # Four seconds each, one after the other: the third waits longer than it may run, and its time begins with its GPU. The
     # script's own lock is there, and free.
-    code = "import time\nlock(0)\nprint(os.environ['CUDA_VISIBLE_DEVICES'])\ntime.sleep(2)\ngood()"
+    code = "import time\nlock(0)\nprint(os.environ['CUDA_VISIBLE_DEVICES'])\ntime.sleep(4)\ngood()"
     for i in range(3):
         pike.ask(i, code, task=i)
     pike.wait_started()
@@ -782,6 +785,40 @@ def test_wrong_calls(make):
                         (["--arch", "A", "--dialect", "native"], "--dialect pike"), (["--arch", "A", "-w", "2"], "-w"), (["--arch", "A", "--eval-script", STUB, "--gpu-lock", "me"], "--gpu-lock")):
         r = run(pike, *argv)
         assert r.returncode == 2 and words in r.stderr, (argv, r.stderr)
+
+
+def test_any_environment_is_passed_on(make):
+    """Names that are none for a shell, bytes that are no text, more than one; and not what is about the worker itself."""
+    pike = make()
+    odd = {"BASH_FUNC_f%%": "() { :\n}", "9": "nine", "bytes": os.fsdecode(b"\xff\xfe"), "EMPTY": "", "BIG": 100_000 * "x"}
+    pike.env |= {**odd, "SHLVL": "7"}
+    pike.start()
+    pike.ask("a", "good()")
+    assert pike.reply("a")["eval_results"]["loaded"]
+    env = pike.seen("task_3-pike_1_0.py")["env"]
+    assert {k: env.get(k) for k in odd} == odd
+    assert "SHLVL" not in env
+    path = os.path.join(pike.scratch, "zr/environ")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_python_that_is_not_there(make):
+    """At the start it is said at once; later each task says so, until it is back."""
+    pike = make()
+    python = os.path.join(pike.dir, "bin/python")
+    pike.env["PATH"] = f"{pike.dir}/bin:/usr/sbin"
+    os.rename(python, python + ".away")
+    r = run(pike, "--arch", "A", "--eval-script", STUB)
+    assert r.returncode == 2 and f"there is no program 'python' in PATH ({pike.env['PATH']})" in r.stderr
+    os.rename(python + ".away", python)
+    pike.start()
+    os.rename(python, python + ".away")
+    pike.ask("a", "good()")
+    answer = pike.reply("a")
+    assert answer["eval_results"] == {"loaded": False} and "there is no program 'python' in PATH" in answer["stderr"]
+    os.rename(python + ".away", python)
+    pike.ask("b", "good()")
+    assert pike.reply("b")["eval_results"]["loaded"]
 
 
 def test_ready_txt(pike):

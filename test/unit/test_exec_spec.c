@@ -50,9 +50,30 @@ START_TEST(round_trip)
 }
 END_TEST
 
+START_TEST(host_program)
+{
+	static const char text[] = HEAD ",\"environ_file\":\"/w/environ\",\"work_dir\":\"/w\","
+					"\"called\":\"python\"" RUN ",\"limits\":{},\"cgroup\":{}}";
+	auto_free char *out = NULL;
+	auto_spec s = NULL;
+	struct err e = { 0 };
+
+	ck_ok(spec_parse(text, strlen(text), &s, &e), e);
+	ck_assert_str_eq(s->environ_file, "/w/environ");
+	ck_assert_str_eq(s->work_dir, "/w");
+	ck_assert_str_eq(s->called, "python");
+	ck_ok(spec_text(s, &out, &e), e);
+	ck_assert_str_eq(out, text);
+}
+END_TEST
+
 static const struct {
 	const char *text, *say;
 } refused_texts[] = {
+	{ HEAD RUN ",\"environ_file\":\"environ\"}", "environ_file" },
+	{ HEAD RUN ",\"called\":\"a/b\"}", "called" },
+	{ HEAD RUN ",\"work_dir\":\"/w\",\"isolation\":{\"level\":\"sandbox\"}}",
+	  "go with isolation \"none\"" },
 	{ "[]", "not an object" },
 	{ HEAD "}", "'phases' is missing" },
 	{ HEAD ",\"phases\":[]}", "there is no phase 'run'" },
@@ -189,6 +210,7 @@ END_TEST
 static void tests(TCase *t)
 {
 	tcase_add_test(t, round_trip);
+	tcase_add_test(t, host_program);
 	tcase_add_loop_test(t, refused, 0, ARRAY_LEN(refused_texts));
 	tcase_add_test(t, lowering);
 	tcase_add_test(t, result_round_trip);
