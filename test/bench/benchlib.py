@@ -152,8 +152,9 @@ def tree(pid):
     return pids
 
 
-def build_storm(folder):
-    """test/bench/storm.c, compiled into a folder."""
-    path = os.path.join(folder, "storm")
-    subprocess.run(["gcc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-static", os.path.join(HERE, "storm.c"), "-o", path], check=True)
+def build(folder, name="storm"):
+    """test/bench/<name>.c, compiled into a folder."""
+    path = os.path.join(folder, name)
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static", os.path.join(HERE, name + ".c"), "-o", path,
+                    "-pthread"], check=True)
     return path
