@@ -21,20 +21,25 @@ static const char *const common[] = { "nvidiactl", "nvidia-uvm", "nvidia-uvm-too
 
 /* --- what the job sees ---------------------------------------------------------------------------- */
 
-static void show(struct keeper *k, const struct gpu *g)
+static void show_node(struct keeper *k, const struct gpu *g, const char *name)
 {
 	struct err e = { 0 };
-	char name[24];
-	int r;
+	int r = jailroot_add_node(k, name, &e);
 
-	if (g->parent[0]) {
-		verdict(k, BOX_SETUP,
-			"GPU %s is a part of one (MIG), which isolation \"sandbox\" cannot show to "
-			"a "
-			"job yet",
-			g->uuid);
-		return;
-	}
+	/* Two parts are of the same GPU; a double has no devices. */
+	if (r < 0 && r != -EEXIST && (r != -ENOENT || !k->spec->gpus->is_double))
+		verdict(k, BOX_SETUP, "GPU %s cannot be shown to the job: %s", g->uuid, e.msg);
+}
+
+static void cap_name(char out[40], int n)
+{
+	snprintf(out, 40, "nvidia-caps/nvidia-cap%d", n);
+}
+
+static void show(struct keeper *k, const struct gpu *g)
+{
+	char name[40];
+
 	if (g->node < 0) {
 		verdict(k, BOX_SETUP,
 			"which /dev/nvidiaN is GPU %s is not known: there is neither "
@@ -42,11 +47,20 @@ static void show(struct keeper *k, const struct gpu *g)
 			g->uuid);
 		return;
 	}
+	if (g->parent[0] && g->caps[0] < 0) {
+		verdict(k, BOX_SETUP,
+			"which /dev/nvidia-caps/nvidia-capN are of GPU %s, a part of one (MIG), is "
+			"not known: there is no libnvidia-ml.so.1 or no "
+			"/proc/driver/nvidia-caps/mig-minors",
+			g->uuid);
+		return;
+	}
 	snprintf(name, sizeof(name), "nvidia%d", g->node);
-	r = jailroot_add_node(k, name, &e);
-	/* A double has no devices. */
-	if (r < 0 && (r != -ENOENT || !k->spec->gpus->is_double))
-		verdict(k, BOX_SETUP, "GPU %s cannot be shown to the job: %s", g->uuid, e.msg);
+	show_node(k, g, name);
+	for (size_t i = 0; g->parent[0] && !k->decided && i < ARRAY_LEN(g->caps); i++) {
+		cap_name(name, g->caps[i]);
+		show_node(k, g, name);
+	}
 }
 
 static void show_all(struct keeper *k)
@@ -68,13 +82,17 @@ static void show_all(struct keeper *k)
 static void hide_all(struct keeper *k)
 {
 	const struct gpu *g;
-	char name[24];
+	char name[40];
 
 	for (size_t i = 0; i < ARRAY_LEN(common); i++)
 		jailroot_remove_node(k, common[i]);
 	for (size_t i = 0; (g = gpu_hold_gpu(k->gpus, i)); i++) {
 		snprintf(name, sizeof(name), "nvidia%d", g->node);
 		jailroot_remove_node(k, name);
+		for (size_t c = 0; g->parent[0] && c < ARRAY_LEN(g->caps); c++) {
+			cap_name(name, g->caps[c]);
+			jailroot_remove_node(k, name);
+		}
 	}
 	jail_close_devices(k);
 }

@@ -371,18 +371,29 @@ static int show_devices(struct jail *j, struct err *e)
 	return r;
 }
 
+/* "dev" and what `name` has before its last '/'. */
+static void node_folder(char out[64], const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	snprintf(out, 64, "dev%s%.*s", slash ? "/" : "", slash ? (int)(slash - name) : 0, name);
+}
+
 int jailroot_add_node(struct keeper *k, const char *name, struct err *e)
 {
 	struct jail *j = k->jail;
-	char from[64], to[64];
+	char from[64], to[64], folder[64];
 	struct stat st;
 
+	node_folder(folder, name);
 	snprintf(from, sizeof(from), "/dev/%s", name);
 	snprintf(to, sizeof(to), "dev/%s", name);
 	if (stat(from, &st) < 0)
 		return err_sys(e, "%s", from);
 	if (!S_ISCHR(st.st_mode))
 		return err_set(e, ENODEV, ERR_HOST, "%s is no device", from);
+	if (mkdirat(j->tree, folder, 0755) < 0 && errno != EEXIST)
+		return err_sys(e, "make %s of the box", folder);
 	if (mknodat(j->tree, to, (j->root ? S_IFCHR : S_IFREG) | 0666, j->root ? st.st_rdev : 0) <
 		    0 ||
 	    fchmodat(j->tree, to, 0666, 0) < 0)
@@ -397,11 +408,15 @@ int jailroot_add_node(struct keeper *k, const char *name, struct err *e)
 
 void jailroot_remove_node(struct keeper *k, const char *name)
 {
-	char to[64];
+	char to[64], folder[64];
 
+	node_folder(folder, name);
 	snprintf(to, sizeof(to), "dev/%s", name);
 	/* What is not as it was is not for the next job. */
 	if (unlinkat(k->jail->tree, to, 0) < 0 && errno != ENOENT)
+		k->jail->n_tree = 0;
+	if (!str_eq(folder, "dev") && unlinkat(k->jail->tree, folder, AT_REMOVEDIR) < 0 &&
+	    errno != ENOENT && errno != ENOTEMPTY)
 		k->jail->n_tree = 0;
 	/* GPUs are all that was added to what every box has. */
 	if (k->jail->n_devices > ARRAY_LEN(nodes))

@@ -9,6 +9,7 @@
  *
  *	cuda.c	libcuda: which GPUs, how large, what kind
  *	nvml.c	libnvidia-ml, if it is there: device node, memory in use, processes
+ *	parts.c	GPUs in MIG mode, of which CUDA shows a process one part
  *
  * Of what /proc/driver/nvidia says the device node and the UUID of the whole GPU are taken first;
  * libnvidia-ml may not be there in a container.
@@ -25,6 +26,7 @@
 #include "base/str.h"
 #include "cuda.h"
 #include "nvml.h"
+#include "parts.h"
 
 #define PROC_GPUS "/proc/driver/nvidia/gpus"
 
@@ -138,23 +140,52 @@ static json_t *gpu_json(const struct cuda_gpu *g, unsigned index, const char *nv
 			 "processes", number_or_null(m.processes));
 }
 
+static json_t *device_json(const struct nvml_device *d, unsigned index)
+{
+	char cc[24];
+
+	snprintf(cc, sizeof(cc), "%d.%d", d->major, d->minor);
+	return json_pack("{s:i, s:s, s:o, s:s, s:I, s:b, s:s?, s:o, s:o, s:s, s:o, s:o}", "index",
+			 (int)index, "uuid", d->uuid, "name",
+			 js_from_bytes(d->name, strlen(d->name)), "compute_capability", cc,
+			 "memory_bytes", (json_int_t)d->memory_bytes, "mig", d->parent[0] != '\0',
+			 "parent", d->parent[0] ? d->parent : NULL, "caps", parts_caps(d), "node",
+			 number_or_null(d->now.node), "compute_mode", mode_name(d->mode),
+			 "used_bytes", number_or_null(d->now.used_bytes), "processes",
+			 number_or_null(d->now.processes));
+}
+
+static json_t *list(const struct cuda *c, const char *nvml)
+{
+	auto_free struct nvml_device *device = NULL;
+	json_t *a = json_array();
+	size_t n = c->n ? parts_list(nvml, &device) : 0;
+	int r = a ? 0 : -1;
+
+	for (unsigned i = 0; i < n && r == 0; i++)
+		r = json_array_append_new(a, device_json(&device[i], i));
+	for (unsigned i = 0; i < c->n && !n && r == 0; i++)
+		r = json_array_append_new(a, gpu_json(&c->gpu[i], i, nvml));
+	if (r == 0)
+		return a;
+	json_decref(a);
+	return NULL;
+}
+
 static int print(const struct cuda *c, const char *nvml)
 {
 	static const char *const states[] = { "ready", "none", "sick" };
-	json_t *gpus = json_array(), *o;
+	json_t *gpus = list(c, nvml), *o;
 	auto_free char *text = NULL;
 	char driver[24] = "";
-	int r = gpus ? 0 : -1;
 
-	for (unsigned i = 0; i < c->n && r == 0; i++)
-		r = json_array_append_new(gpus, gpu_json(&c->gpu[i], i, nvml));
 	if (c->driver)
 		snprintf(driver, sizeof(driver), "%d.%d", c->driver / 1000, c->driver % 1000 / 10);
 	o = json_pack("{s:s, s:s?, s:i, s:s?, s:s?, s:b, s:o}", "state", states[c->state], "error",
 		      c->why[0] ? c->why : NULL, "code", c->code, "library",
 		      c->path[0] ? c->path : NULL, "cuda", driver[0] ? driver : NULL, "double",
 		      c->is_double, "gpus", gpus);
-	text = o && r == 0 ? js_text(o) : NULL;
+	text = o ? js_text(o) : NULL;
 	json_decref(o);
 	if (!text || puts(text) < 0 || fflush(stdout))
 		return 1;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum {
+	DEVICES_MAX = 256,
 	NVML_INSUFFICIENT_SIZE = 7,
 	PROCESS_BYTES = 24, /* of one entry of the third version of the lists */
 	SLACK = 16,
@@ -159,4 +160,87 @@ void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret)
 	say_driver(ret);
 	if (FIND(find, "nvmlDeviceGetHandleByPciBusId_v2") && find(pci, &device) == 0)
 		look_at(device, ret);
+}
+
+/* --- the list ---------------------------------------------------------------------------------- */
+
+static unsigned ask(void *device, const char *name, unsigned otherwise)
+{
+	int (*get)(void *d, unsigned *n);
+	unsigned n = 0;
+
+	return FIND(get, name) && get(device, &n) == 0 ? n : otherwise;
+}
+
+static bool in_mig_mode(void *device)
+{
+	int (*get)(void *d, unsigned *now, unsigned *after_reset);
+	unsigned now = 0, later = 0;
+
+	return FIND(get, "nvmlDeviceGetMigMode") && get(device, &now, &later) == 0 && now == 1;
+}
+
+/* What a whole GPU and its parts have in common is asked of the whole. */
+static bool describe(void *whole, void *device, struct nvml_device *ret)
+{
+	int (*name)(void *d, char *s, unsigned n), (*cc)(void *d, int *major, int *minor);
+	int (*memory)(void *d, unsigned long long m[3]);
+	unsigned long long m[3] = { 0 };
+
+	*ret = (struct nvml_device){ .now = unknown, .gi = -1, .ci = -1 };
+	look_at(device, &ret->now);
+	memcpy(ret->uuid, ret->now.uuid, sizeof(ret->uuid));
+	ret->now.node = (int)ask(whole, "nvmlDeviceGetMinorNumber", (unsigned)-1);
+	ret->mode = (int)ask(whole, "nvmlDeviceGetComputeMode", 0);
+	if (FIND(name, "nvmlDeviceGetName") && name(device, ret->name, sizeof(ret->name)))
+		ret->name[0] = '\0';
+	if (FIND(memory, "nvmlDeviceGetMemoryInfo") && memory(device, m) == 0)
+		ret->memory_bytes = m[0];
+	return ret->uuid[0] && FIND(cc, "nvmlDeviceGetCudaComputeCapability") &&
+	       cc(whole, &ret->major, &ret->minor) == 0;
+}
+
+static size_t list_parts(void *whole, struct nvml_device *to, size_t room)
+{
+	int (*at)(void *d, unsigned i, void **part);
+	struct nvml_device of;
+	size_t n = 0;
+
+	if (!FIND(at, "nvmlDeviceGetMigDeviceHandleByIndex") || !describe(whole, whole, &of))
+		return 0;
+	for (unsigned i = 0; i < ask(whole, "nvmlDeviceGetMaxMigDeviceCount", 0) && n < room; i++) {
+		void *part = NULL;
+
+		if (at(whole, i, &part) != 0 || !describe(whole, part, &to[n]))
+			continue;
+		memcpy(to[n].parent, of.uuid, sizeof(of.uuid));
+		to[n].gi = (int)ask(part, "nvmlDeviceGetGpuInstanceId", (unsigned)-1);
+		to[n].ci = (int)ask(part, "nvmlDeviceGetComputeInstanceId", (unsigned)-1);
+		n++;
+	}
+	return n;
+}
+
+size_t nvml_list(const char *library, struct nvml_device **ret)
+{
+	int (*count)(unsigned *n), (*at)(unsigned i, void **device);
+	unsigned whole = 0;
+	size_t n = 0;
+
+	*ret = NULL;
+	if (!begin(library) || !FIND(count, "nvmlDeviceGetCount_v2") || count(&whole) ||
+	    !FIND(at, "nvmlDeviceGetHandleByIndex_v2"))
+		return 0;
+	*ret = calloc(DEVICES_MAX, sizeof(**ret));
+	for (unsigned i = 0; *ret && i < whole && n < DEVICES_MAX; i++) {
+		void *device = NULL;
+
+		if (at(i, &device) != 0)
+			continue; /* one that a group of ours may not use, for instance */
+		if (in_mig_mode(device))
+			n += list_parts(device, *ret + n, DEVICES_MAX - n);
+		else
+			n += describe(device, device, *ret + n);
+	}
+	return n;
 }

@@ -3,6 +3,7 @@
 #ifndef ZR_CMD_ZR_GPU_NVML_H
 #define ZR_CMD_ZR_GPU_NVML_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Negative or "": unknown. */
@@ -20,5 +21,18 @@ struct nvml_gpu {
 /* The same by UUID. Returns what NVML answers, 0 for success; negative: it is not there. */
 int nvml_check(const char *library, const char *uuid, struct nvml_gpu *ret);
 void nvml_look(const char *library, const char *pci, struct nvml_gpu *ret);
+
+/* What can be used by itself: a GPU, or a part of one that is in MIG mode. */
+struct nvml_device {
+	char uuid[64], parent[64]; /* parent: of a part, else "" */
+	char name[96];
+	int major, minor; /* compute capability */
+	int mode;         /* as in struct cuda_gpu */
+	int gi, ci;       /* ids of a part's GPU instance and compute instance */
+	uint64_t memory_bytes;
+	struct nvml_gpu now; /* `node` is the whole GPU's */
+};
+/* All of them, in the order of the PCI bus; to be freed. 0: none, or it is not known. */
+size_t nvml_list(const char *library, struct nvml_device **ret);
 
 #endif

@@ -84,12 +84,14 @@ json_t *gpu_json(const struct gpu *g)
 	char arch[GPU_ARCH_MAX], cc[24];
 
 	snprintf(cc, sizeof(cc), "%u.%u", g->major, g->minor);
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:b, s:s?, s:o, s:s, s:o, s:o}", "index",
-			 (int)g->index, "uuid", g->uuid, "name", g->name, "architecture",
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:b, s:s?, s:o, s:o, s:s, s:o, s:o}",
+			 "index", (int)g->index, "uuid", g->uuid, "name", g->name, "architecture",
 			 gpu_arch(arch, g->major, g->minor), "compute_capability", cc,
 			 "memory_bytes", (json_int_t)g->memory_bytes, "mig", g->parent[0] != '\0',
-			 "parent", g->parent[0] ? g->parent : NULL, "node",
-			 g->node < 0 ? json_null() : json_integer(g->node), "compute_mode",
+			 "parent", g->parent[0] ? g->parent : NULL, "caps",
+			 g->caps[0] < 0 ? json_null()
+					: json_pack("[i, i]", g->caps[0], g->caps[1]),
+			 "node", g->node < 0 ? json_null() : json_integer(g->node), "compute_mode",
 			 g->prohibited ? "prohibited" : "default", "used_bytes",
 			 known(g->used_bytes), "processes", known(g->processes));
 }
@@ -132,6 +134,24 @@ static int take_numbers(const json_t *o, struct gpu *g, struct err *e)
 	return 0;
 }
 
+static int take_caps(const json_t *o, struct gpu *g, struct err *e)
+{
+	const json_t *a = json_object_get(o, "caps");
+
+	g->caps[0] = g->caps[1] = -1;
+	if (!a || json_is_null(a))
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(g->caps); i++) {
+		const json_t *n = json_array_get(a, i);
+
+		if (json_array_size(a) != ARRAY_LEN(g->caps) || !json_is_integer(n) ||
+		    json_integer_value(n) < 0 || json_integer_value(n) > 1 << 20)
+			return err_input(e, "'caps' is not two numbers of devices");
+		g->caps[i] = (int)json_integer_value(n);
+	}
+	return 0;
+}
+
 static int take_texts(const json_t *o, struct gpu *g, struct err *e)
 {
 	const char *name = "", *cc = "", *mode = "";
@@ -162,6 +182,8 @@ int gpu_from_json(const json_t *o, struct gpu *ret, struct err *e)
 		r = take_uuid(o, "parent", g.parent, e);
 	if (r >= 0)
 		r = take_numbers(o, &g, e);
+	if (r == 0)
+		r = take_caps(o, &g, e);
 	if (r == 0)
 		r = take_texts(o, &g, e);
 	if (r == 0)

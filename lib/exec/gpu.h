@@ -28,7 +28,8 @@ struct gpu {
 	char name[96];
 	unsigned index, major, minor; /* compute capability */
 	uint64_t memory_bytes;
-	int node;                       /* N of /dev/nvidiaN; -1: unknown */
+	int node;                       /* N of /dev/nvidiaN, a part's whole; -1: unknown */
+	int caps[2];                    /* N of /dev/nvidia-caps/nvidia-capN, for a part; or -1 */
 	uint64_t used_bytes, processes; /* or GPU_UNKNOWN */
 	bool prohibited;                /* its compute mode lets nobody use it */
 };

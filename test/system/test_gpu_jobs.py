@@ -297,6 +297,7 @@ class TestSandbox:
     # The test's own folders may be in /dev/shm.
     FAKE_DEV = ("mount -t tmpfs dev /run && mkdir -m 1777 /run/shm && mount --bind /dev/shm /run/shm && "
                 "for n in null zero full random urandom; do touch /run/$n && mount --bind /dev/$n /run/$n; done && "
+                "mkdir /run/nvidia-caps && for n in 21 22 23; do mknod -m 666 /run/nvidia-caps/nvidia-cap$n c 236 $n; done && "
                 "mknod -m 666 /run/nvidiactl c 195 255 && for n in 0 1 2; do mknod -m 666 /run/nvidia$n c 195 $n; done && "
                 "mount --rbind /run /dev && exec \"$@\"")
     LOOK = "cd /dev; echo $ZR_PHASE $(ls -d nvidia* 2>/dev/null)\n"
@@ -323,7 +324,19 @@ class TestSandbox:
         r = self.run(make(), run="true", of=[gpu(1, node=None)])
         assert r["reason"] == "setup" and "which /dev/nvidiaN is GPU" in r["detail"]
         r = self.run(make(), run="true", of=[gpu(1, uuid=uuid(1, "MIG"), parent=uuid(2))])
-        assert r["reason"] == "setup" and "is a part of one (MIG)" in r["detail"]
+        assert r["reason"] == "setup" and "a part of one (MIG), is not known: there is no libnvidia-ml.so.1 or no" in r["detail"]
+
+    def test_a_part_has_its_own_devices(self, make):
+        """And the whole GPU's, which alone gives access to nothing."""
+        parts = [gpu(i, uuid=uuid(i, "MIG"), parent=uuid(9), node=1, caps=[21, 20 + i]) for i in (2, 3)]
+        look = "cd /dev; echo $ZR_PHASE $(find . -name 'nvidia*' -type c | sort)\n"
+        for of, want in ((parts[:1], "21 22"), (parts, "21 22 23")):
+            box = make()
+            r = self.run(box, prepare=look, score=look, run=look + "stat -c '%t:%T %a' nvidia-caps/nvidia-cap21", of=of, gpus=len(of),
+                         wrapper=["unshare", "-m", "sh", "-c", self.FAKE_DEV, "sh"], env={"PATH": os.environ["PATH"]})
+            assert r["reason"] == "ok", r
+            caps = " ".join(f"./nvidia-caps/nvidia-cap{n}" for n in want.split())
+            assert box.read("out.log").decode().splitlines() == ["prepare", f"run {caps} ./nvidia1 ./nvidiactl", "ec:15 666", "score"]
 
 
 # --- through the broker ---

@@ -54,16 +54,50 @@ def test_probe_names_what_is_there(host):
     host.fake.scenario([
         {"uuid": uuid(1), "minor": 3, "used": 512, "procs": 2},
         {"uuid": uuid(2), "name": "L4", "cc": "8.9", "total": 23034},
-        {"uuid": uuid(3, "MIG"), "parent": uuid(9), "name": "A100_MIG", "cc": "8.0", "total": 20096},
         {"uuid": uuid(4), "name": "later", "cc": "15.3"}])
-    a, b, c, d = host.gpus()
+    a, b, d = host.gpus()
     assert a == {**a, "index": 0, "uuid": uuid(1), "name": "H100 PCIe", "architecture": "Hopper", "compute_capability": "9.0",
                  "memory_bytes": 80 << 30, "node": 3, "mig": False, "used_bytes": 512 << 20, "processes": 2, "double": True}
     assert (b["architecture"], b["name"], b["memory_bytes"]) == ("Ada", "L4", 23034 << 20)
-    assert (c["uuid"], c["mig"], c["parent"], c["architecture"]) == (uuid(3, "MIG"), True, uuid(9), "Ampere")
     assert d["architecture"] == "sm_153"
     r = host.zr("gpus")
     assert "Hopper" in r.stdout and "80.0 GiB" in r.stdout and "these are fake GPUs" in r.stderr
+
+
+PARTS = [{"uuid": uuid(1), "minor": 3}] + [
+    {"uuid": uuid(i, "MIG"), "parent": uuid(9), "name": "A100_MIG_1g.20gb", "cc": "8.0", "total": 20096, "used": i, "procs": i - 6,
+     "minor": 0, "pci": "0000:09:00.0", "gi": i, "ci": 0} for i in (7, 8)]
+
+
+def test_parts_of_a_gpu(host):
+    """CUDA shows a process one of them and no whole GPU beside it; they are all there nevertheless."""
+    host.fake.scenario(PARTS)
+    whole, a, b = host.gpus()
+    assert (whole["uuid"], whole["mig"], whole["node"], whole["architecture"]) == (uuid(1), False, 3, "Hopper")
+    assert a == {**a, "index": 1, "uuid": uuid(7, "MIG"), "mig": True, "parent": uuid(9), "name": "A100 MIG 1g.20gb", "architecture": "Ampere",
+                 "memory_bytes": 20096 << 20, "node": 0, "used_bytes": 7 << 20, "processes": 1}
+    assert (b["uuid"], b["parent"], b["index"], b["used_bytes"]) == (uuid(8, "MIG"), uuid(9), 2, 8 << 20)
+
+
+@pytest.mark.parametrize("visible, want", [
+    (uuid(8, "MIG"), [8]), (f"{uuid(1)},MIG-00000007", [1, 7]), ("0", [1]), ("2", [8]), ("GPU-ffff", [])])
+def test_parts_that_were_handed_over_are_all_that_is_taken(host, visible, want):
+    host.fake.scenario(PARTS)
+    host.env["CUDA_VISIBLE_DEVICES"] = visible
+    got = host.zr("gpus", "--json", check=None).stdout
+    assert [g["uuid"] for g in json.loads(got or "[]")] == [uuid(i, "GPU" if i == 1 else "MIG") for i in want]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.isdir("/proc/driver"), reason="needs root and /proc/driver")
+@pytest.mark.parametrize("minors, caps", [
+    ("gpu0/gi7/access 21\ngpu0/gi7/ci0/access 22\ngpu0/gi77/access 5\n", [21, 22]), ("gpu0/gi7/access 21\n", None),
+    ("gpu0/gi7/access x\ngpu0/gi7/ci0/access 22", None), ("", None), (None, None)])
+def test_the_devices_of_a_part(host, minors, caps):
+    host.fake.scenario(PARTS)
+    say = f"mkdir /proc/driver/nvidia-caps && printf '{minors}' >/proc/driver/nvidia-caps/mig-minors && " if minors is not None else ""
+    r = subprocess.run(["unshare", "-m", "sh", "-c", f"mount -t tmpfs proc /proc/driver && {say} exec \"$@\"", "sh",
+                        *host.argv("gpus", "--json")], env=host.env, capture_output=True, text=True, timeout=60, check=True)
+    assert [g["caps"] for g in json.loads(r.stdout)] == [None, caps, None]
 
 
 @pytest.mark.parametrize("code, words, status", [

@@ -13,7 +13,9 @@
  *	gpu uuid=GPU-… name=H100_PCIe cc=9.0 total=81920 used=0 procs=0 pci=0000:01:00.0 minor=0
  *	    lost=15 (what NVML answers when asked for it)
  *	    mhz=1980 throttle=4   (clock, and NVML's bits why it is low)
- *	    mode=0 parent=GPU-…   (on the same line; sizes in MiB; with a parent it is a MIG device)
+ *	    mode=0 (sizes in MiB)
+ *	    parent=GPU-… gi=1 ci=0   (on the same line: a part of that GPU, which is in MIG mode; minor and
+ *	    pci are its parent's)
  */
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -41,7 +43,7 @@ typedef struct {
 
 struct gpu {
 	char uuid[48], parent[48], name[64], pci[24];
-	int major, minor_cc, minor, mode, procs, lost, mhz, throttle;
+	int major, minor_cc, minor, mode, procs, lost, mhz, throttle, gi, ci;
 	unsigned long long total, used; /* MiB */
 };
 
@@ -62,7 +64,7 @@ API int zr_fake_cuda = 1;
 
 static void read_gpu(struct gpu *g, char *line)
 {
-	*g = (struct gpu){ .major = 9, .total = 1024, .minor = -1 };
+	*g = (struct gpu){ .major = 9, .total = 1024, .minor = -1, .gi = -1, .ci = -1 };
 	for (char *w, *save = NULL; (w = strtok_r(save ? NULL : line, " \n", &save));) {
 		char *v = strchr(w, '=');
 
@@ -95,6 +97,10 @@ static void read_gpu(struct gpu *g, char *line)
 			g->throttle = atoi(v);
 		else if (!strcmp(w, "mode"))
 			g->mode = atoi(v);
+		else if (!strcmp(w, "gi"))
+			g->gi = atoi(v);
+		else if (!strcmp(w, "ci"))
+			g->ci = atoi(v);
 	}
 	for (char *p = g->name; *p; p++)
 		if (*p == '_')
@@ -174,7 +180,8 @@ static int find_visible(const char *word)
 	return -1;
 }
 
-/* As the driver does: the list ends silently at the first entry that is none. */
+/* As the driver does: the list ends silently at the first entry that is none, and where there is a
+ * part of a GPU the process sees the first one and nothing else. */
 static int visible(int seen[GPUS_MAX])
 {
 	const char *env = getenv("CUDA_VISIBLE_DEVICES");
@@ -192,6 +199,11 @@ static int visible(int seen[GPUS_MAX])
 			break;
 		seen[n++] = i;
 	}
+	for (int i = 0; i < n; i++)
+		if (scenario.gpu[seen[i]].parent[0]) {
+			seen[0] = seen[i];
+			return 1;
+		}
 	return n;
 }
 
@@ -428,12 +440,132 @@ API int nvmlSystemGetDriverVersion(char *s, unsigned len)
 	return nvml_in == getpid() ? 0 : 1;
 }
 
+/* The handle of a line of the scenario, and that of the whole GPU of a part. */
+enum {
+	WHOLE = 1000,
+};
+
+static void *handle(int i, bool whole)
+{
+	return (void *)(size_t)(i + 1 + (whole && scenario.gpu[i].parent[0] ? WHOLE : 0));
+}
+
+static bool is_whole(void *device)
+{
+	return (size_t)device > WHOLE;
+}
+
 static const struct gpu *of(void *device, const char *function)
 {
+	size_t i = (size_t)device - (is_whole(device) ? WHOLE : 0);
+
 	begin(function);
-	return nvml_in == getpid() && (size_t)device <= (size_t)scenario.n
-		       ? &scenario.gpu[(size_t)device - 1]
-		       : NULL;
+	return nvml_in == getpid() && i <= (size_t)scenario.n ? &scenario.gpu[i - 1] : NULL;
+}
+
+/* Of several parts the first one stands for the whole. */
+static bool is_first(int i)
+{
+	for (int j = 0; j < i && scenario.gpu[i].parent[0]; j++)
+		if (!strcasecmp(scenario.gpu[i].parent, scenario.gpu[j].parent))
+			return false;
+	return true;
+}
+
+API int nvmlDeviceGetCount_v2(unsigned *n)
+{
+	begin("nvmlDeviceGetCount_v2");
+	*n = 0;
+	for (int i = 0; i < scenario.n; i++)
+		*n += is_first(i);
+	return nvml_in == getpid() ? 0 : 1;
+}
+
+API int nvmlDeviceGetHandleByIndex_v2(unsigned n, void **device)
+{
+	begin("nvmlDeviceGetHandleByIndex_v2");
+	for (int i = 0; i < scenario.n; i++)
+		if (is_first(i) && n-- == 0) {
+			*device = handle(i, true);
+			return nvml_in == getpid() ? 0 : 1;
+		}
+	return 6;
+}
+
+API int nvmlDeviceGetMigMode(void *device, unsigned *now, unsigned *later)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetMigMode");
+
+	*now = *later = is_whole(device);
+	return g ? 0 : 1;
+}
+
+API int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *n)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetMaxMigDeviceCount");
+
+	*n = 7;
+	return g ? 0 : 1;
+}
+
+API int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned n, void **part)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetMigDeviceHandleByIndex");
+
+	for (int i = 0; g && i < scenario.n; i++)
+		if (!strcasecmp(scenario.gpu[i].parent, g->parent) && n-- == 0) {
+			*part = handle(i, false);
+			return 0;
+		}
+	return g ? 6 : 1;
+}
+
+static int give_id(int id, unsigned *ret)
+{
+	*ret = (unsigned)id;
+	return id < 0 ? 3 : 0;
+}
+
+API int nvmlDeviceGetGpuInstanceId(void *device, unsigned *id)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetGpuInstanceId");
+
+	return g ? give_id(g->gi, id) : 1;
+}
+
+API int nvmlDeviceGetComputeInstanceId(void *device, unsigned *id)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetComputeInstanceId");
+
+	return g ? give_id(g->ci, id) : 1;
+}
+
+API int nvmlDeviceGetName(void *device, char *s, unsigned len)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetName");
+
+	if (!g)
+		return 1;
+	snprintf(s, len, "%s", g->name);
+	return 0;
+}
+
+API int nvmlDeviceGetComputeMode(void *device, unsigned *mode)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetComputeMode");
+
+	return g ? give_id(g->mode, mode) : 1;
+}
+
+API int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor)
+{
+	const struct gpu *g = of(device, "nvmlDeviceGetCudaComputeCapability");
+
+	if (!g)
+		return 1;
+	*major = g->major;
+	*minor = g->minor_cc;
+	return 0;
 }
 
 /* Physical devices only: a MIG device is its parent here. */
@@ -444,7 +576,7 @@ API int nvmlDeviceGetHandleByPciBusId_v2(const char *pci, void **device)
 		return 1;
 	for (int i = 0; i < scenario.n; i++)
 		if (!strcasecmp(scenario.gpu[i].pci, pci)) {
-			*device = (void *)(size_t)(i + 1);
+			*device = handle(i, true);
 			return 0;
 		}
 	return 6;
@@ -458,7 +590,7 @@ API int nvmlDeviceGetHandleByUUID(const char *uuid, void **device)
 		return 1;
 	for (int i = 0; i < scenario.n; i++)
 		if (!strcasecmp(scenario.gpu[i].uuid, uuid)) {
-			*device = (void *)(size_t)(i + 1);
+			*device = handle(i, false);
 			return scenario.gpu[i].lost;
 		}
 	return 6;
@@ -470,7 +602,7 @@ API int nvmlDeviceGetUUID(void *device, char *s, unsigned len)
 
 	if (!g)
 		return 1;
-	snprintf(s, len, "%s", g->parent[0] ? g->parent : g->uuid);
+	snprintf(s, len, "%s", is_whole(device) ? g->parent : g->uuid);
 	return 0;
 }
 
@@ -478,7 +610,7 @@ API int nvmlDeviceGetMinorNumber(void *device, unsigned *n)
 {
 	const struct gpu *g = of(device, "nvmlDeviceGetMinorNumber");
 
-	if (!g || g->minor < 0)
+	if (!g || g->minor < 0 || (g->parent[0] && !is_whole(device)))
 		return g ? 3 : 1;
 	*n = (unsigned)g->minor;
 	return 0;
