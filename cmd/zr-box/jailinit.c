@@ -190,7 +190,7 @@ static int script_main(void *user)
 	r = j->landlock ? restrict_writes(j->landlock) : 0;
 	if (r < 0)
 		script_fail(p, FD_ERROR, STEP_JAIL_LANDLOCK, r);
-	spawn_default_signals(UINT64_MAX);
+	spawn_default_signals(p->k->own_signals | 1ull << (SIGTERM - 1));
 	r = filter_install(p->k->spec->sandbox.writes ? FILTER_WATCH_WRITES : FILTER_WATCH);
 	tell_listener(FD_ERROR, r);
 	if (r == -EBUSY && !p->k->spec->sandbox.stop)

@@ -90,8 +90,11 @@ static int begin_journal(struct keeper *k, struct err *e)
 	return journal_add_begun(k->journal, e);
 }
 
+/* In a jail a job has others, which are made with it. */
 static int make_folders(struct keeper *k, struct err *e)
 {
+	if (k->spec->sandbox.level == ISOLATION_SANDBOX)
+		return 0;
 	for (size_t i = 0; i < ARRAY_LEN(job_folders); i++)
 		if (mkdirat(k->dir, job_folders[i], 0700) < 0 && errno != EEXIST)
 			return err_sys(e, "make folder %s", job_folders[i]);
