@@ -162,7 +162,9 @@ static void reject(struct pikeside *s, struct pair *a, const struct buf *b, cons
 	auto_buf struct buf said = { 0 };
 	struct err e = { 0 };
 
-	if (pj_member(text, "id", &id) && piketask_refusal(id, why, &said) == 0)
+	/* Of a text that is not UTF-8 the id may be what is not, and would make the answer no JSON. */
+	if (pj_member(text, "id", &id) && str_utf8_valid(id.p, id.n) &&
+	    piketask_refusal(id, why, &said) == 0)
 		(void)!pikeside_answer(s, said.data, said.len, NULL);
 	report(s, LOG_WARNING, "%s.json is rejected: %s", STR_ESC(a->stem), why);
 	if (pikefile_reject(s->in, a->stem, &e) == 0) {

@@ -308,6 +308,15 @@ def test_what_cannot_be_removed_is_run_once(make):
     assert len(pike.messages()) == 4
 
 
+def test_an_id_that_is_not_utf8_is_not_sent_back(pike):
+    """A driver would read such an answer again and again."""
+    pike.send(b'{"id": "u\xff", "level": 1, "task": 1, "code": "good()"}', "first")
+    pike.send(b'{"id": "whole", "level": 1, "task": 1, "code": "\xff"}', "second")
+    assert "UTF-8" in pike.reply("whole")["stderr"]
+    wait_for(lambda: not pike.pairs(), 5)
+    assert [m["id"] for m in pike.messages()] == ["whole"] and "first.json is rejected" in pike.log()
+
+
 @pytest.mark.needs("root")
 def test_a_scratch_that_takes_nothing_leaves_no_litter(pike):
     code = os.path.join(pike.scratch, "code")
