@@ -131,7 +131,8 @@ void pikeside_refuse(struct pikeside *s, struct pair *a, struct pj id, const cha
 	struct err e = { 0 };
 
 	if (piketask_refusal(id, why, &b) < 0 || pikeside_answer(s, b.data, b.len, &e) < 0) {
-		report(s, LOG_WARNING, "an answer waits: %s", e.msg);
+		report(s, LOG_WARNING, "an answer waits: %s; trying again", e.msg);
+		s->stalled = true;
 		return;
 	}
 	report(s, LOG_NOTICE, "task %s is not begun: %s", STR_ESC(a->stem), why);
@@ -164,8 +165,12 @@ static void reject(struct pikeside *s, struct pair *a, const struct buf *b, cons
 
 	/* Of a text that is not UTF-8 the id may be what is not, and would make the answer no JSON. */
 	if (pj_member(text, "id", &id) && str_utf8_valid(id.p, id.n) &&
-	    piketask_refusal(id, why, &said) == 0)
-		(void)!pikeside_answer(s, said.data, said.len, NULL);
+	    (piketask_refusal(id, why, &said) < 0 ||
+	     pikeside_answer(s, said.data, said.len, &e) < 0)) {
+		report(s, LOG_WARNING, "an answer waits: %s; trying again", e.msg);
+		a->tried = true;
+		return;
+	}
 	report(s, LOG_WARNING, "%s.json is rejected: %s", STR_ESC(a->stem), why);
 	if (pikefile_reject(s->in, a->stem, &e) == 0) {
 		pikepairs_drop(&s->pairs, a);

@@ -318,6 +318,24 @@ def test_an_id_that_is_not_utf8_is_not_sent_back(pike):
 
 
 @pytest.mark.needs("root")
+def test_an_output_folder_that_takes_nothing(make):
+    pike = make(grace="1s")
+    pike.start()
+    immutable(True, pike.output)
+    try:
+        pike.ask("bad", 5)
+        pike.send(b'{"id": "torn", "code": ', "torn")
+        pike.send({"id": "nothing"}, "nothing")
+        wait_for(lambda: pike.log().count("an answer waits") >= 6, 10)
+        # Nobody is given up, and it is said once at each look.
+        assert stays(lambda: len(pike.pairs()) == 6 and pike.log().count("an answer waits") < 100, 2) is None
+    finally:
+        immutable(False, pike.output)
+    for ident in ("bad", "torn", "nothing"):
+        assert pike.reply(ident)["eval_results"] == {"loaded": False}
+
+
+@pytest.mark.needs("root")
 def test_a_scratch_that_takes_nothing_leaves_no_litter(pike):
     code = os.path.join(pike.scratch, "code")
     immutable(True, code)
