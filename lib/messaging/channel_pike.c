@@ -246,7 +246,9 @@ static int accept_task(struct pike *p, struct pikeside *s, struct pair *a, struc
 	t->output = strdup(s->output);
 	if (!t->output)
 		return err_nomem(e);
-	r = piketask_accept(&p->dirs, t, code, e);
+	r = pikedirs_check(&p->dirs, e);
+	if (r == 0)
+		r = piketask_accept(&p->dirs, t, code, e);
 	if (r < 0) {
 		piketask_forget(&p->dirs, t, false);
 		p->next_n = t->n;
@@ -405,6 +407,8 @@ static int write_answer(struct pike *p, const json_t *event, struct err *e)
 		return 0;
 	if (t->side->closing && str_eq(end.reason, "canceled"))
 		end.detail = "the worker was closed before it was done";
+	/* The output of a task is at its path, also where the folder is another one by now. */
+	(void)!pikedirs_check(&p->dirs, NULL);
 	r = piketask_answer(&p->dirs, t, &end, &b, e);
 	return r < 0 ? r : pikefile_write(t->side->out, t->out, b.data, b.len, e);
 }
@@ -865,7 +869,7 @@ int channel_pike_new(struct loop *l, const struct channel_conf *conf, const stru
 				       .lines = &p->lines,
 				       .on_drain = on_drain },
 			    .lines = { .line = ops->on_line, .user = user },
-			    .dirs = { NULL, NULL, -1, -1, -1, -1, -1, -1, -1 } };
+			    .dirs = { NULL, NULL, -1, -1, -1, -1, -1, -1, -1, -1, false } };
 	TAILQ_INIT(&p->tasks);
 	TAILQ_INIT(&p->requests);
 	r = open_all(p, conf->spool_max, e);

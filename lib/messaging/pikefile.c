@@ -15,6 +15,23 @@ static const char *with(char out[NAME_SIZE], const char *stem, const char *endin
 	return out;
 }
 
+int pikefile_open_dir(const char *path, int *fd, struct err *e)
+{
+	struct stat st, there;
+	int fresh = -1, r;
+
+	if (*fd >= 0 && fstat(*fd, &st) == 0 && stat(path, &there) == 0 &&
+	    st.st_ino == there.st_ino && st.st_dev == there.st_dev)
+		return 0;
+	r = fd_make_dir(path, 0775, &fresh, e);
+	if (r < 0)
+		return r;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = fresh;
+	return 1;
+}
+
 int pikefile_read(int dirfd, const char *stem, struct buf *b, struct err *e)
 {
 	char name[NAME_SIZE];

@@ -16,6 +16,10 @@
 
 #define PIKE_MESSAGE_MAX (64u << 20)
 
+/* Makes and opens a folder, if *fd is not the one that has this path now. 1: it is another one than
+ * before. */
+int pikefile_open_dir(const char *path, int *fd, struct err *e) must_check;
+
 /* The text of a pair. -ENOENT: it is not there (yet), or no file. -EFBIG: over PIKE_MESSAGE_MAX. */
 int pikefile_read(int dirfd, const char *stem, struct buf *b, struct err *e) must_check;
 /* When NAME.done came. -ENOENT: it has gone. */

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <syslog.h>
 
 #include "base/fd.h"
@@ -66,32 +65,14 @@ void pikeside_free(struct pikeside *s)
 
 /* --- folders ------------------------------------------------------------------------------- */
 
-/* 1: it is another one than before. */
-static int open_folder(const char *path, int *fd, struct err *e)
-{
-	struct stat st, there;
-	int fresh = -1, r;
-
-	if (*fd >= 0 && fstat(*fd, &st) == 0 && stat(path, &there) == 0 &&
-	    st.st_ino == there.st_ino && st.st_dev == there.st_dev)
-		return 0;
-	r = fd_make_dir(path, 0775, &fresh, e);
-	if (r < 0)
-		return r;
-	if (*fd >= 0)
-		close(*fd);
-	*fd = fresh;
-	return 1;
-}
-
 int pikeside_open(struct pikeside *s, struct dirwatch *watch, struct err *e)
 {
-	int r = s->input ? open_folder(s->input, &s->in, e) : 0;
+	int r = s->input ? pikefile_open_dir(s->input, &s->in, e) : 0;
 
 	if (r == 1 && watch && dirwatch_add(watch, s->in, e) < 0)
 		report(s, LOG_WARNING, "%s: looking every channel_scan only", e->msg);
 	if (r >= 0)
-		r = open_folder(s->output, &s->out, e);
+		r = pikefile_open_dir(s->output, &s->out, e);
 	return r < 0 ? r : 0;
 }
 

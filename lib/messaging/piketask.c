@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "messaging/channel.h"
+#include "messaging/pikefile.h"
 
 #define WORD_MAX   64
 #define ID_LEN_MAX 65536
@@ -33,46 +34,55 @@ void piketask_free(struct piketask *t)
 
 /* --- folders ------------------------------------------------------------------------------- */
 
-static int open_one(const char *base, const char *name, int *ret, struct err *e)
+static int open_one(const char *base, const char *name, int *fd, struct err *e)
 {
 	auto_free char *path = NULL;
+	int r;
 
 	if (str_fmt(&path, "%s/%s", base, name) < 0)
 		return err_nomem(e);
-	return fd_make_dir(path, 0775, ret, e);
+	r = pikefile_open_dir(path, fd, e);
+	return r < 0 ? r : 0;
+}
+
+int pikedirs_check(struct pikedirs *d, struct err *e)
+{
+	const struct {
+		const char *name;
+		int *fd;
+	} parts[] = {
+		{ "", &d->scratch_fd },
+		{ "code", &d->code },
+		{ "eval_output", &d->eval_output },
+		{ "tmp", &d->tmp },
+		{ "torch_ext", &d->torch_ext },
+		{ "triton_cache", &d->triton_cache },
+		{ "gpu_locks", &d->gpu_locks },
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(parts) && r == 0; i++)
+		r = open_one(d->scratch, parts[i].name, parts[i].fd, e);
+	return r;
 }
 
 int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *ret, struct err *e)
 {
-	struct pikedirs d = { scratch, state_dir, -1, -1, -1, -1, -1, -1, -1, false };
-	int locks = -1, r = open_one(scratch, "", &d.scratch_fd, e);
+	int r;
 
+	*ret = (struct pikedirs){ scratch, state_dir, -1, -1, -1, -1, -1, -1, -1, -1, false };
+	r = pikedirs_check(ret, e);
 	if (r == 0)
-		r = open_one(scratch, "code", &d.code, e);
-	if (r == 0)
-		r = open_one(scratch, "eval_output", &d.eval_output, e);
-	if (r == 0)
-		r = open_one(scratch, "tmp", &d.tmp, e);
-	if (r == 0)
-		r = open_one(scratch, "torch_ext", &d.torch_ext, e);
-	if (r == 0)
-		r = open_one(scratch, "triton_cache", &d.triton_cache, e);
-	if (r == 0)
-		r = open_one(scratch, "gpu_locks", &locks, e);
-	if (locks >= 0)
-		close(locks);
-	if (r == 0)
-		r = open_one(state_dir, "pike/tasks", &d.tasks, e);
+		r = open_one(state_dir, "pike/tasks", &ret->tasks, e);
 	if (r < 0)
-		pikedirs_done(&d);
-	*ret = d;
+		pikedirs_done(ret);
 	return r;
 }
 
 void pikedirs_done(struct pikedirs *d)
 {
-	int *const fds[] = { &d->tasks, &d->code,      &d->eval_output, &d->scratch_fd,
-			     &d->tmp,   &d->torch_ext, &d->triton_cache };
+	int *const fds[] = { &d->tasks, &d->code,      &d->eval_output,  &d->scratch_fd,
+			     &d->tmp,   &d->torch_ext, &d->triton_cache, &d->gpu_locks };
 
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
 		if (*fds[i] >= 0)
@@ -199,12 +209,40 @@ static int write_record(const struct pikedirs *d, const struct piketask *t, stru
 	return fd_write_file(d->tasks, name, text, strlen(text), 0600, false, e);
 }
 
+static void forget_files(const struct pikedirs *d, const struct piketask *t, const char *number)
+{
+	auto_free char *code = NULL, *output = NULL;
+
+	if (file_name(t, ".py", &code) == 0)
+		(void)!fd_rmtree(d->code, code, NULL);
+	if (file_name(t, ".json", &output) == 0)
+		(void)!fd_rmtree(d->eval_output, output, NULL);
+	(void)!fd_rmtree(d->tmp, number, NULL);
+}
+
+void piketask_forget(const struct pikedirs *d, const struct piketask *t, bool keep)
+{
+	char name[80];
+
+	snprintf(name, sizeof(name), "%llu", (unsigned long long)t->n);
+	if (!keep)
+		forget_files(d, t, name);
+	(void)!fd_rmtree(d->torch_ext, name, NULL);
+	(void)!fd_rmtree(d->triton_cache, name, NULL);
+	record_name(name, t, t->state);
+	(void)unlinkat(d->tasks, name, 0);
+}
+
 int piketask_accept(const struct pikedirs *d, const struct piketask *t, const struct buf *code,
 		    struct err *e)
 {
 	auto_free char *name = NULL;
-	int r = file_name(t, ".py", &name) < 0 ? err_nomem(e) : make_folders(d, t, e);
+	int r = file_name(t, ".py", &name) < 0 ? err_nomem(e) : 0;
 
+	/* A task that ran before may have put something there. */
+	piketask_forget(d, t, false);
+	if (r == 0)
+		r = make_folders(d, t, e);
 	if (r == 0)
 		r = fd_write_file(d->code, name, code->data ? code->data : "", code->len, 0664,
 				  false, e);
@@ -293,30 +331,6 @@ int piketask_load(const struct pikedirs *d, const char *name, struct piketask **
 		return err_wrap(e, "%s", STR_ESC(name));
 	*ret = take_ptr(t);
 	return 0;
-}
-
-static void forget_files(const struct pikedirs *d, const struct piketask *t, const char *number)
-{
-	auto_free char *code = NULL, *output = NULL;
-
-	if (file_name(t, ".py", &code) == 0)
-		(void)unlinkat(d->code, code, 0);
-	if (file_name(t, ".json", &output) == 0)
-		(void)!fd_rmtree(d->eval_output, output, NULL);
-	(void)!fd_rmtree(d->tmp, number, NULL);
-}
-
-void piketask_forget(const struct pikedirs *d, const struct piketask *t, bool keep)
-{
-	char name[80];
-
-	snprintf(name, sizeof(name), "%llu", (unsigned long long)t->n);
-	if (!keep)
-		forget_files(d, t, name);
-	(void)!fd_rmtree(d->torch_ext, name, NULL);
-	(void)!fd_rmtree(d->triton_cache, name, NULL);
-	record_name(name, t, t->state);
-	(void)unlinkat(d->tasks, name, 0);
 }
 
 bool piketask_owns(const struct piketask *t, const char *file)

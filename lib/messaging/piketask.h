@@ -48,20 +48,22 @@ DEFINE_AUTO(piketask);
 
 struct pikedirs {
 	const char *scratch, *state_dir;
-	int tasks, code, eval_output, scratch_fd;
+	int tasks, code, eval_output, scratch_fd, gpu_locks;
 	int tmp, torch_ext, triton_cache;
 	bool own_locks; /* as in struct pike_conf; the opener's to say */
 };
 /* Makes and opens them all. */
 int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *ret,
 		  struct err *e) must_check;
+/* Those of the scratch tree again, if something has removed them or put others in their place. */
+int pikedirs_check(struct pikedirs *d, struct err *e) must_check;
 void pikedirs_done(struct pikedirs *d);
 
 /* ERR_INPUT: a sentence for whoever asked; *code is what is to be evaluated. `id` is in the message. */
 int piketask_read(struct pj message, const char *stem, uint64_t asked_wall_usec,
 		  struct piketask **ret, struct buf *code, struct err *e) must_check;
 
-/* Writes the code, makes the task's own folders, then the record. */
+/* Writes the code, makes the task's own folders, then the record. What is in the way is removed. */
 int piketask_accept(const struct pikedirs *d, const struct piketask *t, const struct buf *code,
 		    struct err *e) must_check;
 int piketask_set_state(const struct pikedirs *d, struct piketask *t, enum piketask_state state,

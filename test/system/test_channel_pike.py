@@ -335,6 +335,30 @@ def test_an_output_folder_that_takes_nothing(make):
         assert pike.reply(ident)["eval_results"] == {"loaded": False}
 
 
+@pytest.mark.parametrize("again", ["", "os.mkdir(d)"])
+@pytest.mark.parametrize("name", ["code", "eval_output", "tmp", "torch_ext", "triton_cache"])
+def test_a_task_that_removes_the_scratch_folders(pike, name, again):
+    pike.ask("a", f"import shutil; d = {os.path.join(pike.scratch, name)!r}; shutil.rmtree(d); {again or 'pass'}\n"
+                  f"os.makedirs({os.path.join(pike.scratch, 'eval_output')!r}, exist_ok=True); good()")
+    assert pike.reply("a")["eval_results"]["runtime"] == 1.25
+    pike.ask("b", "good()")
+    assert pike.reply("b")["eval_results"]["runtime"] == 1.25
+    wait_for(lambda: not pike.left(), 5)
+
+
+def test_what_a_task_puts_in_the_way_of_the_next(pike):
+    pike.ask("a", f"""import shutil
+os.makedirs({pike.scratch!r} + "/code/task_3-pike_1_1.py/x")
+open({pike.scratch!r} + "/tmp/1", "w").close()
+good()
+shutil.copy(args.output_path, {pike.scratch!r} + "/eval_output/task_3-pike_1_1.json")""")
+    assert pike.reply("a")["eval_results"]["runtime"] == 1.25
+    pike.ask("b", "print(os.path.isdir(os.environ['TMPDIR'])); sys.exit(1)")
+    got = pike.reply("b")
+    assert got["eval_results"] == {"loaded": False} and got["stdout"] == "True\n"
+    wait_for(lambda: not pike.left(), 5)
+
+
 @pytest.mark.needs("root")
 def test_a_scratch_that_takes_nothing_leaves_no_litter(pike):
     code = os.path.join(pike.scratch, "code")
