@@ -408,7 +408,7 @@ static int write_answer(struct pike *p, const json_t *event, struct err *e)
 	if (t->side->closing && str_eq(end.reason, "canceled"))
 		end.detail = "the worker was closed before it was done";
 	/* The output of a task is at its path, also where the folder is another one by now. */
-	(void)!pikedirs_check(&p->dirs, NULL);
+	(void)!pikedirs_check_output(&p->dirs, NULL);
 	r = piketask_answer(&p->dirs, t, &end, &b, e);
 	return r < 0 ? r : pikefile_write(t->side->out, t->out, b.data, b.len, e);
 }

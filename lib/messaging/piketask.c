@@ -66,6 +66,11 @@ int pikedirs_check(struct pikedirs *d, struct err *e)
 	return r;
 }
 
+int pikedirs_check_output(struct pikedirs *d, struct err *e)
+{
+	return open_one(d->scratch, "eval_output", &d->eval_output, e);
+}
+
 int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *ret, struct err *e)
 {
 	int r;

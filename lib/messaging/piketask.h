@@ -57,6 +57,8 @@ int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *r
 		  struct err *e) must_check;
 /* Those of the scratch tree again, if something has removed them or put others in their place. */
 int pikedirs_check(struct pikedirs *d, struct err *e) must_check;
+/* The same for eval_output alone. */
+int pikedirs_check_output(struct pikedirs *d, struct err *e) must_check;
 void pikedirs_done(struct pikedirs *d);
 
 /* ERR_INPUT: a sentence for whoever asked; *code is what is to be evaluated. `id` is in the message. */
