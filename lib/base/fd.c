@@ -318,6 +318,9 @@ static int remove_entry(struct removal *rm, int dirfd, const char *name, unsigne
 		return 0;
 	if (errno != EISDIR)
 		return err_sys(e, "remove %s", STR_ESC(name));
+	/* Many are empty. */
+	if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+		return 0;
 	return remove_dir(rm, dirfd, name, depth, e);
 }
 
