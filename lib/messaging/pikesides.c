@@ -37,18 +37,30 @@ static int add(struct pikesides *p, const char *input, const char *output, struc
 	return loop_timer(p->loop, USEC_INFINITY, p->on_drain, s, &s->drain, e);
 }
 
-/* Twice the same folder would be two readers of it. */
-static int check_twice(const struct pikesides *p, const struct pikeside *s, struct err *e)
+static bool is_same(int fd, int other)
 {
 	struct stat a, b;
 
-	if (fstat(s->in, &a) < 0)
-		return err_sys(e, "look at %s", STR_ESC(s->input));
-	for (size_t i = 0; i + 1 < p->n; i++)
-		if (fstat(p->side[i]->in, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev)
+	return fstat(fd, &a) == 0 && fstat(other, &b) == 0 && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
+/* Twice the same folder would be two readers of it; and what is written where requests are read would
+ * be one, after what waits there was deleted. */
+static int check_twice(const struct pikesides *p, const struct pikeside *s, struct err *e)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		const struct pikeside *other = p->side[i];
+
+		if (other != s && is_same(s->in, other->in))
 			return err_set(e, EEXIST, ERR_INPUT,
 				       "%s is named twice: give each channel a folder of its own",
 				       STR_ESC(s->input));
+		if (is_same(s->in, other->out) || is_same(s->out, other->in))
+			return err_set(e, EEXIST, ERR_INPUT,
+				       "%s is for requests and for answers: they need two folders",
+				       STR_ESC(is_same(s->in, other->out) ? s->input : s->output));
+	}
 	return 0;
 }
 

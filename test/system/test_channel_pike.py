@@ -833,6 +833,7 @@ def test_wrong_calls(make):
                         (["--arch", "A", "--eval-script", STUB, "--wall-limit", "x"], "--wall-limit"),
                         (["--arch", "A", "--eval-script", STUB, "--max-age", "0"], "--max-age"),
                         (["--arch", "A", "--eval-script", STUB, "--task-files", "x"], "--task-files"),
+                        (["--arch", "A", "--eval-script", STUB, f"--input-dir={pike.io}/x", f"--output-dir={pike.io}/x/"], "two folders"),
                         (["--arch", "A", "--dialect", "native"], "--dialect pike"), (["--arch", "A", "-w", "2"], "-w"), (["--arch", "A", "--eval-script", STUB, "--gpu-lock", "me"], "--gpu-lock")):
         r = run(pike, *argv)
         assert r.returncode == 2 and words in r.stderr, (argv, r.stderr)
