@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/pyjson.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -387,7 +388,9 @@ int pj_add_number(struct buf *b, double v)
 		return buf_str(b, "NaN");
 	if (isinf(v))
 		return buf_str(b, v > 0 ? "Infinity" : "-Infinity");
-	for (int digits = 1; digits <= 17; digits++) {
+	/* Up to 15 digits come back as they were, without those that say nothing; numbers that are too
+	 * small to have so many need fewer. */
+	for (int digits = isnormal(v) ? DBL_DIG : 1; digits <= 17; digits++) {
 		double again = 0;
 
 		snprintf(text, sizeof(text), "%.*g", digits, v);
