@@ -525,6 +525,9 @@ static int check_settings(struct daemon_options *o, struct settings *s, struct e
 
 int main(int argc, char **argv)
 {
+	/* Of the worker that the dialect pike stands for. */
+	static const char *const original[] = { "input-dir", "output-dir",       "scratch-dir",
+						"arch",      "max-active-tasks", NULL };
 	static const struct daemon_spec spec = {
 		.name = "zr-eval",
 		.purpose = "Takes evaluation requests from the broker or a folder and runs them.",
@@ -535,6 +538,6 @@ int main(int argc, char **argv)
 		.run = run_worker,
 	};
 
-	daemon_dashes(argc, argv);
+	daemon_spell(argc, argv, original);
 	return daemon_main(argc, argv, &spec);
 }

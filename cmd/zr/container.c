@@ -539,6 +539,11 @@ static int launch(struct launch *l)
 
 int cmd_worker_container(struct cli *c)
 {
+	/* Of the launcher that this stands for. */
+	static const char *const original[] = {
+		"engine",        "sif-path",         "arch", "bash", "pull-image",
+		"worker-io-dir", "max-active-tasks", NULL
+	};
 	struct err e = { 0 };
 	struct launch l = {
 		.c = c, .image = IMAGE_DEFAULT, .tasks = 20, .wait_usec = 60 * USEC_PER_SEC, .e = &e
@@ -563,7 +568,7 @@ int cmd_worker_container(struct cli *c)
 	};
 	int status;
 
-	daemon_dashes(c->argc, c->argv);
+	daemon_spell(c->argc, c->argv, original);
 	if (!cli_parse(c, opts, 0, 0))
 		return c->status;
 	status = check(&l, engine);

@@ -73,6 +73,9 @@ static int run_workers(const struct cli *c, const char *program, const struct co
 
 static int run_eval(struct cli *c)
 {
+	/* Of the worker that the dialect pike stands for. */
+	static const char *const original[] = { "input-dir", "output-dir",       "scratch-dir",
+						"arch",      "max-active-tasks", NULL };
 	struct counts n = { .workers = 1, .prefetch = 1 };
 	auto_strv char **words = NULL;
 	/* zr-eval's own, which looks into them. */
@@ -108,7 +111,7 @@ static int run_eval(struct cli *c)
 		{ 0 },
 	};
 
-	daemon_dashes(c->argc, c->argv);
+	daemon_spell(c->argc, c->argv, original);
 	if (!cli_parse(c, opts, 0, 0))
 		return c->status;
 	for (const struct cli_opt *o = opts; o->name; o++) {

@@ -190,12 +190,38 @@ bool daemon_reload(struct settings *s, const char *conf, void (*before)(void *us
 	return true;
 }
 
-void daemon_dashes(int argc, char **argv)
+/* The one name that begins with these n bytes. */
+static const char *complete(const char *const *names, const char *prefix, size_t n)
 {
-	for (int i = 1; i < argc && !str_eq(argv[i], "--"); i++)
-		for (char *p = argv[i]; str_starts(argv[i], "--") && *p && *p != '='; p++)
-			if (*p == '_')
-				*p = '-';
+	const char *found = NULL;
+
+	for (; n && *names; names++) {
+		if (strncmp(*names, prefix, n) != 0)
+			continue;
+		if (found)
+			return NULL;
+		found = *names;
+	}
+	return found;
+}
+
+void daemon_spell(int argc, char **argv, const char *const *first)
+{
+	for (int i = 1; i < argc && !str_eq(argv[i], "--"); i++) {
+		char *name = argv[i] + 2, *whole = NULL;
+		const char *full;
+		size_t n;
+
+		if (!str_starts(argv[i], "--"))
+			continue;
+		n = strcspn(name, "=");
+		for (size_t k = 0; k < n; k++)
+			if (name[k] == '_')
+				name[k] = '-';
+		full = complete(first, name, n);
+		if (full && n < strlen(full) && str_fmt(&whole, "--%s%s", full, name + n) >= 0)
+			argv[i] = whole;
+	}
 }
 
 int daemon_main(int argc, char **argv, const struct daemon_spec *d)

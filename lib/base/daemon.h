@@ -41,8 +41,9 @@ struct daemon_spec {
 	int (*run)(const struct daemon_options *o, struct settings *s, struct err *e);
 };
 
-/* Long options may be written with '_' for '-'. */
-void daemon_dashes(int argc, char **argv);
+/* Long options may be written with '_' for '-'; and what only one of the names in `first`, which NULL
+ * ends, begins with is that one, whatever other options begin so. What is replaced in argv is not freed. */
+void daemon_spell(int argc, char **argv, const char *const *first);
 
 /* Returns the exit status: 2 for a wrong call or settings that cannot work. */
 int daemon_main(int argc, char **argv, const struct daemon_spec *d);

@@ -826,6 +826,15 @@ def test_the_original_options(make):
     assert not os.path.exists(os.path.join(pike.io, "ready.txt"))
 
 
+def test_the_original_options_cut_short(make):
+    """Although other options begin so, too."""
+    pike = make()
+    folders = [f"--{o}={pike.dir}/{n}" for o, n in (("in", "input"), ("output_d", "output"), ("s", "scratch"))]
+    for tasks in ("--m", "--max", "--max_a", "--max-active-tasks"):
+        r = run(pike, *folders, "--a=Hopper", "--eval-script", STUB, tasks, "many")
+        assert r.returncode == 2 and "bad value for --max-active-tasks: 'many'" in r.stderr, r.stderr
+
+
 def test_wrong_calls(make):
     pike = make()
     for argv, words in ((["--dialect", "pike"], "--arch"), (["--input-dir=x"], "--arch"), (["--dialect=x"], "no dialect 'x'"),
