@@ -17,9 +17,12 @@ args = parser.parse_args()
 
 seen = os.environ.get("STUB_SEEN")
 if seen:
-    with open(os.path.join(seen, os.path.basename(args.code_path)), "w") as f:
+    # Whole or not there.
+    path = os.path.join(seen, os.path.basename(args.code_path))
+    with open(path + ".new", "w") as f:
         json.dump({"argv": sys.argv, "called": sys.orig_argv[0], "env": dict(os.environ), "cwd": os.getcwd(), "pid": os.getpid(), "at": time.time(),
                    "fds": sorted(os.listdir("/proc/self/fd"))}, f)
+    os.rename(path + ".new", path)
 
 
 def result(**llm):

@@ -118,7 +118,7 @@ class Pike:
             return json.load(f)
 
     def started(self):
-        return sorted(os.listdir(self.seen_dir))
+        return sorted(n for n in os.listdir(self.seen_dir) if not n.endswith(".new"))
 
     def wait_started(self, n=1):
         wait_for(lambda: len(self.started()) >= n, 20, f"{n} tasks to start")
