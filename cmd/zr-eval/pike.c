@@ -141,7 +141,7 @@ static int find_python(char **ret, struct err *e)
 
 	path = path ? path : "/bin:/usr/bin";
 	for (const char *p = path; p; p = next) {
-		auto_free char *file = NULL, *full = NULL;
+		auto_free char *file = NULL;
 		size_t n = strcspn(p, ":");
 		struct stat st;
 

@@ -89,8 +89,7 @@ json_t *gpu_json(const struct gpu *g)
 			 gpu_arch(arch, g->major, g->minor), "compute_capability", cc,
 			 "memory_bytes", (json_int_t)g->memory_bytes, "mig", g->parent[0] != '\0',
 			 "parent", g->parent[0] ? g->parent : NULL, "caps",
-			 g->caps[0] < 0 ? json_null()
-					: json_pack("[i, i]", g->caps[0], g->caps[1]),
+			 g->caps[0] < 0 ? json_null() : json_pack("[i, i]", g->caps[0], g->caps[1]),
 			 "node", g->node < 0 ? json_null() : json_integer(g->node), "compute_mode",
 			 g->prohibited ? "prohibited" : "default", "used_bytes",
 			 known(g->used_bytes), "processes", known(g->processes));
