@@ -319,6 +319,14 @@ static void on_line(unused_arg void *user, const char *text)
 		(void)!write(STDOUT_FILENO, line, (size_t)n);
 }
 
+static void on_lost(void *user, const char *why)
+{
+	struct worker *w = user;
+
+	log_err("%s: the worker begins anew", why);
+	loop_exit(w->ev.loop, 1);
+}
+
 static int open_channel(struct worker *w, struct err *e)
 {
 	static const struct channel_ops ops = {
@@ -331,6 +339,7 @@ static int open_channel(struct worker *w, struct err *e)
 		.on_report = on_report,
 		.on_kept = on_kept,
 		.on_close = on_close,
+		.on_lost = on_lost,
 		.on_line = on_line,
 	};
 	const struct channel_conf conf = {

@@ -40,6 +40,9 @@ struct channel_ops {
 	void (*on_idle)(void *user);
 	/* The other side wants no more, and has all its answers: leave. Only if the channel says so. */
 	void (*on_close)(void *user);
+	/* What it kept on disk has gone; those who could be told were. The worker has to begin anew.
+	 * Only if the channel says so. */
+	void (*on_lost)(void *user, const char *why);
 	/* For the log; level is syslog's. */
 	void (*on_report)(void *user, int level, const char *text);
 	/* A line for whoever operates this worker, for standard output; NULL: nobody reads. */

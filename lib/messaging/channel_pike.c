@@ -35,11 +35,6 @@
 #include "messaging/tellings.h"
 
 #define CLOSED_FILE "../closed" /* seen from the records */
-/* A folder with more pairs than this is not read anew for each that is added. */
-#define LIST_LONG 200
-#define LIST_USEC (50 * USEC_PER_MSEC)
-/* Nor is reading it more than a part of what is done. */
-#define LIST_SHARE 4
 /* Whoever asked so long ago may have gone. */
 #define OLD_USEC (3600 * USEC_PER_SEC)
 
@@ -541,15 +536,26 @@ static bool look_at(struct pike *p, struct pikeside *s, struct err *e)
 	return s->up;
 }
 
-/* 0: now. */
-static uint64_t due_after(const struct pikeside *s, bool scan)
-{
-	uint64_t since = time_mono_usec() - s->pairs.listed_usec;
-	uint64_t pause = LIST_SHARE * s->pairs.took_usec;
+/* --- the end of the worker's own folder ------------------------------------------------------ */
 
-	if (!scan && s->pairs.n_queued >= LIST_LONG && pause < LIST_USEC)
-		pause = LIST_USEC;
-	return since < pause ? pause - since : 0;
+static bool records_are_gone(const struct pike *p)
+{
+	struct stat st;
+
+	return fstat(p->dirs.tasks, &st) < 0 || st.st_nlink == 0;
+}
+
+/* A task, or whoever cleans up, has removed it. With the records went what a next worker would know. */
+static void give_all_up(struct pike *p)
+{
+	static const char why[] = "the worker's own folder below scratch was removed";
+	struct piketask *t;
+	struct err e = { 0 };
+
+	TAILQ_FOREACH (t, &p->tasks, entry)
+		if (t->side && t->side->out >= 0)
+			(void)!pikeside_give_up(t->side, t, why, &e);
+	p->ops->on_lost(p->user, why);
 }
 
 static void look(struct pike *p, bool scan)
@@ -561,7 +567,7 @@ static void look(struct pike *p, bool scan)
 	p->up = false;
 	for (size_t i = 0; i < p->sides.n; i++) {
 		struct pikeside *s = p->sides.side[i];
-		uint64_t after = due_after(s, scan);
+		uint64_t after = pikepairs_due(&s->pairs, scan);
 		bool up;
 
 		/* It is somebody else's, and would be made anew. */
@@ -585,6 +591,10 @@ static void on_look(void *user, enum dirwatch_why why)
 	struct pike *p = user;
 	bool scan = why == DIRWATCH_SCAN;
 
+	if (scan && records_are_gone(p)) {
+		give_all_up(p);
+		return;
+	}
 	if (why != DIRWATCH_SOON)
 		look(p, scan);
 	if (!p->up)

@@ -9,6 +9,12 @@
 #include "messaging/dirfile.h"
 #include "messaging/pikefile.h"
 
+/* A folder with more pairs than this is not read anew for each that is added. */
+#define LIST_LONG 200
+#define LIST_USEC (50 * USEC_PER_MSEC)
+/* Nor is reading it more than a part of what is done. */
+#define LIST_SHARE 4
+
 static int compare_stems(const void *a, const void *b)
 {
 	return strcmp(((const struct pair *)a)->stem, ((const struct pair *)b)->stem);
@@ -146,4 +152,14 @@ void pikepairs_enqueue(struct pikepairs *q, struct pair *a)
 	TAILQ_REMOVE(&q->unread, a, entry);
 	q->n_queued++;
 	insert(&q->queue, TAILQ_LAST(&q->queue, pair_list), a);
+}
+
+uint64_t pikepairs_due(const struct pikepairs *q, bool scan)
+{
+	uint64_t since = time_mono_usec() - q->listed_usec;
+	uint64_t pause = LIST_SHARE * q->took_usec;
+
+	if (!scan && q->n_queued >= LIST_LONG && pause < LIST_USEC)
+		pause = LIST_USEC;
+	return since < pause ? pause - since : 0;
 }

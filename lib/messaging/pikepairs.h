@@ -35,6 +35,9 @@ void pikepairs_done(struct pikepairs *q);
 
 /* Reads the folder: new ones are unread. Pairs that have gone stay until somebody notices. */
 int pikepairs_list(struct pikepairs *q, int dirfd, struct err *e) must_check;
+/* In how long it should be read again, so that reading it does not take the time of all else; 0: now.
+ * `scan`: not for news, which can wait when there is much to do already. */
+uint64_t pikepairs_due(const struct pikepairs *q, bool scan);
 void pikepairs_enqueue(struct pikepairs *q, struct pair *a); /* an unread one */
 void pikepairs_spend(struct pikepairs *q, struct pair *a);
 void pikepairs_drop(struct pikepairs *q, struct pair *a);

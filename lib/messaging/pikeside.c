@@ -137,6 +137,21 @@ void pikeside_refuse_all(struct pikeside *s, const char *why)
 	}
 }
 
+int pikeside_give_up(const struct pikeside *s, const struct piketask *t, const char *why,
+		     struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	int r = pikefile_read(s->out, t->out, &b, NULL);
+
+	if (r < 0) {
+		buf_done(&b);
+		r = piketask_refusal((struct pj){ t->id, strlen(t->id) }, why, &b);
+		if (r == 0)
+			r = pikefile_write(s->out, t->out, b.data, b.len, e);
+	}
+	return r < 0 ? r : pikefile_say(s->out, t->out, e);
+}
+
 /* What cannot be an evaluation; with an answer if it says for whom. */
 static void reject(struct pikeside *s, struct pair *a, const struct buf *b, const char *why)
 {

@@ -27,6 +27,8 @@ struct pikeside_ops {
 	void (*on_report)(void *user, int level, const char *text);
 };
 
+struct piketask;
+
 struct pikeside {
 	char *input, *output; /* input NULL: nobody is served here any more, answers are owed */
 	int in, out;
@@ -60,5 +62,8 @@ int pikeside_answer(const struct pikeside *s, const void *data, size_t n, struct
 /* An answer that it was not begun; if there can be none now, the pair is looked at again. */
 void pikeside_refuse(struct pikeside *s, struct pair *a, struct pj id, const char *why);
 void pikeside_refuse_all(struct pikeside *s, const char *why);
+/* The last word on a task that is no longer known to anybody: its answer, if that was written already. */
+int pikeside_give_up(const struct pikeside *s, const struct piketask *t, const char *why,
+		     struct err *e) must_check;
 
 #endif

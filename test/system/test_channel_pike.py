@@ -308,6 +308,22 @@ def test_what_cannot_be_removed_is_run_once(make):
     assert len(pike.messages()) == 4
 
 
+@pytest.mark.parametrize("what", ["zr", "."])
+def test_a_task_that_removes_the_workers_own_folder(make, what):
+    """Whoever waits is answered, once, and the worker begins anew."""
+    pike = make(**{"max-active-tasks": 2})
+    pike.start()
+    pike.ask("waits", "import time\ntime.sleep(60)\ngood()")
+    pike.wait_started()
+    pike.ask("removes", f"import os, shutil\nshutil.rmtree(os.path.join(os.path.dirname(args.code_path), '..', {what!r}), True)\ngood()")
+    assert pike.reply("waits", 30)["eval_results"] == {"loaded": False}
+    pike.reply("removes", 30)
+    pike.ask("after", "good()")
+    assert pike.reply("after", 60)["eval_results"]["loaded"]
+    assert sorted(m["id"] for m in pike.messages()) == ["after", "removes", "waits"]
+    assert "was removed: the worker begins anew" in pike.log()
+
+
 def test_an_id_that_is_not_utf8_is_not_sent_back(pike):
     """A driver would read such an answer again and again."""
     pike.send(b'{"id": "u\xff", "level": 1, "task": 1, "code": "good()"}', "first")
