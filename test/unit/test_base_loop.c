@@ -71,13 +71,15 @@ START_TEST(timers_fire_in_order)
 {
 	struct timer a = { "a", .left = 1 }, b = { "b", .left = 1 }, c = { "c", .left = 1 };
 	struct timer never = { "never", .left = 1 };
-	struct loop_src *end = exit_after(60 * USEC_PER_MSEC);
+	struct loop_src *end;
 
-	ck_ok(loop_timer(loop, 20 * USEC_PER_MSEC, on_timer, &b, &b.src, &e), e);
+	ck_ok(loop_timer(loop, 250 * USEC_PER_MSEC, on_timer, &b, &b.src, &e), e);
 	ck_ok(loop_timer(loop, 0, on_timer, &a, &a.src, &e), e);
 	ck_ok(loop_timer(loop, 10 * USEC_PER_SEC, on_timer, &c, &c.src, &e), e);
 	ck_ok(loop_timer(loop, USEC_INFINITY, on_timer, &never, &never.src, &e), e);
-	loop_timer_set(c.src, 40 * USEC_PER_MSEC);
+	/* Each is due after those before it, unless we stand still for a quarter of a second. */
+	loop_timer_set(c.src, 500 * USEC_PER_MSEC);
+	end = exit_after(510 * USEC_PER_MSEC);
 	run(7);
 	ck_assert_str_eq(said.data, "a b c ");
 	loop_src_free(never.src);
@@ -88,7 +90,7 @@ END_TEST
 START_TEST(a_timer_rearms_itself)
 {
 	struct timer a = { "a", .again_usec = 1000, .left = 5 };
-	struct loop_src *end = exit_after(200 * USEC_PER_MSEC);
+	struct loop_src *end = exit_after(USEC_PER_SEC);
 
 	ck_ok(loop_timer(loop, 1000, on_timer, &a, &a.src, &e), e);
 	run(7);
