@@ -80,6 +80,10 @@ class Check:
         self.attempts = {r[2]: dict(zip(columns.split(", "), r)) for r in
                          world.query(f"select {columns} from attempt order by attempt, attempt_id")}
         self.kind = {v: k for submissions in (world.submissions, world.walled) for k, v in submissions.items()}
+        # Of each evaluation: also those that were killed before they left their mark.
+        self.begun = {}
+        for attempt_id, a in self.attempts.items():
+            self.begun.setdefault(a["evaluation"], []).append(str(attempt_id))
         self.runs = {}
         for run in world.marks_read():
             self.runs.setdefault(run[0], []).append(run)
@@ -111,9 +115,9 @@ class Check:
     def outcome(self, e, runs):
         """Is the end one that may be?"""
         ident, kind = e["id"], self.kind[e["submission"]]
-        # One that was killed before it left its mark is no run.
-        said, killed = (e["state"], e["reason"]), any(str(a) in self.trouble.jobs for a in [e["attempt_id"], *(r[2] for r in runs)])
-        keepers = sum(r[2] in self.trouble.keepers for r in runs)
+        begun = {*self.begun.get(ident, []), *(r[2] for r in runs)}
+        said, killed = (e["state"], e["reason"]), any(self.hit(a) for a in begun)
+        keepers = len(begun & self.trouble.keepers)
         fine = said == ("completed", "ok") and kind != "fails" or said == ("failed", "exit") and kind == "fails" or \
             said[0] == "canceled" and (ident in self.load.canceled or ident in self.asked_cancel()) or \
             said[0] == "failed" and said[1] in ("exit", "signal") and killed or said == ("failed", "poison") and keepers >= 2
@@ -126,6 +130,10 @@ class Check:
                 self.lost.append(f"evaluation {ident} was canceled and ended {said[0]}, {said[1]}")
         if said[0] == "completed" and e["attempt_id"] not in [r[2] for r in runs]:
             self.lost.append(f"evaluation {ident} completed with attempt {e['attempt_id']}, which never ran")
+
+    def hit(self, attempt_id):
+        """One of its processes was killed, perhaps one of many. Who was a keeper when it was found may have become the job."""
+        return str(attempt_id) in self.trouble.jobs | self.trouble.keepers
 
     def asked_cancel(self):
         if not hasattr(self, "_asked"):
@@ -190,6 +198,9 @@ class Check:
                 log = f.read()
         except OSError as error:
             self.lost.append(f"evaluation {ident}: its result cannot be read: {error}")
+            return
+        # What it would have written, or its log, may have been the killed one's to give.
+        if self.hit(a["attempt_id"]):
             return
         if hashlib.sha256(got).digest() != hashlib.sha256(want).digest():
             self.lost.append(f"evaluation {ident}: its result has {len(got)} bytes, not the {len(want)} that the job wrote")

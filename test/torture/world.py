@@ -24,7 +24,8 @@ API = ("u2", "u3")
 # The first act of a job is a line of its own in the marker file; a lock shows two runs of one evaluation at the same time.
 JOB = """#!/bin/bash
 exec 9>>{folder}/lock.$ZR_EVALUATION_ID
-flock -n 9 && alone=alone || alone=together
+flock -n -E 9 9
+[ $? = 9 ] && alone=together || alone=alone  # or it was killed
 echo "$ZR_EVALUATION_ID $ZR_ATTEMPT $ZR_ATTEMPT_ID $EPOCHREALTIME $alone" >>{folder}/runs
 """
 BODY = """read -r seconds status size noise pour <"$ZR_SUBMISSION/answer"
