@@ -379,7 +379,7 @@ int pike_command(const struct pike_setup *p, const json_t *words, struct box_spe
 {
 	auto_strv char **argv = NULL, **env = NULL;
 	auto_free char *python = NULL;
-	const char *w[4];
+	const char *w[4] = { NULL };
 	int r = find_python(&python, e);
 
 	for (size_t i = 0; i < ARRAY_LEN(w) && r == 0; i++)
