@@ -534,9 +534,7 @@ static int check_settings(struct daemon_options *o, struct settings *s, struct e
 
 int main(int argc, char **argv)
 {
-	/* Of the worker that the dialect pike stands for. */
-	static const char *const original[] = { "input-dir", "output-dir",       "scratch-dir",
-						"arch",      "max-active-tasks", NULL };
+	static const char *const original[] = { PIKE_ORIGINAL_OPTIONS, NULL };
 	static const struct daemon_spec spec = {
 		.name = "zr-eval",
 		.purpose = "Takes evaluation requests from the broker or a folder and runs them.",

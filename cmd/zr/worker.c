@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "commands.h"
 #include "letters.h"
+#include "messaging/channel.h"
 #include "messaging/message.h"
 #include "messaging/session.h"
 #include "messaging/topology.h"
@@ -73,9 +74,7 @@ static int run_workers(const struct cli *c, const char *program, const struct co
 
 static int run_eval(struct cli *c)
 {
-	/* Of the worker that the dialect pike stands for. */
-	static const char *const original[] = { "input-dir", "output-dir",       "scratch-dir",
-						"arch",      "max-active-tasks", NULL };
+	static const char *const original[] = { PIKE_ORIGINAL_OPTIONS, NULL };
 	struct counts n = { .workers = 1, .prefetch = 1 };
 	auto_strv char **words = NULL;
 	/* zr-eval's own, which looks into them. */

@@ -99,8 +99,11 @@ struct pike_conf {
 /* The evaluator of its requests, whose arguments are level, task, number and mode. It has no
  * submission: what stands for it is nothing. */
 #define PIKE_EVALUATOR "pike"
-#define PIKE_OWN_LOCKS "gpu_locks"
 #define PIKE_DIGEST    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+/* In a task's temporary folder, see own_locks. */
+#define PIKE_OWN_LOCKS "gpu_locks"
+/* Of the worker that the dialect stands for. */
+#define PIKE_ORIGINAL_OPTIONS "input-dir", "output-dir", "scratch-dir", "arch", "max-active-tasks"
 
 struct channel_conf {
 	const struct settings *settings;
