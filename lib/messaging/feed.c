@@ -16,6 +16,9 @@
  *	ENDING   until the broker has said that the consumer brings no more
  *	WAITING  all queues were empty: consumers
  *
+ * A queue that those before it have left behind often enough has one turn before them, or else it
+ * would starve while they are never empty.
+ *
  * When short jobs follow each other, a moment is spent on gathering free places for a batch.
  */
 #include "messaging/feed.h"
@@ -29,6 +32,8 @@
 
 /* What comes into an emptied queue of high priority waits at most so long behind others. */
 #define EMPTY_USEC (100 * USEC_PER_MSEC)
+/* So many messages of queues before it (and what a batch of them brings) overtake those of a queue. */
+#define OVERTAKEN_MAX 16
 /* Work that came within this time promises more of it. */
 #define BUSY_USEC (50 * USEC_PER_MSEC)
 /* From so many messages in a row and for so many places at least a batch is taken. */
@@ -45,6 +50,7 @@ struct work_queue {
 	struct broker_consumer *consumer; /* NULL: never needed yet */
 	uint64_t empty_usec;              /* when it was last seen empty */
 	unsigned hits;                    /* messages since then, without a pause */
+	unsigned overtaken;               /* messages of queues before it, since it was asked */
 };
 
 enum state {
@@ -68,6 +74,7 @@ struct feed {
 	bool up;
 	enum state state;
 	size_t asked; /* the queue that is asked, one at a time */
+	bool turn;    /* it is asked although those before it were not */
 	bool get_sent, gathering;
 	bool freed;        /* a place has become free since the last were filled */
 	uint64_t hit_usec; /* the last message came then */
@@ -154,8 +161,19 @@ static size_t next_queue(const struct feed *f, size_t i)
 	return i;
 }
 
+/* n_queues: none has to be asked before its time. */
+static size_t overtaken_queue(const struct feed *f)
+{
+	size_t i = 0;
+
+	while (i < f->n_queues && f->queues[i].overtaken < OVERTAKEN_MAX)
+		i++;
+	return i;
+}
+
 static void seen_empty(struct work_queue *q)
 {
+	q->overtaken = 0;
 	q->empty_usec = time_mono_usec();
 	q->hits = 0;
 }
@@ -176,7 +194,10 @@ static void ask(struct feed *f, size_t from)
 	struct work_queue *q;
 	struct broker_call call = { .type = BROKER_GET };
 
-	f->asked = next_queue(f, from);
+	f->asked = from == 0 ? overtaken_queue(f) : f->n_queues;
+	f->turn = f->asked < f->n_queues;
+	if (!f->turn)
+		f->asked = next_queue(f, from);
 	if (f->asked == f->n_queues) {
 		wait_all(f);
 		return;
@@ -184,7 +205,7 @@ static void ask(struct feed *f, size_t from)
 	f->state = GETTING;
 	q = &f->queues[f->asked];
 	call.queue = q->name;
-	if (q->hits >= BATCH_HITS && f->want >= BATCH_MIN)
+	if (!f->turn && q->hits >= BATCH_HITS && f->want >= BATCH_MIN)
 		start_batch(f);
 	else if (broker_call(f->broker, &call, on_got, f, NULL) == 0)
 		f->get_sent = true;
@@ -211,7 +232,7 @@ static void on_got(void *user, const struct broker_reply *r)
 	if (r->empty)
 		seen_empty(&f->queues[f->asked]);
 	if (r->empty && f->want && f->up)
-		ask(f, f->asked + 1);
+		ask(f, f->turn ? 0 : f->asked + 1);
 	else
 		go_on(f);
 }
@@ -304,6 +325,9 @@ static void count(struct feed *f, struct work_queue *q)
 {
 	uint64_t now = time_mono_usec();
 
+	q->overtaken = 0;
+	for (struct work_queue *behind = q + 1; behind < f->queues + f->n_queues; behind++)
+		behind->overtaken++;
 	q->hits = now - f->hit_usec < BUSY_USEC ? q->hits + 1 : 1;
 	f->hit_usec = now;
 	if (f->state != BATCH && f->state != ENDING)

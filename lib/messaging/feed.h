@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Takes requests out of several queues with an order among them (high before normal), and never
+ * Takes requests out of several queues with an order among them (high before normal, but one in
+ * seventeen of a queue that has been left behind so often), and never
  * more of them than there are places: what is held without a place could run elsewhere, and giving
  * it back costs it one of its deliveries. The broker's connection is the caller's.
  */

@@ -467,6 +467,22 @@ def test_priority_and_host_reach_their_queues(site):
         assert site.wait_evaluation(ident, "completed")["scores"]["score"] == 5
 
 
+@pytest.mark.parametrize("places", (1, 4))
+def test_normal_requests_are_not_overtaken_for_ever(site, places):
+    """Where requests of high priority never end, one in 17 is another. A batch may be on its way besides."""
+    site.evaluator("length", SCORE)
+    one = submit(site, "length")
+    normal = site.zr_id("submissions:eval", one)
+    high = [site.zr_id("submissions:eval", one, "--priority", "high") for _ in range(16 + 3 * places + 1)]
+    site.update_worker()
+    site.eval_worker("-w", 1, "--prefetch-count", places)
+    for ident in high + [normal]:
+        site.wait_evaluation(ident, "completed")
+    order = sorted(site.zr_json("evaluations", "--limit", 100), key=lambda e: e["started_at"])
+    place = [str(e["id"]) for e in order].index(normal)
+    assert 16 - places <= place <= 16 + 2 * places, place
+
+
 def hand_out(channel, queue):
     """Takes a message and gives it back: it is redelivered from now on. Returns its body."""
     def taken():
