@@ -183,6 +183,7 @@ bool folders_are_untouched(const struct keeper *k)
 void finish(struct keeper *k)
 {
 	finish_logs(k);
+	gpus_judge_memory(k);
 	if (!k->stuck) {
 		judge_scores(k);
 		/* A job of which nothing was executed has nothing to seal. */

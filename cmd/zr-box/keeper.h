@@ -263,6 +263,8 @@ void gpus_take(struct keeper *k);
 void gpus_let_go(struct keeper *k);
 /* For the environment of the phase; -ENOMEM. */
 int gpus_env(const struct keeper *k, char ***env) must_check;
+/* gpumemory.c: says so in the verdict on a job that failed when by its logs a GPU had no memory left. */
+void gpus_judge_memory(struct keeper *k);
 
 /* violations.c: what the job tried and was refused. */
 void violations_init(struct violations *v);

@@ -211,6 +211,20 @@ def test_folder_that_cannot_be_trusted(make):
     assert r["reason"] == "infrastructure" and "may be written by others than its owner" in r["detail"]
 
 
+@pytest.mark.parametrize("words, told", (("torch.OutOfMemoryError: CUDA out of memory.", True), ("cudaErrorMemoryAllocation", True),
+                                         ("out of patience", False)))
+def test_a_gpu_without_memory_is_told_from_the_log(make, tmp_path, words, told):
+    """After a megabyte of other words, on either stream. Who holds no GPU cannot have lacked its memory, and who ended well neither."""
+    more = "; by its log a GPU had no memory left"
+    for stream in (1, 2):
+        fails = f"head -c 1000000 /dev/zero | tr '\\0' x >&{stream}; echo '{words}' >&{stream}; "
+        r = make().run(fails + "exit 3", log_cap=4 << 20)
+        assert (r["reason"], r["detail"]) == ("exit", "run exited with status 3" + (more if told else ""))
+    assert make().run(fails + "kill -ABRT $$")["detail"].endswith(more) == told
+    assert Box(tmp_path, GROUPS).run(fails + "exit 3")["detail"] == "run exited with status 3"
+    assert make().run(fails)["reason"] == "ok"
+
+
 # --- what is left on a GPU ---
 
 @pytest.fixture
