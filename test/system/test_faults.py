@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Servers that go away while the main job runs: wait, spool, resume; nothing is lost or done twice."""
+import datetime
+import json
 import os
 import shutil
 import signal
 import subprocess
+import time
+import urllib.parse
 
 import pytest
 
@@ -45,6 +49,52 @@ def test_request_is_kept_while_the_broker_is_away(site):
     go(folder)
     assert site.wait_evaluation(ident, "completed", timeout=90)["attempt"] == 1
     assert runs(folder) == ["1"]
+
+
+def broker_user(site):
+    url = urllib.parse.urlsplit(site.env["AMQP_URL"])
+    return urllib.parse.unquote(url.path[1:]), url.username
+
+
+def test_permissions_are_taken_away_and_come_back(site):
+    """Neither what ran nor what waits is lost, no process gives up, and five seconds after they are back all goes on."""
+    vhost, user = broker_user(site)
+    folder = hold(site)
+    worker = site.eval_worker()
+    update = site.update_worker()
+    one = submit(site, "hold")
+    first, second = (site.zr_id("submissions:eval", one) for _ in range(2))
+    wait_for(lambda: runs(folder), 20)
+    site.services.rabbitmqctl("set_permissions", "-p", vhost, user, "", "", "")
+    go(folder)
+    wait_for(lambda: sealed(site), 20)
+    worker.wait_log("ACCESS_REFUSED")
+    site.services.rabbitmqctl("set_permissions", "-p", vhost, user, ".*", ".*", ".*")
+    back = time.time()
+    for ident in (first, second):
+        assert site.wait_evaluation(ident, "completed", timeout=60)["attempt"] == 1
+    assert runs(folder) == ["1", "1"] and worker.alive() and update.alive()
+    begun = datetime.datetime.fromisoformat(site.evaluation(second)["started_at"]).timestamp()
+    assert begun < back + 5
+
+
+def test_a_policy_that_changes_the_queues_disturbs_nobody(site):
+    vhost, _user = broker_user(site)
+    folder = hold(site)
+    site.eval_worker()
+    site.update_worker()
+    one = submit(site, "hold")
+    first = site.zr_id("submissions:eval", one)
+    wait_for(lambda: runs(folder), 20)
+    for rule in ({"max-length": 1000}, {"max-length": 500, "delivery-limit": 7}):
+        site.services.rabbitmqctl("set_policy", "-p", vhost, "--apply-to", "queues", "mine", "^zr[.]", json.dumps(rule))
+    second = site.zr_id("submissions:eval", one)
+    go(folder)
+    site.services.rabbitmqctl("clear_policy", "-p", vhost, "mine")
+    third = site.zr_id("submissions:eval", one)
+    for ident in (first, second, third):
+        assert site.wait_evaluation(ident, "completed")["attempt"] == 1
+    assert runs(folder) == ["1"] * 3
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
