@@ -93,13 +93,11 @@ static int map_ids(uid_t uid, gid_t gid)
 
 static int open_there(struct keeper *k, const char *path, struct err *e)
 {
-	auto_close int fd = -1;
-	struct stat there, here;
+	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || fstat(k->dir, &there) < 0 || fstat(fd, &here) < 0)
+	if (fd < 0)
 		return err_sys(e, "open the box folder again");
-	if (there.st_dev != here.st_dev || there.st_ino != here.st_ino)
+	if (!fd_same(fd, k->dir))
 		return err_set(e, ESTALE, ERR_HOST, "the box folder is not at %s for us",
 			       STR_ESC(path));
 	if (dup3(fd, k->dir, O_CLOEXEC) < 0 || fchdir(k->dir) < 0)

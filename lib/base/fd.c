@@ -381,6 +381,19 @@ int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *re
 	return 0;
 }
 
+bool fd_is_at(int fd, int dirfd, const char *name, int flags)
+{
+	struct stat a, b;
+
+	return fstat(fd, &a) == 0 && fstatat(dirfd, name, &b, flags) == 0 && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
+bool fd_same(int fd, int other)
+{
+	return fd_is_at(fd, other, "", AT_EMPTY_PATH);
+}
+
 int fd_set_nonblock(int fd, bool on)
 {
 	int flags = fcntl(fd, F_GETFL);

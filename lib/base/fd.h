@@ -47,6 +47,11 @@ int fd_rmtree(int dirfd, const char *name, struct err *e) must_check;
 int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd,
 		    struct err *e) must_check;
 
+/* One and the same file or folder? False, too, if either cannot be looked at. */
+bool fd_same(int fd, int other) must_check;
+/* Is `fd` what has this name now? flags: AT_SYMLINK_NOFOLLOW or 0. False, too, if nothing has it. */
+bool fd_is_at(int fd, int dirfd, const char *name, int flags) must_check;
+
 int fd_set_nonblock(int fd, bool on) must_check;
 
 /* Exclusive flock(); -EWOULDBLOCK without `wait` if another holds it. The file is never unlinked. */

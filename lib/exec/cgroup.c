@@ -480,10 +480,8 @@ static int make_below(const char *parent, const char *name, int *ret_fd, struct 
 static bool is_linked(const char *parent, const char *name, int dirfd)
 {
 	auto_close int now = open_below(parent, name);
-	struct stat a, b;
 
-	return now >= 0 && fstat(now, &a) == 0 && fstat(dirfd, &b) == 0 && a.st_ino == b.st_ino &&
-	       a.st_dev == b.st_dev;
+	return now >= 0 && fd_same(now, dirfd);
 }
 
 /* With the lock that says that somebody uses it. A sweeper may have had it just now, and have removed the

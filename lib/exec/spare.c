@@ -46,15 +46,13 @@ static bool clear(int dir)
 static bool own_spare(int spares, const char *slot, int *ret_dir, int *ret_owner)
 {
 	auto_close int dir = -1, owner = -1;
-	struct stat a, b;
 
 	if (fd_open_dir(spares, slot, &dir, NULL) < 0)
 		return false;
 	owner = openat(dir, SPEC_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (owner < 0 || flock(owner, LOCK_EX | LOCK_NB) < 0)
 		return false;
-	if (fstat(dir, &a) < 0 || fstatat(spares, slot, &b, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    a.st_ino != b.st_ino)
+	if (!fd_is_at(dir, spares, slot, AT_SYMLINK_NOFOLLOW))
 		return false;
 	*ret_dir = take_fd(dir);
 	*ret_owner = take_fd(owner);

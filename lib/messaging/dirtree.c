@@ -75,14 +75,13 @@ bool dirtree_is_whole(const struct dirtree *t)
 	const int fds[] = { t->requests, t->claimed, t->mine,    t->events,
 			    t->control,  t->dead,    t->workers, t->live };
 	auto_free char *requests = NULL;
-	struct stat st, there;
+	struct stat st;
 
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 		if (fstat(fds[i], &st) < 0 || st.st_nlink == 0)
 			return false;
 	return str_fmt(&requests, "%s/requests", t->path) < 0 ||
-	       (fstat(t->requests, &st) == 0 && stat(requests, &there) == 0 &&
-		st.st_ino == there.st_ino && st.st_dev == there.st_dev);
+	       fd_is_at(t->requests, AT_FDCWD, requests, 0);
 }
 
 /* --- taking -------------------------------------------------------------------------------- */

@@ -17,11 +17,9 @@ static const char *with(char out[NAME_SIZE], const char *stem, const char *endin
 
 int pikefile_open_dir(const char *path, int *fd, struct err *e)
 {
-	struct stat st, there;
 	int fresh = -1, r;
 
-	if (*fd >= 0 && fstat(*fd, &st) == 0 && stat(path, &there) == 0 &&
-	    st.st_ino == there.st_ino && st.st_dev == there.st_dev)
+	if (*fd >= 0 && fd_is_at(*fd, AT_FDCWD, path, 0))
 		return 0;
 	r = fd_make_dir(path, 0775, &fresh, e);
 	if (r < 0)

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <syslog.h>
 
 #include "base/fd.h"
@@ -37,14 +36,6 @@ static int add(struct pikesides *p, const char *input, const char *output, struc
 	return loop_timer(p->loop, USEC_INFINITY, p->on_drain, s, &s->drain, e);
 }
 
-static bool is_same(int fd, int other)
-{
-	struct stat a, b;
-
-	return fstat(fd, &a) == 0 && fstat(other, &b) == 0 && a.st_ino == b.st_ino &&
-	       a.st_dev == b.st_dev;
-}
-
 /* Twice the same folder would be two readers of it; and what is written where requests are read would
  * be one, after what waits there was deleted. */
 static int check_twice(const struct pikesides *p, const struct pikeside *s, struct err *e)
@@ -52,14 +43,14 @@ static int check_twice(const struct pikesides *p, const struct pikeside *s, stru
 	for (size_t i = 0; i < p->n; i++) {
 		const struct pikeside *other = p->side[i];
 
-		if (other != s && is_same(s->in, other->in))
+		if (other != s && fd_same(s->in, other->in))
 			return err_set(e, EEXIST, ERR_INPUT,
 				       "%s is named twice: give each channel a folder of its own",
 				       STR_ESC(s->input));
-		if (is_same(s->in, other->out) || is_same(s->out, other->in))
+		if (fd_same(s->in, other->out) || fd_same(s->out, other->in))
 			return err_set(e, EEXIST, ERR_INPUT,
 				       "%s is for requests and for answers: they need two folders",
-				       STR_ESC(is_same(s->in, other->out) ? s->input : s->output));
+				       STR_ESC(fd_same(s->in, other->out) ? s->input : s->output));
 	}
 	return 0;
 }

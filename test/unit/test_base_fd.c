@@ -358,6 +358,56 @@ START_TEST(beneath_creates)
 }
 END_TEST
 
+START_TEST(same_folder_by_another_way)
+{
+	auto_close int a = -1, b = -1, c = -1;
+
+	ck_assert_int_eq(mkdirat(at, "a", 0700), 0);
+	ck_assert_int_eq(mkdirat(at, "c", 0700), 0);
+	ck_assert_int_eq(symlinkat("a", at, "link"), 0);
+	ck_ok(fd_open_dir(at, "a", &a, &e), e);
+	ck_ok(fd_open_dir(at, "a", &b, &e), e);
+	ck_ok(fd_open_dir(at, "c", &c, &e), e);
+	ck_assert(fd_same(a, b));
+	ck_assert(!fd_same(a, c));
+	ck_assert(!fd_same(a, -1) && !fd_same(-1, a));
+	ck_assert(fd_is_at(a, at, "a", AT_SYMLINK_NOFOLLOW));
+	ck_assert(fd_is_at(a, at, "link", 0));
+	ck_assert(!fd_is_at(a, at, "link", AT_SYMLINK_NOFOLLOW));
+	ck_assert(!fd_is_at(a, at, "c", 0));
+	ck_assert(!fd_is_at(a, at, "none", 0));
+	ck_assert_int_eq(unlinkat(at, "a", AT_REMOVEDIR), 0);
+	ck_assert_int_eq(mkdirat(at, "a", 0700), 0);
+	ck_assert(!fd_is_at(a, at, "a", 0));
+	ck_assert(fd_same(a, b));
+}
+END_TEST
+
+/* The roots of two file systems of a kind have the same number. */
+START_TEST(same_number_elsewhere)
+{
+	auto_close int a = -1, b = -1;
+	struct stat x, y;
+
+	if (unshare(CLONE_NEWNS) < 0) {
+		ck_assert_int_eq(errno, EPERM);
+		return; /* only the privileged can make the case */
+	}
+	ck_ok(fd_mkdirs(path("a"), 0700, &e), e);
+	ck_ok(fd_mkdirs(path("b"), 0700, &e), e);
+	ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	ck_assert_int_eq(mount("none", path("a"), "tmpfs", 0, NULL), 0);
+	ck_assert_int_eq(mount("none", path("b"), "tmpfs", 0, NULL), 0);
+	ck_ok(fd_open_dir(AT_FDCWD, path("a"), &a, &e), e);
+	ck_ok(fd_open_dir(AT_FDCWD, path("b"), &b, &e), e);
+	ck_assert(fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_ino == y.st_ino);
+	ck_assert(!fd_same(a, b));
+	ck_assert(!fd_is_at(a, AT_FDCWD, path("b"), 0));
+	ck_assert_int_eq(umount2(path("a"), MNT_DETACH), 0);
+	ck_assert_int_eq(umount2(path("b"), MNT_DETACH), 0);
+}
+END_TEST
+
 START_TEST(lock_is_exclusive)
 {
 	auto_close int a = -1, b = -1;
@@ -449,6 +499,8 @@ static void tests(TCase *t)
 	tcase_add_loop_test(t, rmtree_stays_on_its_mount, 0, 2);
 	tcase_add_loop_test(t, beneath, 0, 28);
 	tcase_add_loop_test(t, beneath_creates, 0, 2);
+	tcase_add_test(t, same_folder_by_another_way);
+	tcase_add_test(t, same_number_elsewhere);
 	tcase_add_test(t, lock_is_exclusive);
 	tcase_add_test(t, lock_through_a_link_is_refused);
 	tcase_add_test(t, write_all_to_a_slow_reader);
