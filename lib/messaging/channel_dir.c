@@ -859,7 +859,7 @@ int channel_dir_new(struct loop *l, const struct channel_conf *conf, const struc
 			   .user = user,
 			   .settings = conf->settings,
 			   .worker = conf->worker,
-			   .tree = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1, -1 } };
+			   .tree = DIRTREE_NONE };
 	TAILQ_INIT(&d->requests);
 	diragain_init(&d->again_later);
 	d->path = strdup(conf->folder);

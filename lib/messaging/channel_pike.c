@@ -879,7 +879,7 @@ int channel_pike_new(struct loop *l, const struct channel_conf *conf, const stru
 				       .lines = &p->lines,
 				       .on_drain = on_drain },
 			    .lines = { .line = ops->on_line, .user = user },
-			    .dirs = { NULL, NULL, -1, -1, -1, -1, -1, -1, -1, -1, false } };
+			    .dirs = PIKEDIRS_NONE };
 	TAILQ_INIT(&p->tasks);
 	TAILQ_INIT(&p->requests);
 	r = open_all(p, conf->spool_max, e);

@@ -42,7 +42,7 @@ static int open_all(int root, struct dirtree *t, struct err *e)
 int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,
 		 struct err *e)
 {
-	auto_done(dirtree) t = { NULL, "", "", -1, -1, -1, -1, -1, -1, -1, -1 };
+	auto_done(dirtree) t = DIRTREE_NONE;
 	auto_close int root = -1;
 	int r;
 
@@ -55,7 +55,7 @@ int dirtree_open(const char *path, const char *host, unsigned worker, struct dir
 	if (r < 0)
 		return err_wrap(e, "the channel %s", STR_ESC(path));
 	*ret = t;
-	t = (struct dirtree){ NULL, "", "", -1, -1, -1, -1, -1, -1, -1, -1 };
+	t = DIRTREE_NONE;
 	return 0;
 }
 

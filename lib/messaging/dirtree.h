@@ -36,6 +36,16 @@ struct dirtree {
 	char host[80], worker[96]; /* "oberon", "oberon.1" */
 	int requests, claimed, mine, events, control, dead, workers, live;
 };
+/* No folder is open. */
+#define DIRTREE_NONE                                                                               \
+	((struct dirtree){ .requests = -1,                                                         \
+			   .claimed = -1,                                                          \
+			   .mine = -1,                                                             \
+			   .events = -1,                                                           \
+			   .control = -1,                                                          \
+			   .dead = -1,                                                             \
+			   .workers = -1,                                                          \
+			   .live = -1 })
 
 /* The folders are made if they are missing. */
 int dirtree_open(const char *path, const char *host, unsigned worker, struct dirtree *ret,

@@ -75,7 +75,9 @@ int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *r
 {
 	int r;
 
-	*ret = (struct pikedirs){ scratch, state_dir, -1, -1, -1, -1, -1, -1, -1, -1, false };
+	*ret = PIKEDIRS_NONE;
+	ret->scratch = scratch;
+	ret->state_dir = state_dir;
 	r = pikedirs_check(ret, e);
 	if (r == 0)
 		r = open_one(state_dir, "pike/tasks", &ret->tasks, e);

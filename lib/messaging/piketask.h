@@ -52,6 +52,16 @@ struct pikedirs {
 	int tmp, torch_ext, triton_cache;
 	bool own_locks; /* as in struct pike_conf; the opener's to say */
 };
+/* None of them is open. */
+#define PIKEDIRS_NONE                                                                              \
+	((struct pikedirs){ .tasks = -1,                                                           \
+			    .code = -1,                                                            \
+			    .eval_output = -1,                                                     \
+			    .scratch_fd = -1,                                                      \
+			    .gpu_locks = -1,                                                       \
+			    .tmp = -1,                                                             \
+			    .torch_ext = -1,                                                       \
+			    .triton_cache = -1 })
 /* Makes and opens them all. */
 int pikedirs_open(const char *scratch, const char *state_dir, struct pikedirs *ret,
 		  struct err *e) must_check;
