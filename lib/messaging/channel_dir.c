@@ -24,6 +24,7 @@
 #include "messaging/dirfile.h"
 #include "messaging/dirlive.h"
 #include "messaging/dirlost.h"
+#include "messaging/dirpace.h"
 #include "messaging/dirretry.h"
 #include "messaging/dirtree.h"
 #include "messaging/dirwatch.h"
@@ -32,11 +33,6 @@
 
 /* Events that are written before their folder is synced. */
 #define EVENTS_BATCH 64
-/* A list of more names than this is not read anew for each that is added. */
-#define LIST_LONG 200
-#define LIST_USEC (100 * USEC_PER_MSEC)
-/* Nor is reading it more than a part of what is done. */
-#define LIST_SHARE 4
 
 struct dir;
 
@@ -64,10 +60,10 @@ struct dir {
 	TAILQ_HEAD(, channel_request) requests; /* not settled */
 	struct tellings tellings;
 	char **queue, **again; /* names that wait; files of ours from before */
-	size_t queue_at, again_at;
-	struct diragain again_later;     /* files of ours that wait for their time */
-	uint64_t listed_usec, took_usec; /* when they were read last, and for how long */
-	bool news;                       /* since the list was read */
+	size_t queue_n, queue_at, again_at;
+	struct diragain again_later; /* files of ours that wait for their time */
+	struct dirpace pace;         /* of reading the list */
+	bool news;                   /* since the list was read */
 	struct dircontrol control;
 	unsigned want;
 
@@ -404,24 +400,21 @@ static void list_waiting(struct dir *d)
 	struct err e = { 0 };
 
 	strv_free(take_ptr(d->queue));
-	d->queue_at = 0;
+	d->queue_n = d->queue_at = 0;
 	d->news = false;
 	if (dirfile_list(d->tree.requests, DIRTREE_REQUEST, &d->queue, &e) < 0)
 		set_down(d, &e);
-	d->listed_usec = time_mono_usec();
-	d->took_usec = d->listed_usec - since;
+	else
+		d->queue_n = strv_len(d->queue);
+	dirpace_note(&d->pace, since, time_mono_usec());
 }
 
 /* So that a late one with an early name has its place. */
 static bool list_is_stale(const struct dir *d, bool scan)
 {
-	uint64_t since = time_mono_usec() - d->listed_usec;
-
 	if (!d->queue || !d->queue[d->queue_at])
 		return true;
-	if (since < LIST_SHARE * d->took_usec)
-		return false;
-	return scan || (d->news && (strv_len(d->queue) < LIST_LONG || since > LIST_USEC));
+	return (scan || d->news) && dirpace_due(&d->pace, time_mono_usec(), scan, d->queue_n) == 0;
 }
 
 static bool may_take(const struct dir *d)

@@ -9,12 +9,6 @@
 #include "messaging/dirfile.h"
 #include "messaging/pikefile.h"
 
-/* A folder with more pairs than this is not read anew for each that is added. */
-#define LIST_LONG 200
-#define LIST_USEC (50 * USEC_PER_MSEC)
-/* Nor is reading it more than a part of what is done. */
-#define LIST_SHARE 4
-
 static int compare_stems(const void *a, const void *b)
 {
 	return strcmp(((const struct pair *)a)->stem, ((const struct pair *)b)->stem);
@@ -142,8 +136,7 @@ int pikepairs_list(struct pikepairs *q, int dirfd, struct err *e)
 		qsort(fresh, n_fresh, sizeof(struct pair *), compare_times);
 		merge(&q->unread, fresh, n_fresh);
 	}
-	q->listed_usec = time_mono_usec();
-	q->took_usec = q->listed_usec - since;
+	dirpace_note(&q->pace, since, time_mono_usec());
 	return r;
 }
 
@@ -156,10 +149,5 @@ void pikepairs_enqueue(struct pikepairs *q, struct pair *a)
 
 uint64_t pikepairs_due(const struct pikepairs *q, bool scan)
 {
-	uint64_t since = time_mono_usec() - q->listed_usec;
-	uint64_t pause = LIST_SHARE * q->took_usec;
-
-	if (!scan && q->n_queued >= LIST_LONG && pause < LIST_USEC)
-		pause = LIST_USEC;
-	return since < pause ? pause - since : 0;
+	return dirpace_due(&q->pace, time_mono_usec(), scan, q->n_queued);
 }

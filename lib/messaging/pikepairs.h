@@ -11,6 +11,7 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "messaging/dirpace.h"
 
 TAILQ_HEAD(pair_list, pair);
 struct pair {
@@ -27,16 +28,15 @@ struct pikepairs {
 	struct pair_list unread, queue; /* not understood yet; waiting for a place */
 	struct pair_list spent;         /* seen to, and cannot be removed */
 	size_t n_queued;
-	uint64_t listed_usec, took_usec; /* when the folder was read last, and for how long */
-	void *known;                     /* all of them by stem: tsearch(3) */
+	struct dirpace pace;
+	void *known; /* all of them by stem: tsearch(3) */
 };
 void pikepairs_init(struct pikepairs *q);
 void pikepairs_done(struct pikepairs *q);
 
 /* Reads the folder: new ones are unread. Pairs that have gone stay until somebody notices. */
 int pikepairs_list(struct pikepairs *q, int dirfd, struct err *e) must_check;
-/* In how long it should be read again, so that reading it does not take the time of all else; 0: now.
- * `scan`: not for news, which can wait when there is much to do already. */
+/* In how long it is to be read again (dirpace.h). */
 uint64_t pikepairs_due(const struct pikepairs *q, bool scan);
 void pikepairs_enqueue(struct pikepairs *q, struct pair *a); /* an unread one */
 void pikepairs_spend(struct pikepairs *q, struct pair *a);
