@@ -114,45 +114,54 @@ static const char *mode_name(int mode)
 	return mode == 2 ? "prohibited" : mode == 3 ? "exclusive-process" : "default";
 }
 
-static json_t *gpu_json(const struct cuda_gpu *g, unsigned index, const char *nvml)
+/* One that CUDA sees, with what libnvidia-ml and the kernel module say of it. */
+static void describe(const struct cuda_gpu *g, const char *nvml, struct nvml_device *ret)
 {
-	char uuid[48], whole[64] = "", cc[24];
-	struct nvml_gpu m;
-	int node = -1;
-	bool mig;
+	char whole[64] = "";
 
-	nvml_look(nvml, g->pci, &m);
-	look_in_proc(g->pci, whole, sizeof(whole), &node);
+	*ret = (struct nvml_device){
+		.major = g->major,
+		.minor = g->minor,
+		.mode = g->mode,
+		.gi = -1,
+		.ci = -1,
+		.memory_bytes = g->memory_bytes,
+	};
+	snprintf(ret->name, sizeof(ret->name), "%s", g->name);
+	nvml_look(nvml, g->pci, &ret->now);
+	look_in_proc(g->pci, whole, sizeof(whole), &ret->now.node);
 	if (!whole[0])
-		snprintf(whole, sizeof(whole), "%s", m.uuid);
-	uuid_text(uuid, "GPU", g->uuid);
+		snprintf(whole, sizeof(whole), "%s", ret->now.uuid);
+	uuid_text(ret->uuid, "GPU", g->uuid);
+	if (!whole[0] || strcasecmp(whole, ret->uuid) == 0)
+		return;
 	/* Of a part of a GPU CUDA gives the UUID of that part. */
-	mig = whole[0] && strcasecmp(whole, uuid) != 0;
-	if (mig)
-		uuid_text(uuid, "MIG", g->uuid);
-	snprintf(cc, sizeof(cc), "%d.%d", g->major, g->minor);
-	return json_pack("{s:i, s:s, s:o, s:s, s:I, s:b, s:s?, s:s, s:o, s:s, s:o, s:o}", "index",
-			 (int)index, "uuid", uuid, "name", js_from_bytes(g->name, strlen(g->name)),
-			 "compute_capability", cc, "memory_bytes", (json_int_t)g->memory_bytes,
-			 "mig", mig, "parent", mig ? whole : NULL, "pci", g->pci, "node",
-			 number_or_null(node >= 0 ? node : m.node), "compute_mode",
-			 mode_name(g->mode), "used_bytes", number_or_null(m.used_bytes),
-			 "processes", number_or_null(m.processes));
+	uuid_text(ret->uuid, "MIG", g->uuid);
+	snprintf(ret->parent, sizeof(ret->parent), "%s", whole);
 }
 
-static json_t *device_json(const struct nvml_device *d, unsigned index)
+/* `key` and `value`: what is known only of one that was found this way. */
+static json_t *device_json(const struct nvml_device *d, unsigned index, const char *key,
+			   json_t *value)
 {
 	char cc[24];
 
 	snprintf(cc, sizeof(cc), "%d.%d", d->major, d->minor);
-	return json_pack("{s:i, s:s, s:o, s:s, s:I, s:b, s:s?, s:o, s:o, s:s, s:o, s:o}", "index",
-			 (int)index, "uuid", d->uuid, "name",
-			 js_from_bytes(d->name, strlen(d->name)), "compute_capability", cc,
-			 "memory_bytes", (json_int_t)d->memory_bytes, "mig", d->parent[0] != '\0',
-			 "parent", d->parent[0] ? d->parent : NULL, "caps", parts_caps(d), "node",
-			 number_or_null(d->now.node), "compute_mode", mode_name(d->mode),
-			 "used_bytes", number_or_null(d->now.used_bytes), "processes",
-			 number_or_null(d->now.processes));
+	return json_pack(
+		"{s:i, s:s, s:o, s:s, s:I, s:b, s:s?, s:o, s:o, s:s, s:o, s:o}", "index",
+		(int)index, "uuid", d->uuid, "name", js_from_bytes(d->name, strlen(d->name)),
+		"compute_capability", cc, "memory_bytes", (json_int_t)d->memory_bytes, "mig",
+		d->parent[0] != '\0', "parent", d->parent[0] ? d->parent : NULL, key, value, "node",
+		number_or_null(d->now.node), "compute_mode", mode_name(d->mode), "used_bytes",
+		number_or_null(d->now.used_bytes), "processes", number_or_null(d->now.processes));
+}
+
+static json_t *gpu_json(const struct cuda_gpu *g, unsigned index, const char *nvml)
+{
+	struct nvml_device d;
+
+	describe(g, nvml, &d);
+	return device_json(&d, index, "pci", json_string(g->pci));
 }
 
 static json_t *list(const struct cuda *c, const char *nvml)
@@ -163,7 +172,8 @@ static json_t *list(const struct cuda *c, const char *nvml)
 	int r = a ? 0 : -1;
 
 	for (unsigned i = 0; i < n && r == 0; i++)
-		r = json_array_append_new(a, device_json(&device[i], i));
+		r = json_array_append_new(
+			a, device_json(&device[i], i, "caps", parts_caps(&device[i])));
 	for (unsigned i = 0; i < c->n && !n && r == 0; i++)
 		r = json_array_append_new(a, gpu_json(&c->gpu[i], i, nvml));
 	if (r == 0)
