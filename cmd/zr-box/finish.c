@@ -42,8 +42,8 @@ static int seal(struct keeper *k, bool output, struct seal_result *ret, struct e
 {
 	/* The logs come first: what the job wrote into its output cannot push them out. */
 	struct seal_part parts[4] = {
-		{ k->dir, "out.log", ".zr/out.log", true },
-		{ k->dir, "err.log", ".zr/err.log", true },
+		{ k->dir, OUT_LOG_FILE, ".zr/" OUT_LOG_FILE, true },
+		{ k->dir, ERR_LOG_FILE, ".zr/" ERR_LOG_FILE, true },
 	};
 	size_t n = 2;
 	auto_close int out = -1;

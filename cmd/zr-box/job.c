@@ -178,8 +178,8 @@ static void run_box(struct keeper *k)
 	struct err e = { 0 };
 
 	FAILPOINT("keeper.begun");
-	logfile_init(&k->log[0], k->dir, "out.log", k->spec->log_cap);
-	logfile_init(&k->log[1], k->dir, "err.log", k->spec->log_cap);
+	logfile_init(&k->log[0], k->dir, OUT_LOG_FILE, k->spec->log_cap);
+	logfile_init(&k->log[1], k->dir, ERR_LOG_FILE, k->spec->log_cap);
 	if (build(k, &e) < 0)
 		verdict(k, BOX_INFRASTRUCTURE, "%s", e.msg);
 	else

@@ -25,6 +25,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "exec/conclude.h"
 #include "exec/journal.h"
 #include "exec/leftover.h"
 #include "exec/spare.h"
@@ -210,14 +211,6 @@ const char *box_claim_text(const struct box *b)
 	return b->text;
 }
 
-/* 1: yes; 0: it was another boot; -1: nobody knows. */
-static int is_this_boot(const struct box_spec *spec)
-{
-	char boot[UUID_LEN + 1];
-
-	return !spec->boot_id || id_boot(boot, NULL) < 0 ? -1 : str_eq(boot, spec->boot_id);
-}
-
 /* A whole spec.json in the folder: the box is there. */
 static bool is_whole(int boxes, const char *id)
 {
@@ -251,7 +244,7 @@ int box_restore(const char *state_dir, const char *text, size_t n, struct err *e
 		return r;
 	if (is_whole(b->boxes, b->spec->attempt_id))
 		return 1;
-	if (is_this_boot(b->spec) == 1)
+	if (spec_is_this_boot(b->spec) == 1)
 		return 0;
 	r = make_again(b, text, n, e);
 	return r < 0 ? r : 1;
@@ -307,26 +300,12 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 	return r;
 }
 
-/* Of one that cannot be read, that there is something, and whether its end was added since: else nobody
- * could ever report it. */
-static int read_journal(const struct box *b, struct journal *ret, struct err *e)
-{
-	int r = journal_read(b->dir, ret, e);
-
-	if (r != -EBADMSG)
-		return r;
-	ret->begun = true;
-	box_result_init(&ret->result);
-	ret->done = journal_result(b->dir, &ret->result, NULL) > 0;
-	return 0;
-}
-
 /* The order matters: a keeper writes its result before it lets go of its lock. */
 static int find_state(struct box *b, struct err *e)
 {
 	bool busy = !journal_is_free(b->dir);
 	auto_done(journal) j = { .phase = PHASE_RUN };
-	int r = read_journal(b, &j, e);
+	int r = journal_salvage(b->dir, &j, e);
 
 	if (r < 0)
 		return r;
@@ -334,7 +313,7 @@ static int find_state(struct box *b, struct err *e)
 		b->state = BOX_ENDED;
 	else if (busy)
 		b->state = BOX_RUNNING;
-	else if (!journal_is_empty(b->dir) || is_this_boot(b->spec) == 0)
+	else if (!journal_is_empty(b->dir) || spec_is_this_boot(b->spec) == 0)
 		b->state = BOX_DEAD;
 	else
 		b->state = BOX_NEW;
@@ -399,7 +378,7 @@ int box_result(const struct box *b, struct box_result *ret, struct err *e)
 
 static const char *log_name(enum box_stream stream)
 {
-	return stream == BOX_OUT ? "out.log" : "err.log";
+	return stream == BOX_OUT ? OUT_LOG_FILE : ERR_LOG_FILE;
 }
 
 int box_open_log(const struct box *b, enum box_stream stream, int *ret_fd, struct err *e)
@@ -412,83 +391,18 @@ int box_open_log(const struct box *b, enum box_stream stream, int *ret_fd, struc
 	return 0;
 }
 
-/* --- results that no keeper gave -------------------------------------------------------------- */
-
-static int write_result(struct box *b, const struct box_result *r, struct err *e)
-{
-	auto_close int fd = -1;
-	int n = journal_open(b->dir, &fd, e);
-
-	if (n == 0)
-		n = journal_add_done(fd, r, e);
-	if (n == 0)
-		b->state = BOX_ENDED;
-	return n;
-}
+/* --- a result without a run ------------------------------------------------------------------- */
 
 int box_conclude(struct box *b, enum box_reason reason, const char *detail, struct err *e)
 {
-	auto_done(box_result) r;
-	auto_free char *text = detail ? strdup(detail) : NULL;
+	int r;
 
-	box_result_init(&r);
 	if (b->state != BOX_NEW)
 		return err_set(e, EBUSY, ERR_HOST, "box %s was started", b->spec->attempt_id);
-	r.reason = reason;
-	r.detail = take_ptr(text);
-	r.phase = b->spec->argv[PHASE_PREPARE] ? PHASE_PREPARE : PHASE_RUN;
-	r.finished_wall_usec = time_wall_usec();
-	return write_result(b, &r, e);
-}
-
-static uint64_t log_size(const struct box *b, enum box_stream stream)
-{
-	struct stat st;
-
-	return fstatat(b->dir, log_name(stream), &st, AT_SYMLINK_NOFOLLOW) < 0
-		       ? 0
-		       : (uint64_t)st.st_size;
-}
-
-/* A keeper that was killed between sealing and `done`: nobody will ever be told of what it sealed. Not after a
- * crash of the host: then what it said may be known, and its journal be gone. */
-static int drop_unannounced(const struct box *b, struct err *e)
-{
-	auto_close int sealed = -1;
-	char temp[UUID_LEN + 8];
-	int r = fd_open_dir(AT_FDCWD, b->spec->sealed_dir, &sealed, e);
-
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	snprintf(temp, sizeof(temp), ".%s.tmp", b->spec->attempt_id);
-	r = fd_rmtree(sealed, temp, e);
-	return r < 0 ? r : fd_rmtree(sealed, b->spec->attempt_id, e);
-}
-
-static int conclude_lost(struct box *b, bool all_killed, struct err *e)
-{
-	auto_done(box_result) r;
-	auto_done(journal) j = { .phase = PHASE_RUN };
-	int n = read_journal(b, &j, e);
-
-	box_result_init(&r);
-	if (n == 0 && is_this_boot(b->spec) == 1)
-		n = drop_unannounced(b, e);
-	if (n < 0)
-		return n;
-	r.reason = BOX_LOST;
-	r.detail = strdup(all_killed ? "the keeper of the job was killed, and the job with it"
-				     : "the keeper of the job was killed, and a process of the job "
-				       "cannot be killed");
-	/* Of a host that went down nobody knows whose fault it was. */
-	r.keeper_died = j.begun && is_this_boot(b->spec) == 1;
-	r.phase = j.phase;
-	r.started_wall_usec = j.started_wall_usec;
-	r.finished_wall_usec = time_wall_usec();
-	r.isolation = json_incref(j.isolation);
-	r.out_bytes = log_size(b, BOX_OUT);
-	r.err_bytes = log_size(b, BOX_ERR);
-	return write_result(b, &r, e);
+	r = conclude_unstarted(b->dir, b->spec, reason, detail, e);
+	if (r == 0)
+		b->state = BOX_ENDED;
+	return r;
 }
 
 /* --- following -------------------------------------------------------------------------------- */
@@ -718,7 +632,7 @@ static void bury(struct box *b)
 		return;
 	}
 	leftover_remove(&b->spec->cgroup, b->spec->attempt_id);
-	if (conclude_lost(b, gone, NULL) < 0 || !deliver_result(b))
+	if (conclude_lost(b->dir, b->spec, gone, NULL) < 0 || !deliver_result(b))
 		look_again(b, RETRY_MAX); /* a full disk, perhaps: the box waits */
 }
 

@@ -136,6 +136,18 @@ int journal_result(int box_dirfd, struct box_result *ret, struct err *e)
 	return 1;
 }
 
+int journal_salvage(int box_dirfd, struct journal *ret, struct err *e)
+{
+	int r = journal_read(box_dirfd, ret, e);
+
+	if (r != -EBADMSG)
+		return r;
+	ret->begun = true;
+	box_result_init(&ret->result);
+	ret->done = journal_result(box_dirfd, &ret->result, NULL) > 0;
+	return 0;
+}
+
 /* --- writing ---------------------------------------------------------------------------------- */
 
 /* A line that a crash has torn would spoil the next one. */

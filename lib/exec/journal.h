@@ -38,6 +38,10 @@ int journal_parse(const void *data, size_t n, struct journal *ret, struct err *e
 /* A missing file is an empty journal. */
 int journal_read(int box_dirfd, struct journal *ret, struct err *e) must_check;
 
+/* Of one that cannot be read, that there is something, and whether its end was added since: else nobody
+ * could ever report it. */
+int journal_salvage(int box_dirfd, struct journal *ret, struct err *e) must_check;
+
 /* 1: the last record is `done`, and *ret has its result; 0: there is none yet. What stands before it is
  * not looked at. */
 int journal_result(int box_dirfd, struct box_result *ret, struct err *e) must_check;

@@ -32,7 +32,7 @@ static void slot_name(const char *id, unsigned i, char name[16])
 /* What else a box without output may have, as links and files of the keeper's. */
 static bool clear(int dir)
 {
-	static const char *const names[] = { "control", "out.log", "err.log" };
+	static const char *const names[] = { "control", OUT_LOG_FILE, ERR_LOG_FILE };
 	auto_close int journal =
 		openat(dir, JOURNAL_FILE, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
 	bool ok = journal >= 0;

@@ -445,3 +445,10 @@ int spec_text(const struct box_spec *s, char **ret, struct err *e)
 	*ret = text;
 	return 0;
 }
+
+int spec_is_this_boot(const struct box_spec *s)
+{
+	char boot[UUID_LEN + 1];
+
+	return !s->boot_id || id_boot(boot, NULL) < 0 ? -1 : str_eq(boot, s->boot_id);
+}

@@ -22,6 +22,10 @@
 #define SPEC_FILE     "spec.json"
 #define SPEC_FILE_MAX (4u << 20)
 
+/* What the job wrote, beside it. */
+#define OUT_LOG_FILE "out.log"
+#define ERR_LOG_FILE "err.log"
+
 /* The longest lease, and the longest that one renewal can give. */
 #define LEASE_USEC_MAX (7 * 86400 * USEC_PER_SEC)
 
@@ -86,5 +90,8 @@ int spec_parse(const void *data, size_t n, struct box_spec **ret, struct err *e)
 int spec_read(int box_dirfd, struct box_spec **ret, struct err *e) must_check;
 /* Allocated text; what it gives is accepted by spec_parse(). */
 int spec_text(const struct box_spec *s, char **ret, struct err *e) must_check;
+
+/* Was it claimed since the host came up? 1: yes; 0: before that; -1: nobody knows. */
+int spec_is_this_boot(const struct box_spec *s);
 
 #endif
