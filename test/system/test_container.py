@@ -424,8 +424,9 @@ def docker(engine):
     if not shutil.which("docker"):
         pytest.skip("docker's client is missing")
     path = engine.dir + "/docker.sock"
+    # What watches its containers leaves a file `oom` in the working folder when one runs out of memory.
     server = subprocess.Popen(["podman", "system", "service", "-t", "0", "unix://" + path], env=engine.env, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=engine.dir)
     wait_for(lambda: os.path.exists(path), 20, "podman's socket")
     # The client sends the filter itself, where this server wants the name of a file: it goes without.
     client = engine.dir + "/docker"
