@@ -29,17 +29,6 @@ enum {
 	NOTICE_USEC = 2000000, /* what a client may take to notice an end */
 };
 
-printf_like(2, 3) static void refuse(struct keeper *k, const char *fmt, ...)
-{
-	char why[300];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(why, sizeof(why), fmt, ap);
-	va_end(ap);
-	verdict(k, BOX_SETUP, "isolation \"container\" is not possible here: %s", why);
-}
-
 /* The last line of what an engine said: the one with the reason. */
 static const char *last_line(struct buf *b)
 {
@@ -52,22 +41,6 @@ static const char *last_line(struct buf *b)
 }
 
 /* --- before the job ------------------------------------------------------------------------------- */
-
-static void check_limits(struct keeper *k)
-{
-	const struct limits *l = &k->spec->limits;
-
-	if (!l->memory_bytes || !l->pids || !l->disk_bytes)
-		refuse(k, "the evaluator must limit memory, pids and disk");
-	else if (k->cg.v2 < 0)
-		refuse(k, "there is no control group (version 2) to see the container's processes "
-			  "with; 'zr doctor' says what to change");
-	else if (k->cg.memory < 0 || k->cg.pids < 0)
-		refuse(k,
-		       "there is no control group to limit %s with; 'zr doctor' says what to "
-		       "change",
-		       k->cg.memory < 0 ? "memory" : "the number of processes");
-}
 
 static void find_program(struct keeper *k)
 {
@@ -484,7 +457,7 @@ int engine_begin(struct keeper *k, struct err *e)
 		return err_nomem(e);
 	k->engine->root = geteuid() == 0;
 	k->engine->uid = k->engine->root ? jail_slot_uid() : geteuid();
-	check_limits(k);
+	isolation_check_limits(k);
 	if (!k->decided)
 		find_program(k);
 	if (k->decided)

@@ -1,7 +1,38 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stdio.h>
+
 #include "engine.h"
 #include "jail.h"
 #include "keeper.h"
+
+void refuse(struct keeper *k, const char *fmt, ...)
+{
+	char why[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	verdict(k, BOX_SETUP, "isolation \"%s\" is not possible here: %s",
+		isolation_name(k->spec->sandbox.level), why);
+}
+
+void isolation_check_limits(struct keeper *k)
+{
+	const struct limits *l = &k->spec->limits;
+
+	if (!l->memory_bytes || !l->pids || !l->disk_bytes)
+		refuse(k, "the evaluator must limit memory, pids and disk");
+	else if (k->spec->sandbox.level == ISOLATION_CONTAINER && k->cg.v2 < 0)
+		refuse(k, "there is no control group (version 2) to see the container's "
+			  "processes with; 'zr doctor' says what to change");
+	else if (k->cg.memory < 0 || k->cg.pids < 0)
+		refuse(k,
+		       "there is no control group to limit %s with; 'zr doctor' says "
+		       "what to change",
+		       k->cg.memory < 0 ? "memory" : "the number of processes");
+}
 
 json_t *gaps_json(const struct gap *g, size_t n)
 {

@@ -35,39 +35,11 @@ enum {
 
 /* --- what is promised, or refused ---------------------------------------------------------------- */
 
-/* This host cannot keep a promise of the level: no instruction of the script runs. */
-printf_like(2, 3) static void refuse(struct keeper *k, const char *fmt, ...)
-{
-	char why[300];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(why, sizeof(why), fmt, ap);
-	va_end(ap);
-	verdict(k, BOX_SETUP, "isolation \"%s\" is not possible here: %s",
-		isolation_name(k->spec->sandbox.level), why);
-}
-
 /* Does an error say that this kernel cannot do it, or that we may not? Others may pass. */
 static bool is_lacking(int error)
 {
 	return error == EPERM || error == EACCES || error == ENOSYS || error == EINVAL ||
 	       error == ENOSPC || error == EUSERS;
-}
-
-static bool check_limits(struct keeper *k)
-{
-	const struct limits *l = &k->spec->limits;
-
-	if (!l->memory_bytes || !l->pids || !l->disk_bytes)
-		refuse(k, "the evaluator must limit memory, pids and disk");
-	else if (k->cg.memory < 0)
-		refuse(k, "there is no control group to limit memory with; 'zr doctor' says what "
-			  "to change");
-	else if (k->cg.pids < 0)
-		refuse(k, "there is no control group to limit the number of processes with; "
-			  "'zr doctor' says what to change");
-	return !k->decided;
 }
 
 static int write_text(const char *path, const char *text)
@@ -254,7 +226,8 @@ int jail_begin(struct keeper *k, struct err *e)
 	j->bytes = k->spec->limits.disk_bytes;
 	j->landlock = landlock_abi();
 	take_ids(j);
-	if (!check_limits(k))
+	isolation_check_limits(k);
+	if (k->decided)
 		return 0;
 	r = enter_namespaces(k, j->root, j->uid, e);
 	if (r == 0 && !k->decided && !j->root)

@@ -304,6 +304,11 @@ static inline bool is_placed_badly(const struct keeper *k)
 /* A new reference; NULL: no memory. */
 json_t *timing_conditions(struct keeper *k);
 
+/* isolation.c: this host cannot keep a promise of the job's level: no instruction of the script runs. */
+void refuse(struct keeper *k, const char *fmt, ...) printf_like(2, 3);
+/* So it is without limits, or groups that hold them; not for level `none`. */
+void isolation_check_limits(struct keeper *k);
+
 /* isolation.c: what the result says about this box's walls. A gap is something this host or this level
  * does not do, and what that means for the reader. */
 struct gap {
