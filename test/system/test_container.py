@@ -536,17 +536,8 @@ def user_box(rootless):
     assert rootless.containers() == []
     # Podman's pause process was started in the box's group's parent.
     rootless.end_pause()
-    wait_for(lambda: all(remove_tree(d) for d in made), 10, "the groups to be empty")
+    wait_for(lambda: all(boxes.remove_group(d) for d in made), 10, "the groups to be empty")
     shutil.rmtree(base)
-
-
-def remove_tree(d):
-    for top, _, _ in os.walk(d, topdown=False):
-        try:
-            os.rmdir(top)
-        except OSError:
-            return False
-    return True
 
 
 def test_rootless(user_box, rootless):

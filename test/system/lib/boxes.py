@@ -113,6 +113,16 @@ def more_groups():
     return found
 
 
+def remove_group(path):
+    """With all below it; false while something in them is alive."""
+    for top, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(top)
+        except OSError:
+            return False
+    return True
+
+
 def now():
     """Microseconds on the clock of leases."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
@@ -129,6 +139,23 @@ def alive(pid):
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+# What does not end by itself, some of it against all signals that can be ignored.
+LONG_RUNS = {
+    "plain": "sleep 60",
+    "ignores": "trap '' TERM; while :; do sleep 0.1; done",
+    "stopped": "trap '' TERM INT HUP; (trap '' TERM; sleep 60) & kill -STOP $$; sleep 60",
+    "group-stopped": "kill -STOP 0",
+}
+
+
+def check_wall_limit(box, script):
+    """It ends by its limit, long before it would end by itself."""
+    begin = time.monotonic()
+    r = box.run(script, limits={"wall_usec": 400000})
+    assert (r["reason"], r["detail"]) == ("wall-limit", "run took longer than 400ms"), r
+    assert 0.4 <= time.monotonic() - begin < 20 and 400000 <= r["usage"]["wall_usec"] < 20000000, r
 
 
 class Box:
@@ -279,13 +306,7 @@ class Box:
 
     def remove_groups(self):
         """What the keeper would do that was killed: false while something in them is alive."""
-        for d in self.cgroup_dirs():
-            for top, _, _ in os.walk(d, topdown=False):
-                try:
-                    os.rmdir(top)
-                except OSError:
-                    return False
-        return True
+        return all(remove_group(d) for d in self.cgroup_dirs())
 
     def cgroup_dirs(self):
         return [p for key, p in ((k, os.path.join(v, "zr-" + self.id)) for k, v in self.groups.items() if isinstance(v, str))
