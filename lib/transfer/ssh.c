@@ -459,16 +459,23 @@ static int start(struct ssh *s, const char *host, struct err *e)
 	return r < 0 ? r : handshake(s, e);
 }
 
+/* Up to the handshake; *ret_host is its name among the known hosts. */
+static int begin(const struct ssh_opts *o, struct ssh **ret, char **ret_host, struct err *e)
+{
+	int r;
+
+	if (hostkey_host(o->host.address, o->host.port, ret_host) < 0)
+		return err_nomem(e);
+	r = new_session(o, ret, e);
+	return r < 0 ? r : start(*ret, *ret_host, e);
+}
+
 int ssh_open(const struct ssh_opts *o, struct ssh **ret, struct err *e)
 {
 	auto_obj(ssh) s = NULL;
 	auto_free char *host = NULL;
-	int r;
+	int r = begin(o, &s, &host, e);
 
-	if (hostkey_host(o->host.address, o->host.port, &host) < 0)
-		return err_nomem(e);
-	r = new_session(o, &s, e);
-	r = r < 0 ? r : start(s, host, e);
 	r = r < 0 ? r : check_hostkey(s, host, e);
 	r = r < 0 ? r : login(s, e);
 	r = r < 0 ? r : start_sftp(s, e);
@@ -522,12 +529,8 @@ int ssh_scan(const struct ssh_opts *o, struct hostkey *ret, int *ret_state, stru
 	static const struct buf none;
 	auto_obj(ssh) s = NULL;
 	auto_free char *host = NULL;
-	int r;
+	int r = begin(o, &s, &host, e);
 
-	if (hostkey_host(o->host.address, o->host.port, &host) < 0)
-		return err_nomem(e);
-	r = new_session(o, &s, e);
-	r = r < 0 ? r : start(s, host, e);
 	r = r < 0 ? r : read_hostkey(s, ret, e);
 	if (r < 0)
 		return r;
