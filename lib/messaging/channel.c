@@ -2,6 +2,7 @@
 #include "messaging/channel.h"
 
 #include "base/id.h"
+#include "messaging/stash.h"
 
 void channel_free(struct channel *c)
 {
@@ -87,20 +88,20 @@ int channel_worker(struct channel *c, const struct message_worker *w, channel_to
 int channel_keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
 		 struct err *e)
 {
-	return c->type->keep(c, name, data, n, ret_id, e);
+	return stash_note(c->stash, name, data, n, ret_id, e);
 }
 
 void channel_forget(struct channel *c, uint64_t id)
 {
-	c->type->forget(c, id);
+	stash_forget(c->stash, id);
 }
 
 int channel_sync(struct channel *c, struct err *e)
 {
-	return c->type->sync(c, e);
+	return stash_sync(c->stash, e);
 }
 
 uint64_t channel_waiting(const struct channel *c)
 {
-	return c->type->waiting(c);
+	return stash_waiting(c->stash);
 }

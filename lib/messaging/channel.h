@@ -18,6 +18,7 @@
 #include "messaging/message.h"
 
 struct channel;
+struct stash;
 struct channel_request; /* a request that is not settled */
 
 struct channel_ops {
@@ -70,17 +71,13 @@ struct channel_type {
 		     bool durable, uint64_t *ret_id, struct err *e);
 	int (*tell)(struct channel *c, const char *key, const char *id, const void *body, size_t n,
 		    channel_told_fn told, void *user, struct err *e);
-	int (*keep)(struct channel *c, const char *name, const void *data, size_t n,
-		    uint64_t *ret_id, struct err *e);
-	void (*forget)(struct channel *c, uint64_t id);
-	int (*sync)(struct channel *c, struct err *e);
-	uint64_t (*waiting)(const struct channel *c);
 	bool (*is_idle)(const struct channel *c);
 	bool (*brings_more)(const struct channel *c); /* NULL: never */
 };
 
 struct channel {
 	const struct channel_type *type;
+	struct stash *stash; /* where its events wait; the implementation's */
 };
 
 /* The dialect pike: pairs of folders, one for each driver. Texts are only pointed to. */

@@ -505,29 +505,6 @@ static int tell(struct channel *c, const char *key, const char *id, const void *
 	return r;
 }
 
-static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
-		struct err *e)
-{
-	return publisher_note(((struct amqp *)c)->out, name, data, n, ret_id, e);
-}
-
-static void forget(struct channel *c, uint64_t id)
-{
-	publisher_forget(((struct amqp *)c)->out, id);
-}
-
-static int sync_events(struct channel *c, struct err *e)
-{
-	struct amqp *a = (struct amqp *)c;
-
-	return publisher_sync(a->out, e);
-}
-
-static uint64_t waiting(const struct channel *c)
-{
-	return publisher_waiting(((const struct amqp *)c)->out);
-}
-
 static void on_closed(void *user)
 {
 	struct amqp *a = user;
@@ -572,10 +549,6 @@ static const struct channel_type amqp_type = {
 	.give_back = settle_back,
 	.event = send_event,
 	.tell = tell,
-	.keep = keep,
-	.forget = forget,
-	.sync = sync_events,
-	.waiting = waiting,
 	.is_idle = is_idle,
 	.brings_more = brings_more,
 };
@@ -626,6 +599,8 @@ int channel_amqp_new(struct loop *l, const struct channel_conf *conf, const stru
 	TAILQ_INIT(&a->requests);
 	snprintf(name, sizeof(name), "zr-eval %s/%u", conf->settings->host, conf->worker);
 	r = open_out(a, conf, name, e);
+	if (r == 0)
+		a->channel.stash = publisher_stash(a->out);
 	if (r == 0)
 		r = open_in(a, conf->settings, name, e);
 	if (r < 0) {

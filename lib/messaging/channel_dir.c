@@ -55,7 +55,6 @@ struct dir {
 	struct dirtree tree;
 	struct dirlost *lost;
 	struct dirwatch *watch;
-	struct stash *stash;
 	uint64_t cursor;                        /* the last event that was written */
 	TAILQ_HEAD(, channel_request) requests; /* not settled */
 	struct tellings tellings;
@@ -477,7 +476,7 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	}
 	if (direvent_add_results(d->settings->state_dir, body, n, &more, &n) == 0)
 		body = more;
-	return stash_event(d->stash, key, id, body, n, ret_id, e);
+	return stash_event(d->channel.stash, key, id, body, n, ret_id, e);
 }
 
 /* Writes up to a batch of events; the number of those that may be synced, or -errno. */
@@ -487,11 +486,11 @@ static int write_batch(struct dir *d, uint64_t *ids, struct err *e)
 	uint64_t id = d->cursor;
 	int n = 0, r = 0;
 
-	while (n < EVENTS_BATCH && (r = stash_next(d->stash, &id, &rec, e)) == 1) {
+	while (n < EVENTS_BATCH && (r = stash_next(d->channel.stash, &id, &rec, e)) == 1) {
 		r = direvent_write(&d->tree, &rec, d->settings, e);
 		if (r < 0 && e->kind == ERR_INPUT) {
 			report(d, LOG_ERR, "%s: parked", e->msg);
-			r = stash_park(d->stash, id, e);
+			r = stash_park(d->channel.stash, id, e);
 			d->cursor = id;
 			continue;
 		}
@@ -515,12 +514,12 @@ static int confirm_batch(struct dir *d, const uint64_t *ids, int n, struct err *
 	for (; done < n; done++) {
 		uint64_t before = ids[done] - 1;
 
-		if (stash_next(d->stash, &before, &rec, NULL) == 1 && before == ids[done])
+		if (stash_next(d->channel.stash, &before, &rec, NULL) == 1 && before == ids[done])
 			r = direvent_tell_end(&d->tree, &rec, d->settings, &d->again_later, e);
 		if (r < 0)
 			break;
 		FAILPOINT("dir.ended");
-		stash_drop(d->stash, ids[done]);
+		stash_drop(d->channel.stash, ids[done]);
 	}
 	for (int i = 0; i < done && d->ops->on_confirmed; i++)
 		d->ops->on_confirmed(d->user, ids[i]);
@@ -658,27 +657,6 @@ static bool is_idle(const struct channel *c)
 
 /* --- the rest of the interface ------------------------------------------------------------- */
 
-static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
-		struct err *e)
-{
-	return stash_note(((struct dir *)c)->stash, name, data, n, ret_id, e);
-}
-
-static void forget(struct channel *c, uint64_t id)
-{
-	stash_forget(((struct dir *)c)->stash, id);
-}
-
-static int sync_events(struct channel *c, struct err *e)
-{
-	return stash_sync(((struct dir *)c)->stash, e);
-}
-
-static uint64_t waiting(const struct channel *c)
-{
-	return stash_waiting(((const struct dir *)c)->stash);
-}
-
 static void on_closing(void *user)
 {
 	struct dir *d = user;
@@ -723,8 +701,8 @@ static void dir_free(struct channel *c)
 	/* As long as the stash is locked, no other worker of this number has the folder. */
 	if (d->said_up)
 		leave_folder(d);
-	stash_free(d->stash);
-	d->stash = NULL;
+	stash_free(d->channel.stash);
+	d->channel.stash = NULL;
 	dirwatch_free(d->watch);
 	dirlost_free(d->lost);
 	dirtree_done(&d->tree);
@@ -749,10 +727,6 @@ static const struct channel_type dir_type = {
 	.give_back = settle_back,
 	.event = send_event,
 	.tell = tell,
-	.keep = keep,
-	.forget = forget,
-	.sync = sync_events,
-	.waiting = waiting,
 	.is_idle = is_idle,
 };
 
@@ -791,7 +765,8 @@ static int open_stash(struct dir *d, uint64_t bytes_max, struct err *e)
 	auto_free char *path = NULL;
 	int r = stash_path(d->settings->state_dir, d->worker, &path, e);
 
-	return r < 0 ? r : stash_open(d->loop, path, bytes_max, &stash_calls, d, &d->stash, e);
+	return r < 0 ? r
+		     : stash_open(d->loop, path, bytes_max, &stash_calls, d, &d->channel.stash, e);
 }
 
 /* Our own folder as a former worker left it. Those of lost workers first: the next attempt of one may

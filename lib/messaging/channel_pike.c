@@ -56,7 +56,6 @@ struct pike {
 	struct pikesides sides;
 	struct pikedirs dirs;
 	struct dirwatch *watch;
-	struct stash *stash;
 	uint64_t cursor;
 
 	struct piketask_list tasks; /* not answered */
@@ -427,7 +426,7 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	if (r == 0)
 		r = write_answer(p, event, e);
 	FAILPOINT("pike.written");
-	return r < 0 ? r : stash_event(p->stash, key, id, body, n, ret_id, e);
+	return r < 0 ? r : stash_event(p->channel.stash, key, id, body, n, ret_id, e);
 }
 
 static void forget_sealed(struct pike *p, const json_t *event)
@@ -497,7 +496,7 @@ static void pump(struct pike *p)
 
 	while (p->up) {
 		id = p->cursor;
-		r = stash_next(p->stash, &id, &rec, &e);
+		r = stash_next(p->channel.stash, &id, &rec, &e);
 		if (r == 1 && deliver(p, &rec, &e) < 0) {
 			p->undelivered = true;
 			p->cursor = id;
@@ -509,7 +508,7 @@ static void pump(struct pike *p)
 		if (r != 1)
 			return;
 		p->cursor = id;
-		stash_drop(p->stash, id);
+		stash_drop(p->channel.stash, id);
 		if (p->ops->on_confirmed)
 			p->ops->on_confirmed(p->user, id);
 	}
@@ -640,27 +639,6 @@ static int tell(struct channel *c, unused_arg const char *key, unused_arg const 
 	return tellings_add(&((struct pike *)c)->tellings, told, user, e);
 }
 
-static int keep(struct channel *c, const char *name, const void *data, size_t n, uint64_t *ret_id,
-		struct err *e)
-{
-	return stash_note(((struct pike *)c)->stash, name, data, n, ret_id, e);
-}
-
-static void forget(struct channel *c, uint64_t id)
-{
-	stash_forget(((struct pike *)c)->stash, id);
-}
-
-static int sync_events(struct channel *c, struct err *e)
-{
-	return stash_sync(((struct pike *)c)->stash, e);
-}
-
-static uint64_t waiting(const struct channel *c)
-{
-	return stash_waiting(((const struct pike *)c)->stash);
-}
-
 static void on_leaving(void *user)
 {
 	struct pike *p = user;
@@ -689,7 +667,7 @@ static void pike_free(struct channel *c)
 
 	tellings_done(&p->tellings);
 	p->up = false;
-	stash_free(p->stash);
+	stash_free(p->channel.stash);
 	while ((q = TAILQ_FIRST(&p->requests)))
 		request_free(q);
 	while ((t = TAILQ_FIRST(&p->tasks))) {
@@ -714,10 +692,6 @@ static const struct channel_type pike_type = {
 	.give_back = settle_back,
 	.event = send_event,
 	.tell = tell,
-	.keep = keep,
-	.forget = forget,
-	.sync = sync_events,
-	.waiting = waiting,
 	.is_idle = is_idle,
 };
 
@@ -826,7 +800,8 @@ static int open_stash(struct pike *p, uint64_t bytes_max, struct err *e)
 	auto_free char *path = NULL;
 	int r = stash_path(p->settings->state_dir, p->worker, &path, e);
 
-	return r < 0 ? r : stash_open(p->loop, path, bytes_max, &stash_calls, p, &p->stash, e);
+	return r < 0 ? r
+		     : stash_open(p->loop, path, bytes_max, &stash_calls, p, &p->channel.stash, e);
 }
 
 static int open_all(struct pike *p, uint64_t spool_max, struct err *e)

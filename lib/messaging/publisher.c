@@ -239,17 +239,6 @@ int publisher_event(struct publisher *p, const char *routing_key, const char *me
 	return stash_event(p->stash, routing_key, message_id, body, n, ret_id, e);
 }
 
-int publisher_note(struct publisher *p, const char *name, const void *body, size_t n,
-		   uint64_t *ret_id, struct err *e)
-{
-	return stash_note(p->stash, name, body, n, ret_id, e);
-}
-
-void publisher_forget(struct publisher *p, uint64_t id)
-{
-	stash_forget(p->stash, id);
-}
-
 int publisher_send(struct publisher *p, const struct publication *pub, publisher_done_fn done,
 		   void *user, struct err *e)
 {
@@ -313,12 +302,7 @@ bool publisher_is_up(const struct publisher *p)
 	return p->up;
 }
 
-uint64_t publisher_waiting(const struct publisher *p)
+struct stash *publisher_stash(const struct publisher *p)
 {
-	return stash_waiting(p->stash);
-}
-
-int publisher_sync(struct publisher *p, struct err *e)
-{
-	return stash_sync(p->stash, e);
+	return p->stash;
 }

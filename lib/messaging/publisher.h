@@ -14,6 +14,7 @@
 #include "messaging/broker.h"
 
 struct publisher;
+struct stash;
 
 struct publisher_ops {
 	/* Durable events up to `id` are on disk. May be NULL, as the others. */
@@ -46,12 +47,6 @@ int publisher_event(struct publisher *p, const char *routing_key, const char *me
 		    const void *body, size_t n, bool durable, uint64_t *ret_id,
 		    struct err *e) must_check;
 
-/* A record that is kept on disk beside the events, and synced with them, but never sent. Its number
- * is of the same sequence: on_durable tells when it is safe. */
-int publisher_note(struct publisher *p, const char *name, const void *body, size_t n,
-		   uint64_t *ret_id, struct err *e) must_check;
-void publisher_forget(struct publisher *p, uint64_t id);
-
 /* Publishes something else on the same connection; `done` is called exactly once, also on loss.
  * -EAGAIN as broker_publish(). */
 typedef void (*publisher_done_fn)(void *user, enum broker_outcome o, const char *why);
@@ -59,8 +54,7 @@ int publisher_send(struct publisher *p, const struct publication *pub, publisher
 		   void *user, struct err *e) must_check;
 
 bool publisher_is_up(const struct publisher *p);
-/* Durable events not confirmed yet. */
-uint64_t publisher_waiting(const struct publisher *p);
-int publisher_sync(struct publisher *p, struct err *e) must_check;
+/* Where the events wait: for notes beside them, and to count or sync them. The publisher's. */
+struct stash *publisher_stash(const struct publisher *p);
 
 #endif
