@@ -23,9 +23,10 @@ struct ledger {
 	struct loop_src *timer;
 };
 
+/* Counted from the boot, of which alone anything is kept: a wall clock that jumps ages nothing. */
 static uint64_t today(void)
 {
-	return time_wall_usec() / USEC_PER_DAY;
+	return time_boot_usec() / USEC_PER_DAY + 1;
 }
 
 /* The day of a file of this boot; 0 of any other. */
@@ -46,6 +47,13 @@ static DIR *open_folder(const struct ledger *g)
 	return d;
 }
 
+static bool is_old(const struct ledger *g, const char *name)
+{
+	uint64_t day = day_of(g, name);
+
+	return !day || day + LEDGER_KEEP_DAYS < today();
+}
+
 static void prune(const struct ledger *g)
 {
 	DIR *d = open_folder(g);
@@ -54,7 +62,7 @@ static void prune(const struct ledger *g)
 	if (!d)
 		log_warning("old claims are not removed: %m");
 	while (d && (de = readdir(d)))
-		if (de->d_name[0] != '.' && day_of(g, de->d_name) + LEDGER_KEEP_DAYS < today())
+		if (de->d_name[0] != '.' && is_old(g, de->d_name))
 			(void)unlinkat(g->dirfd, de->d_name, 0);
 	if (d)
 		closedir(d);

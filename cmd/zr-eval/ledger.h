@@ -19,7 +19,7 @@
 
 struct ledger;
 /* Files older than this are removed at the start and now and then: long after a broker that was away
- * has given back what it held. */
+ * has given back what it held. Their days are counted from the boot. */
 #define LEDGER_KEEP_DAYS 2
 int ledger_new(struct loop *l, const char *state_dir, struct ledger **ret,
 	       struct err *e) must_check;

@@ -20,17 +20,12 @@ struct wait {
 	void *user;
 };
 
-static uint64_t next_seq(uint64_t *last_seq, const struct box_spec *spec)
+/* An attempt lives in one boot: what its next worker says comes after what was said before, whatever
+ * the wall clock does. */
+static uint64_t next_seq(uint64_t *last_seq)
 {
-	uint64_t seq = REPORT_SEQ_START + 1;
-	uint64_t born_msec, now_msec = time_wall_usec() / USEC_PER_MSEC;
-	char hex[13];
+	uint64_t seq = REPORT_SEQ_START + 1 + time_boot_usec() / USEC_PER_MSEC;
 
-	/* A UUIDv7 begins with the milliseconds of its making: the claim. */
-	snprintf(hex, sizeof(hex), "%.8s%.4s", spec->attempt_id, spec->attempt_id + 9);
-	born_msec = strtoull(hex, NULL, 16);
-	if (now_msec > born_msec)
-		seq += now_msec - born_msec;
 	if (seq <= *last_seq)
 		seq = *last_seq + 1;
 	return *last_seq = seq < REPORT_SEQ_END ? seq : REPORT_SEQ_END - 1;
@@ -84,8 +79,7 @@ void report_progress(struct eval *ev, const struct box_spec *spec, uint64_t *las
 		     enum phase phase, const struct progress *p)
 {
 	json_auto_t *body = progress_json(p);
-	struct message_event m =
-		event_of(ev, spec, MESSAGE_PROGRESS, next_seq(last_seq, spec), body);
+	struct message_event m = event_of(ev, spec, MESSAGE_PROGRESS, next_seq(last_seq), body);
 
 	if (body && json_object_set_new(body, "phase", json_string(phase_name(phase))) == 0)
 		send_now_or_never(ev, &m);
@@ -96,8 +90,7 @@ void report_violation(struct eval *ev, const struct box_spec *spec, uint64_t *la
 {
 	json_auto_t *body =
 		json_pack("{s:s, s:O}", "phase", phase_name(phase), "violations", violations);
-	struct message_event m =
-		event_of(ev, spec, MESSAGE_VIOLATION, next_seq(last_seq, spec), body);
+	struct message_event m = event_of(ev, spec, MESSAGE_VIOLATION, next_seq(last_seq), body);
 
 	if (body)
 		send_now_or_never(ev, &m);
@@ -120,7 +113,7 @@ static bool send_piece(struct eval *ev, const struct box_spec *spec, int fd, enu
 	*sent += (uint64_t)n;
 	if (!body)
 		return false;
-	m = event_of(ev, spec, MESSAGE_LOG, next_seq(last_seq, spec), body);
+	m = event_of(ev, spec, MESSAGE_LOG, next_seq(last_seq), body);
 	send_now_or_never(ev, &m);
 	return *sent < size;
 }

@@ -2,7 +2,7 @@
 /*
  * What the database and the listeners hear of a job. Numbers (seq) are chosen so that a worker that
  * adopts a box says the same thing by the same number: 1 is the start, REPORT_SEQ_END the end,
- * everything between is milliseconds since the start. Start and end are durable, the rest is sent
+ * everything between is milliseconds since the host's boot. Start and end are durable, the rest is sent
  * now or never.
  */
 #ifndef ZR_CMD_ZR_EVAL_REPORT_H

@@ -10,9 +10,20 @@
 #include "base/fd.h"
 #include "base/time.h"
 
+/* The wall clock as it was when we asked first, going on steadily: names keep the order of their making
+ * when it is set. */
+static uint64_t steady_usec(void)
+{
+	static uint64_t offset;
+
+	if (!offset)
+		offset = time_wall_usec() - time_boot_usec();
+	return offset + time_boot_usec();
+}
+
 char *id_uuid7(char out[UUID_LEN + 1])
 {
-	uint64_t usec = time_wall_usec(), msec = usec / 1000;
+	uint64_t usec = steady_usec(), msec = usec / 1000;
 	uint16_t fine = (uint16_t)(usec % 1000 * 4096 / 1000); /* 12 bits of the millisecond */
 	uint8_t r[8];
 

@@ -12,7 +12,7 @@
 #define UUID_LEN 36
 
 /* A fresh UUIDv7 as 36 lower-case characters and a NUL. Within a process a later one sorts
- * after an earlier one, as long as the clock does not step back. */
+ * after an earlier one, also when the wall clock is set in between. */
 char *id_uuid7(char out[UUID_LEN + 1]);
 bool id_is_uuid(const char *s);
 /* The kernel's id of this boot. */

@@ -45,10 +45,6 @@ static void read_one(int dirfd, const char *name, size_t message_max,
 	struct err e = { 0 };
 	int r;
 
-	if (is_old(dirfd, name)) {
-		(void)unlinkat(dirfd, name, 0);
-		return;
-	}
 	r = dirfile_is_regular(dirfd, name, &regular, &e);
 	if (r == 0 && regular)
 		r = fd_read_file(dirfd, name, message_max, &b, &e);
@@ -87,6 +83,7 @@ int dircontrol_read(struct dircontrol *c, int dirfd, size_t message_max, bool sc
 		return r;
 	for (char **n = names; n && *n; n++) {
 		char *key, **found;
+		bool old;
 
 		if (tfind(*n, &c->known, compare_names) || !(key = strdup(*n)))
 			continue;
@@ -95,7 +92,11 @@ int dircontrol_read(struct dircontrol *c, int dirfd, size_t message_max, bool sc
 			free(key);
 			continue;
 		}
+		old = is_old(dirfd, *n);
 		read_one(dirfd, *n, message_max, ops, user);
+		/* Read nevertheless: it may be the clock that is not right. */
+		if (old)
+			(void)unlinkat(dirfd, *n, 0);
 	}
 	return 0;
 }
