@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/hash.h"
+#include "base/proc.h"
 #include "base/str.h"
 
 #define STAMP      "stamp"
@@ -141,9 +142,11 @@ int cache_drop(const char *copy, struct err *e)
 {
 	static unsigned count;
 	const char *slash = strrchr(copy, '/');
+	char self[PROC_NAME_MAX] = "";
 	auto_free char *gone = NULL;
 
-	if (str_fmt(&gone, "%.*s.gone-%d-%u", (int)(slash - copy + 1), copy, (int)getpid(),
+	(void)!proc_name(getpid(), self);
+	if (str_fmt(&gone, "%.*s" CACHE_GONE "%s-%u", (int)(slash - copy + 1), copy, self,
 		    count++) < 0)
 		return err_nomem(e);
 	if (rename(copy, gone) < 0)

@@ -11,6 +11,8 @@
 #include "base/err.h"
 
 #define CACHE_FILES "files"
+/* A copy that is being removed; then the name of the process that does it, and '-'. */
+#define CACHE_GONE ".gone-"
 
 /* Makes `files` read-only and writes the stamp. The copy may be renamed afterwards. */
 int cache_seal(const char *copy, struct err *e) must_check;

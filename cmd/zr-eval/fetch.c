@@ -15,6 +15,7 @@
 #include "cache.h"
 #include "evict.h"
 
+#define FRESH          ".fresh-" /* then whose it is, and what */
 #define ANSWER_MAX     65536
 #define PAUSE_MIN_USEC (500 * USEC_PER_MSEC)
 #define PAUSE_MAX_USEC (30 * USEC_PER_SEC)
@@ -307,10 +308,12 @@ static int fetch_new(struct fetcher *fr, const char *digest, const char *source,
 		     struct err *e)
 {
 	struct fetch *f = calloc(1, sizeof(*f));
+	char self[PROC_NAME_MAX] = "";
 	int r;
 
 	if (!f)
 		return err_nomem(e);
+	(void)!proc_name(getpid(), self);
 	f->fetcher = fr;
 	f->pidfd = f->out = -1;
 	f->since_usec = time_mono_usec();
@@ -319,8 +322,8 @@ static int fetch_new(struct fetcher *fr, const char *digest, const char *source,
 	TAILQ_INSERT_TAIL(&fr->fetches, f, entry);
 	f->digest = strdup(digest);
 	r = f->digest ? fetch_cache_dir(fr->settings, digest, &f->dir, e) : err_nomem(e);
-	if (r == 0 && str_fmt(&f->fresh, "%s/cache/.fresh-%d-%s", fr->settings->state_dir,
-			      (int)getpid(), digest + strlen(DIGEST_PREFIX)) < 0)
+	if (r == 0 && str_fmt(&f->fresh, "%s/cache/" FRESH "%s-%s", fr->settings->state_dir, self,
+			      digest + strlen(DIGEST_PREFIX)) < 0)
 		r = err_nomem(e);
 	if (r == 0)
 		r = translate(fr->settings, digest, source, &f->from, e);
@@ -366,19 +369,29 @@ void fetch_wait_free(struct fetch_wait *w)
 	free(w);
 }
 
+/* After a prefix comes the name of the process that made it, and a '-'. */
+static bool maker_lives(const char *of)
+{
+	char name[PROC_NAME_MAX];
+
+	return proc_name((pid_t)atol(of), name) == 0 && str_starts(of, name) &&
+	       of[strlen(name)] == '-';
+}
+
 /* Copies that were on their way in, or out, when their worker ended. */
 static void sweep(const char *cache)
 {
+	static const char *const prefixes[] = { FRESH, CACHE_GONE };
 	DIR *d = opendir(cache);
 	struct dirent *de;
 	struct err e = { 0 };
-	int pid;
 
 	while (d && (de = readdir(d)))
-		if ((sscanf(de->d_name, ".fresh-%d-", &pid) == 1 ||
-		     sscanf(de->d_name, ".gone-%d-", &pid) == 1) &&
-		    kill(pid, 0) < 0 && errno == ESRCH && fd_rmtree(dirfd(d), de->d_name, &e) < 0)
-			log_warning("%s, ignoring", e.msg);
+		for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+			if (str_starts(de->d_name, prefixes[i]) &&
+			    !maker_lives(de->d_name + strlen(prefixes[i])) &&
+			    fd_rmtree(dirfd(d), de->d_name, &e) < 0)
+				log_warning("%s, ignoring", e.msg);
 	if (d)
 		closedir(d);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/failpoint.h"
+#include "base/fd.h"
 #include "base/str.h"
 
 #define FDS_MAX 16
@@ -123,6 +124,26 @@ int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, str
 	}
 	*ret_pid = pid;
 	*ret_pidfd = (int)pidfd;
+	return 0;
+}
+
+int proc_name(pid_t pid, char out[PROC_NAME_MAX])
+{
+	auto_buf struct buf b = { 0 };
+	unsigned long long since;
+	char path[40];
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (fd_read_file(AT_FDCWD, path, 4096, &b, NULL) < 0)
+		return -ESRCH;
+	/* "pid (any name) state …": the time is the 20th from the state on. */
+	p = strrchr(b.data, ')');
+	for (int i = 0; p && i < 20; i++)
+		p = strchr(p + 1, ' ');
+	if (!p || sscanf(p, " %llu", &since) != 1)
+		return -ESRCH;
+	snprintf(out, PROC_NAME_MAX, "%d.%llu", (int)pid, since);
 	return 0;
 }
 

@@ -32,6 +32,14 @@ struct proc_spec {
 int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd,
 	       struct err *e) must_check;
 
+enum {
+	PROC_NAME_MAX = 40
+};
+
+/* A name that no other process of this boot has had or will have: its id comes round, the time at which
+ * it began does not. "ID.TIME". -ESRCH: there is no such process. */
+int proc_name(pid_t pid, char out[PROC_NAME_MAX]) must_check;
+
 /* Sends a signal by pidfd. -ESRCH: it has ended. */
 int proc_signal(int pidfd, int signo);
 

@@ -8,13 +8,16 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/proc.h"
 #include "base/str.h"
 
 #define BOX_PREFIX "zr-"
+#define MEMBER_MAX (64u << 10) /* of /proc/PID/cgroup */
 
 /* The v1 hierarchies: where one is, and its directory of a box. */
 static const struct {
@@ -282,7 +285,8 @@ static bool dir_works(const char *dir, const char *file, bool v2)
 	bool ok;
 
 	snprintf(name, sizeof(name), "zr-probe-%d", (int)getpid());
-	if (parent < 0 || mkdirat(parent, name, 0755) < 0)
+	/* One of this name was left by somebody who had our id. */
+	if (parent < 0 || (mkdirat(parent, name, 0755) < 0 && errno != EEXIST))
 		return false;
 	ok = fd_open_dir(parent, name, &fd, NULL) == 0 &&
 	     faccessat(fd, "cgroup.procs", W_OK, 0) == 0 && faccessat(fd, file, W_OK, 0) == 0;
@@ -664,8 +668,33 @@ int cgroup_join(const struct cgroup_box *c, bool in_v2)
 	return r;
 }
 
-/* Signals what cgroup.procs lists now. The ids are fresh; nothing better exists for a group. */
-static int signal_listed(int dirfd, int signo)
+/* Is it in this box's group of some tree, or in one below it? The name is this box's alone. */
+static bool is_member(const char *name, long pid)
+{
+	auto_buf struct buf b = { 0 };
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%ld/cgroup", pid);
+	if (fd_read_file(AT_FDCWD, path, MEMBER_MAX, &b, NULL) < 0)
+		return false;
+	for (const char *p = b.data; p && (p = strstr(p, name)); p++)
+		if (p > b.data && p[-1] == '/' && strchr("/\n", p[strlen(name)]))
+			return true;
+	return false;
+}
+
+/* The pidfd comes first: what is read then is read of the process that gets the signal. Since the list
+ * was made the id may have become another's. */
+static void signal_member(const char *name, long pid, int signo)
+{
+	auto_close int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+
+	if (fd >= 0 && is_member(name, pid))
+		(void)proc_signal(fd, signo);
+}
+
+/* Signals what cgroup.procs lists now. */
+static int signal_listed(const struct cgroup_box *c, int dirfd, int signo)
 {
 	auto_close int fd = openat(dirfd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
 	auto_buf struct buf b = { 0 };
@@ -682,7 +711,7 @@ static int signal_listed(int dirfd, int signo)
 		if (end == p)
 			break;
 		if (pid > 1)
-			(void)kill((pid_t)pid, signo);
+			signal_member(c->name, pid, signo);
 	}
 	return 0;
 }
@@ -700,7 +729,7 @@ int cgroup_signal(const struct cgroup_box *c, int signo)
 		return -ENOENT;
 	if (signo == SIGKILL && c->v2 >= 0)
 		return write_file(c->v2, "cgroup.kill", "1");
-	return signal_listed(dir, signo);
+	return signal_listed(c, dir, signo);
 }
 
 int cgroup_populated(const struct cgroup_box *c, bool *ret)

@@ -40,10 +40,9 @@ def working_in(folder):
             continue
         stat = _stat(name)
         if stat and stat[0] not in "ZX":
-            try:
-                found[int(name)] = _read(f"/proc/{name}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-            except OSError:
-                pass
+            line = command(name)
+            if line is not None:
+                found[int(name)] = line
     return found
 
 
@@ -65,9 +64,37 @@ def alive(pid):
     return stat is not None and stat[0] not in "ZX"
 
 
+def state(pid):
+    """The letter of proc(5), or None if it has gone."""
+    stat = _stat(pid)
+    return stat and stat[0]
+
+
+def since(pid):
+    """When it began, which no other process of this id has in common with it; None if it has gone."""
+    stat = _stat(pid)
+    return stat and stat[2]
+
+
+def parent(pid):
+    return _stat(pid)[1]
+
+
 def children(pid):
     """The living children of a process."""
     return [int(n) for n in os.listdir("/proc") if n.isdigit() and (s := _stat(n)) and s[1] == pid and s[0] not in "ZX"]
+
+
+def all_ids():
+    return [int(n) for n in os.listdir("/proc") if n.isdigit()]
+
+
+def command(pid):
+    """Its command line, or None if it has gone."""
+    try:
+        return _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return None
 
 
 def comm(pid):
