@@ -162,6 +162,14 @@ void claim_drop(struct eval *ev, struct box *box, uint64_t note)
 		channel_forget(ev->channel, note);
 }
 
+/* Its box was made again from the note after a crash of the host, and ends as lost: another attempt follows. */
+static bool ends_as_lost(struct eval *ev, const struct message_request *rq)
+{
+	const struct job *j = job_find(ev, rq->evaluation);
+
+	return j && j->box && !box_is_of_this_boot(j->box) && (int)j->spec->attempt == rq->attempt;
+}
+
 void claim_request(struct eval *ev, struct channel_request *token, const struct message *m,
 		   bool redelivered)
 {
@@ -175,7 +183,7 @@ void claim_request(struct eval *ev, struct channel_request *token, const struct 
 	uint64_t note = 0;
 	int r;
 
-	if (redelivered && ledger_has(ev->ledger, rq->id)) {
+	if (redelivered && (ledger_has(ev->ledger, rq->id) || ends_as_lost(ev, rq))) {
 		log_ctx(&ctx, LOG_NOTICE,
 			"evaluation %s came again after it was claimed here, ignoring",
 			rq->evaluation);
@@ -252,6 +260,11 @@ int claim_adopt(struct eval *ev, struct box *box, uint64_t note, struct err *e)
 {
 	const struct box_spec *spec = box_spec(box);
 
+	/* After a crash of the host its notes say what it had: this one was not begun, or its end was told. */
+	if (!note && !box_is_of_this_boot(box)) {
+		claim_drop(ev, box, 0);
+		return 0;
+	}
 	if (box_state(box) != BOX_NEW || !request_id(spec) ||
 	    ledger_has(ev->ledger, spec->attempt_id))
 		return job_take(ev, box, note, NULL, e);

@@ -211,13 +211,16 @@ const char *box_claim_text(const struct box *b)
 	return b->text;
 }
 
-/* A whole spec.json in the folder: the box is there. */
-static bool is_whole(int boxes, const char *id)
+/* The box is there. After a crash its spec.json may be empty, or that of the box before, for which the folder
+ * was used. */
+static bool is_whole(int boxes, const char *id, const char *text, size_t n)
 {
 	auto_close int dir = -1;
-	auto_spec spec = NULL;
+	auto_buf struct buf b = { 0 };
 
-	return fd_open_dir(boxes, id, &dir, NULL) == 0 && spec_read(dir, &spec, NULL) == 0;
+	return fd_open_dir(boxes, id, &dir, NULL) == 0 &&
+	       fd_read_file(dir, SPEC_FILE, SPEC_FILE_MAX, &b, NULL) == 0 && b.len == n &&
+	       memcmp(b.data, text, n) == 0;
 }
 
 static int make_again(struct box *b, const char *text, size_t n, struct err *e)
@@ -242,7 +245,7 @@ int box_restore(const char *state_dir, const char *text, size_t n, struct err *e
 		r = open_boxes(state_dir, &b->boxes, e);
 	if (r < 0)
 		return r;
-	if (is_whole(b->boxes, b->spec->attempt_id))
+	if (is_whole(b->boxes, b->spec->attempt_id, text, n))
 		return 1;
 	if (spec_is_this_boot(b->spec) == 1)
 		return 0;
@@ -267,9 +270,24 @@ static bool is_unfinished(int boxes, const char *id)
 	       faccessat(dir, SPEC_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
 }
 
+/* While a host lives a spec.json is whole when it is there: this one was not yet on the disk when the host
+ * crashed. Nor was a note of it, or it would have been made again. */
+static bool is_torn(int boxes, const char *id)
+{
+	auto_buf struct buf b = { 0 };
+	json_auto_t *spec = NULL;
+	auto_close int dir = -1;
+
+	return fd_open_dir(boxes, id, &dir, NULL) == 0 && journal_is_free(dir) &&
+	       fd_read_file(dir, SPEC_FILE, SPEC_FILE_MAX, &b, NULL) == 0 &&
+	       (js_parse(b.data ? b.data : "", b.len, JS_DEPTH_MAX, &spec, NULL) < 0 ||
+		!str_eq(json_string_value(json_object_get(spec, "attempt_id")), id));
+}
+
 static void sweep(int boxes, const char *name)
 {
-	if (id_is_uuid(name) ? is_old(boxes, name) : str_ends(name, ".gone"))
+	if (id_is_uuid(name) ? is_old(boxes, name) || is_torn(boxes, name)
+			     : str_ends(name, ".gone"))
 		(void)!fd_rmtree(boxes, name, NULL);
 }
 
@@ -288,7 +306,7 @@ int box_list(const char *state_dir, char ***ret_ids, struct err *e)
 	for (int i = 0; i < n; i++) {
 		const char *name = names[i]->d_name;
 
-		if (!id_is_uuid(name) || is_unfinished(boxes, name))
+		if (!id_is_uuid(name) || is_unfinished(boxes, name) || is_torn(boxes, name))
 			sweep(boxes, name);
 		else if (strv_add(&ids, name) < 0)
 			r = err_nomem(e);
@@ -350,6 +368,11 @@ int box_open(const char *state_dir, const char *attempt_id, struct box **ret, st
 		return err_wrap(e, "box %s", attempt_id);
 	*ret = take_ptr(b);
 	return 0;
+}
+
+bool box_is_of_this_boot(const struct box *b)
+{
+	return spec_is_this_boot(b->spec) != 0;
 }
 
 enum box_state box_state(const struct box *b)

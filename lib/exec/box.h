@@ -84,6 +84,8 @@ void box_free(struct box *b);
 DEFINE_AUTO(box);
 
 enum box_state box_state(const struct box *b);
+/* False: it was made before the host went down. */
+bool box_is_of_this_boot(const struct box *b);
 const struct box_spec *box_spec(const struct box *b);
 /* For small files of the worker's own (name them "worker.*"); stays the box's. */
 int box_dirfd(const struct box *b);

@@ -38,8 +38,8 @@ static uint64_t size_of(int dir, const char *file)
 	return fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : (uint64_t)st.st_size;
 }
 
-/* A keeper that was killed between sealing and `done`: nobody will ever be told of what it sealed. Not after a
- * crash of the host: then what it said may be known, and its journal be gone. */
+/* A keeper that was killed between sealing and `done`: nobody will ever be told of what it sealed. After a
+ * crash of the host only what was not sealed yet goes: what it said may be known, and its journal be gone. */
 static int drop_unannounced(const struct box_spec *spec, struct err *e)
 {
 	auto_close int sealed = -1;
@@ -50,7 +50,7 @@ static int drop_unannounced(const struct box_spec *spec, struct err *e)
 		return r == -ENOENT ? 0 : r;
 	snprintf(temp, sizeof(temp), ".%s.tmp", spec->attempt_id);
 	r = fd_rmtree(sealed, temp, e);
-	return r < 0 ? r : fd_rmtree(sealed, spec->attempt_id, e);
+	return r < 0 || spec_is_this_boot(spec) != 1 ? r : fd_rmtree(sealed, spec->attempt_id, e);
 }
 
 int conclude_lost(int dir, const struct box_spec *spec, bool all_killed, struct err *e)
@@ -60,7 +60,7 @@ int conclude_lost(int dir, const struct box_spec *spec, bool all_killed, struct 
 	int n = journal_salvage(dir, &j, e);
 
 	box_result_init(&r);
-	if (n == 0 && spec_is_this_boot(spec) == 1)
+	if (n == 0)
 		n = drop_unannounced(spec, e);
 	if (n < 0)
 		return n;

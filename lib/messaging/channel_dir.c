@@ -16,6 +16,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "messaging/channel.h"
 #include "messaging/diragain.h"
@@ -737,10 +738,29 @@ static void on_warning(void *user, const char *text)
 	report(user, LOG_WARNING, "%s", text);
 }
 
+/* Whether the request that a note is about is still owed an end: no file of it is there when that was told.
+ * True if nobody can say. */
+static bool is_owed(const struct dir *d, const void *note, size_t n)
+{
+	auto_free char *name = NULL;
+	auto_close int fd = -1;
+	json_auto_t *o = NULL;
+	const char *evaluation;
+
+	if (js_parse(note, n, JS_DEPTH_MAX, &o, NULL) < 0)
+		return true;
+	evaluation = json_string_value(json_object_get(o, "evaluation"));
+	return !evaluation || dirtree_find(&d->tree, evaluation,
+					   (int)json_integer_value(json_object_get(o, "attempt")),
+					   &fd, &name, NULL) != -ENOENT;
+}
+
 static bool on_note(void *user, uint64_t id, const char *name, const void *body, size_t n)
 {
 	struct dir *d = user;
 
+	if (!is_owed(d, body, n))
+		return false;
 	return d->ops->on_kept && d->ops->on_kept(d->user, id, name, body, n);
 }
 

@@ -2,11 +2,14 @@
 #include "messaging/stash.h"
 
 #include <dirent.h>
+#include <search.h>
 #include <string.h>
 
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/json.h"
 #include "base/str.h"
+#include "messaging/message.h"
 #include "messaging/spool.h"
 
 #define SEGMENT_BYTES (4u << 20)
@@ -231,20 +234,60 @@ static void adopt_siblings(struct stash *s, struct loop *l)
 		closedir(d);
 }
 
-/* Those that a former process left, here or in a sibling. */
-static int find_notes(struct stash *s, struct err *e)
+static int compare(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static bool is_end(const struct stash_record *rec)
+{
+	return rec->key &&
+	       (str_starts(rec->key, "event.completed.") || str_starts(rec->key, "event.failed.") ||
+		str_starts(rec->key, "event.canceled."));
+}
+
+/* The attempts whose ends are here: tsearch(3). */
+static int find_ends(struct stash *s, void **ends, struct err *e)
 {
 	struct stash_record rec;
 	uint64_t id = 0;
 	int r;
 
 	while ((r = next_record(s, &id, &rec, e)) == 1) {
+		json_auto_t *o = NULL;
+		const char *attempt;
+		char *name, **found;
+
+		if (!is_end(&rec) || js_parse(rec.body, rec.n, MESSAGE_DEPTH, &o, NULL) < 0)
+			continue;
+		attempt = json_string_value(json_object_get(o, "attempt_id"));
+		name = attempt ? strdup(attempt) : NULL;
+		found = name ? tsearch(name, ends, compare) : NULL;
+		if (!found || *found != name)
+			free(name);
+	}
+	return r;
+}
+
+/* Those that a former process left, here or in a sibling. What was dropped is here again, because that is not
+ * written down: an end that was told is told again, and its note is not needed any more. */
+static int find_notes(struct stash *s, struct err *e)
+{
+	struct stash_record rec;
+	void *ends = NULL;
+	uint64_t id = 0;
+	int r = find_ends(s, &ends, e);
+
+	while (r == 0 && (r = next_record(s, &id, &rec, e)) == 1) {
+		r = 0;
 		if (!is_note(&rec))
 			continue;
 		s->notes++;
-		if (!s->ops->on_note || !s->ops->on_note(s->user, id, rec.id, rec.body, rec.n))
+		if (tfind(rec.id, &ends, compare) || !s->ops->on_note ||
+		    !s->ops->on_note(s->user, id, rec.id, rec.body, rec.n))
 			stash_forget(s, id);
 	}
+	tdestroy(ends, free);
 	return r;
 }
 

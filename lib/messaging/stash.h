@@ -22,7 +22,8 @@ struct stash_ops {
 	void (*on_durable)(void *user, uint64_t id);
 	/* Something is odd and handled: for the log. */
 	void (*on_warning)(void *user, const char *text);
-	/* A note that was found. False: it is not needed any more. NULL: none is. */
+	/* A note that was found, and no end of the attempt that it names. False: it is not needed any
+	 * more. NULL: none is. */
 	bool (*on_note)(void *user, uint64_t id, const char *name, const void *body, size_t n);
 	/* The sibling folder `name`, which no process uses, was emptied into ours; it is locked
 	 * meanwhile. */

@@ -10,6 +10,7 @@ import tempfile
 import pytest
 
 from lib import processes
+from lib.daemon import Daemon
 from lib.folder import Site, put
 from lib.services import BUILD
 from lib.wait import stays, wait_for
@@ -576,3 +577,48 @@ def test_doctor_looks_at_the_folder(make_site):
     assert lines() == [("warn", f"1 requests were refused and lie in {site.channel}/dead"), ("ok", f"{site.channel}, 1 requests wait")]
     os.rmdir(site.path("control"))
     assert lines() == [("warn", f"{site.channel}/control: No such file or directory")]
+
+
+@pytest.mark.needs("root")
+def test_after_a_crash_of_the_host_what_was_told_stays_told(make_site):
+    """What the spool drops it still has when the power fails, and of boxes there is what had reached the disk."""
+    site = make_site(retry_delay="0s")
+    host = site.host("oberon")
+    worker = host.start("-w", 1, "--prefetch-count", 2)
+    for i in range(3):
+        site.submit(i, "count")
+        site.wait_end(i)
+    site.submit("long", "hold")
+    wait_for(lambda: site.events("long", "started"))
+    wait_for(lambda: len(site.claims()) == 1)
+    told = {n: open(site.path("events", n)).read() for n in site.names("events")}
+    worker.kill_group()
+    processes.end_all(site.dir)
+    boxes = os.path.join(host.state, "spool/boxes")
+    taken = [n for n in os.listdir(boxes) if n[0] != "."]
+    # Two that nobody had noted: of one there is nothing yet, the other one's folder was that of the one that is running.
+    for name, spec in (("01890a5d-ac96-774b-bcce-b302099a8057", ""),
+                       ("01890a5d-ac96-774b-bcce-b302099a8058", read(boxes, taken[0], "spec.json"))):
+        os.mkdir(os.path.join(boxes, name))
+        with open(os.path.join(boxes, name, "spec.json"), "w") as f:
+            f.write(spec)
+    os.truncate(os.path.join(boxes, taken[0], "spec.json"), 0)
+    boot = os.path.join(site.dir, "boot")
+    with open(boot, "w") as f:
+        f.write("00000000-0000-4000-8000-00000000000b\n")
+    argv = ["/usr/bin/unshare", "-m", "sh", "-c", f"mount --bind {boot} /proc/sys/kernel/random/boot_id && exec \"$@\"", "sh", *worker.argv]
+    site.daemons.append(Daemon("second-boot", argv, host.env, os.path.join(host.dir, "log"), host.dir))
+    site.daemons[-1].wait_ready()
+    lost = site.wait_end("long")
+    assert lost["body"]["reason"] == "lost" and lost["again"] == 2
+    wait_for(lambda: runs(site)[-1] == "long 2")
+    go(site)
+    assert site.wait_end("long", n=2) and sorted((e["attempt"], e["kind"]) for e in site.ends("long")) == [(1, "failed"), (2, "completed")]
+    wait_for(lambda: not site.claims() and not os.listdir(boxes), 20)
+    assert {n: open(site.path("events", n)).read() for n in told} == told
+    assert len(site.ends()) == 5
+
+
+def read(*path):
+    with open(os.path.join(*path)) as f:
+        return f.read()

@@ -358,10 +358,14 @@ START_TEST(restored)
 	auto_spec spec = make_spec("exit 0");
 	auto_free char *id = strdup(spec->attempt_id);
 	auto_free char *text = NULL;
-	auto_free char *folder = NULL;
+	auto_free char *folder = NULL, *others = NULL;
+	auto_strv char **ids = NULL;
 	struct err e = { 0 };
 	struct box *b, *other = NULL;
 
+	b = prepare("exit 0");
+	others = strdup(box_claim_text(b));
+	ck_ok(box_release(b, false, &e), e);
 	spec->boot_id = strdup("00000000-0000-4000-8000-000000000000");
 	ck_ok(box_prepare(dir, spec, &b, &e), e);
 	text = strdup(box_claim_text(b));
@@ -369,14 +373,24 @@ START_TEST(restored)
 	ck_assert_int_eq(box_restore(dir, text, strlen(text), &e), 1);
 	ck_fails(box_open(dir, id, &other, &e), EWOULDBLOCK);
 	ck_ok(box_release(b, false, &e), e);
-	/* Gone, or with an empty file, as a power failure may leave it. */
-	for (int i = 0; i < 2; i++) {
+	/* Gone, or with an empty file or another box's, as a power failure may leave it. */
+	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(box_restore(dir, text, strlen(text), &e), 1);
 		ck_ok(box_open(dir, id, &b, &e), e);
 		ck_assert_int_eq(box_state(b), BOX_DEAD);
-		empty_file(box_dirfd(b), SPEC_FILE);
+		ck_assert(!box_is_of_this_boot(b));
+		ck_assert_str_eq(box_spec(b)->attempt_id, id);
+		if (i == 0)
+			empty_file(box_dirfd(b), SPEC_FILE);
+		else
+			ck_ok(fd_write_file(box_dirfd(b), SPEC_FILE, others, strlen(others), 0600,
+					    false, &e),
+			      e);
 		box_free(b);
 	}
+	/* Without a note such a one is no box. */
+	ck_ok(box_list(dir, &ids, &e), e);
+	ck_assert_ptr_null(ids[0]);
 	ck_fails(box_restore(dir, "{}", 2, &e), EINVAL);
 	ck_assert_int_ge(str_fmt(&folder, "%s/spool/boxes/%s", dir, id), 0);
 	ck_ok(fd_rmtree(AT_FDCWD, folder, &e), e);
