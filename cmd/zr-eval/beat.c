@@ -68,6 +68,13 @@ static void read_evaluators(struct beat *b)
 	evaluator_list_free(list, n);
 }
 
+static const char *phase_of(const struct job *j)
+{
+	return j->stuck                  ? "unkillable"
+	       : j->state == JOB_RUNNING ? phase_name(j->phase)
+					 : job_state_name(j->state);
+}
+
 /* All of them, to be freed; NULL: none, or no memory. */
 static struct message_job *list_jobs(const struct eval *ev, size_t *ret_n)
 {
@@ -85,8 +92,7 @@ static struct message_job *list_jobs(const struct eval *ev, size_t *ret_n)
 			.evaluation = j->spec->evaluation,
 			.attempt = (int)j->spec->attempt,
 			.attempt_id = j->spec->attempt_id,
-			.phase = j->state == JOB_RUNNING ? phase_name(j->phase)
-							 : job_state_name(j->state),
+			.phase = phase_of(j),
 			.since_wall_usec = j->since_wall_usec,
 		};
 	}

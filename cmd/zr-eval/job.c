@@ -31,9 +31,9 @@ const char *job_state_name(enum job_state s)
 	return names[s];
 }
 
-static bool holds_slot(enum job_state s)
+static bool holds_slot(const struct job *j)
 {
-	return s <= JOB_RUNNING;
+	return j->state <= JOB_RUNNING || j->stuck;
 }
 
 static struct log_ctx job_log(const struct job *j)
@@ -50,12 +50,14 @@ static void job_set_state(struct job *j, enum job_state state)
 		[JOB_RUNNING] = { [JOB_REPORTING] = true },
 		[JOB_REPORTING] = { [JOB_RELEASING] = true },
 	};
+	bool held;
 
 	if (!allowed[j->state][state])
 		abort(); /* a bug: going on would report a wrong outcome */
-	if (holds_slot(j->state) && !holds_slot(state))
-		j->ev->n_jobs--;
+	held = holds_slot(j);
 	j->state = state;
+	if (held && !holds_slot(j))
+		j->ev->n_jobs--;
 	j->since_wall_usec = time_wall_usec();
 	beat_changed(j->ev->beat);
 	eval_update_intake(j->ev);
@@ -73,7 +75,7 @@ static void job_free(struct job *j)
 	struct eval *ev = j->ev;
 
 	TAILQ_REMOVE(&ev->jobs, j, entry);
-	if (holds_slot(j->state))
+	if (holds_slot(j))
 		ev->n_jobs--;
 	fetch_wait_free(j->fetch);
 	loop_src_free(j->next);
@@ -91,6 +93,7 @@ static void release_box(void *user)
 {
 	struct job *j = user;
 	struct log_ctx ctx = job_log(j);
+	struct eval *ev = j->ev;
 	struct err e = { 0 };
 	int r;
 
@@ -111,7 +114,11 @@ static void release_box(void *user)
 		if (j->note)
 			channel_forget(j->ev->channel, j->note);
 	}
+	if (j->stuck)
+		log_ctx(&ctx, LOG_NOTICE,
+			"what was left of the evaluation is gone: its place is free");
 	job_free(j);
+	eval_update_intake(ev);
 }
 
 /* The terminal event is on disk: nobody needs the box any more. */
@@ -135,6 +142,17 @@ static void log_end(const struct job *j, const struct box_result *r)
 		wall);
 }
 
+static void log_stuck(const struct job *j)
+{
+	struct log_ctx ctx = job_log(j);
+	const struct eval *ev = j->ev;
+
+	log_ctx(&ctx, LOG_ERR,
+		"a process of evaluation %s is still there: its place, one of %u, is withdrawn "
+		"until it is gone",
+		j->spec->evaluation, ev->slots);
+}
+
 /* A full disk, most likely: the box keeps its result until there is room again. */
 static void report_later(struct job *j, const struct err *why)
 {
@@ -154,6 +172,9 @@ static void on_end(void *user, unused_arg struct box *b, const struct box_result
 
 	log_end(j, r);
 	drop_started(j);
+	j->stuck = box_is_stuck(j->box);
+	if (j->stuck)
+		log_stuck(j);
 	job_set_state(j, JOB_REPORTING);
 	j->ev->event_usec = time_mono_usec();
 	FAILPOINT("report.end");
@@ -501,7 +522,7 @@ void job_cancel(struct job *j, const char *by)
 	auto_free char *detail = NULL;
 
 	/* A claim that goes on asks again. */
-	if (!holds_slot(j->state) || j->state == JOB_CLAIMING || j->ending)
+	if (j->state > JOB_RUNNING || j->state == JOB_CLAIMING || j->ending)
 		return;
 	log_ctx(&ctx, LOG_NOTICE, "evaluation %s is being canceled by %s", j->spec->evaluation,
 		STR_ESC(by));

@@ -8,7 +8,7 @@
  *	REPORTING  it has ended; the terminal event is on its way to disk
  *	RELEASING  the event is safe; the box folder is being removed
  *
- * A job holds a slot up to RUNNING. job_set_state() is the one place where it changes.
+ * A job holds a slot up to RUNNING, or until nothing of it is alive, whichever is later. job_set_state() is the one place where it changes.
  */
 #ifndef ZR_CMD_ZR_EVAL_JOB_H
 #define ZR_CMD_ZR_EVAL_JOB_H
@@ -44,6 +44,7 @@ struct job {
 	struct loop_src *next; /* the deferred or delayed next step */
 	uint64_t note;         /* of the claim, 0: none */
 	bool report_failed;
+	bool stuck; /* it has ended, but something of it does not die */
 
 	/* FETCHING: it ends without a start, as soon as that can be written. */
 	bool ending, concluded;

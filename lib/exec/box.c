@@ -790,6 +790,11 @@ int box_renew(struct box *b, uint64_t usec, struct err *e)
 
 /* --- removal ---------------------------------------------------------------------------------- */
 
+bool box_is_stuck(const struct box *b)
+{
+	return b->ended && !b->gone;
+}
+
 int box_release_sealed(const char *state_dir, const char *attempt_id, struct err *e)
 {
 	auto_free char *path = NULL;

@@ -87,6 +87,8 @@ enum box_state box_state(const struct box *b);
 /* False: it was made before the host went down. */
 bool box_is_of_this_boot(const struct box *b);
 const struct box_spec *box_spec(const struct box *b);
+/* Once on_end() was called: its keeper has not let go of it, because something of it does not die. */
+bool box_is_stuck(const struct box *b);
 /* For small files of the worker's own (name them "worker.*"); stays the box's. */
 int box_dirfd(const struct box *b);
 

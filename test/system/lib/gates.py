@@ -37,6 +37,7 @@ GATES = {
     "userns": lambda: _runs("unshare", "-Ur", "true"),
     "cgroup": _cgroup,
     "cgroup1": _cgroup1,
+    "fuse": lambda: os.access("/dev/fuse", os.R_OK | os.W_OK),
     "processors": lambda: {0, 1} <= os.sched_getaffinity(0),
 }
 _known = {}
