@@ -16,10 +16,20 @@
 #define BATCH_BYTES (4u << 20)
 #define BATCHES_MAX 2  /* at the database at a time: one is written while one waits */
 #define ALONE_MAX   16 /* the same for transactions of one event */
+#define LOCKED_MAX  16 /* evaluations that are known to be locked */
 #define UNKNOWN_MAX 5  /* failures that nobody understands, in a row */
 #define PATIENCE    (30 * USEC_PER_SEC) /* without the database, until the deliveries go back */
 
+#define LOCKED_PAUSE  USEC_PER_SEC       /* between two tries of an event whose row is locked */
+#define LOCKED_FORGET (5 * USEC_PER_SEC) /* after the last try that failed */
+
 TAILQ_HEAD(items, item);
+
+/* One whose row somebody holds. Its events go one by one, so that they hold up no others. */
+struct locked {
+	int64_t evaluation;
+	uint64_t until;
+};
 
 struct intake {
 	struct update *update;
@@ -32,6 +42,7 @@ struct intake {
 	struct items turns;    /* those that wait */
 	unsigned batches;      /* at the database */
 	unsigned unknown;
+	struct locked locked[LOCKED_MAX];
 	uint64_t held_until;     /* no batch before */
 	struct loop_src *pump;   /* after what has arrived in this turn of the loop */
 	struct loop_src *resume; /* end of held_until */
@@ -69,6 +80,20 @@ static bool same_channel(const struct item *a, const struct item *b)
 	return a->ref.life == b->ref.life && a->ref.channel == b->ref.channel;
 }
 
+/* Others need not wait for what is locked; or no more would be delivered when the window is full. */
+static void acknowledge_behind(struct intake *in, struct item *it)
+{
+	struct item *next;
+
+	for (; it; it = next) {
+		next = TAILQ_NEXT(it, arrival);
+		if (it->state != ITEM_DONE)
+			continue;
+		(void)broker_ack(in->broker, it->ref, false);
+		forget(in, it);
+	}
+}
+
 /* Whatever is done at the head of the window is acknowledged by one frame. -ESTALE is as good: the
  * broker brings those again, and they will be duplicates. */
 static void acknowledge(struct intake *in)
@@ -81,6 +106,8 @@ static void acknowledge(struct intake *in)
 			(void)broker_ack(in->broker, it->ref, true);
 		forget(in, it);
 	}
+	if (it && it->not_before)
+		acknowledge_behind(in, it);
 }
 
 /* The deliveries of a lost connection come again; keeping them too would grow with every loss. */
@@ -153,7 +180,7 @@ static void batch_committed(struct intake *in, struct batch *b, const struct db_
 			b->items[i]->state = ITEM_DONE;
 			continue;
 		}
-		events_result(o->rows[0], (int)i, &one);
+		events_result(o->rows[b->items[0]->locked], (int)i, &one);
 		event_answered(in, b->items[i], &one, &all);
 	}
 	if (all.ended || all.collect)
@@ -183,6 +210,45 @@ static void batch_refused(struct batch *b, const struct db_outcome *o)
 	}
 }
 
+static struct locked *find_locked(struct intake *in, int64_t evaluation, uint64_t now)
+{
+	for (size_t i = 0; evaluation && i < LOCKED_MAX; i++)
+		if (in->locked[i].evaluation == evaluation && in->locked[i].until > now)
+			return &in->locked[i];
+	return NULL;
+}
+
+static void remember_locked(struct intake *in, const struct item *it, uint64_t now)
+{
+	struct locked *l = find_locked(in, it->evaluation, now), *oldest = in->locked;
+
+	for (size_t i = 1; !l && i < LOCKED_MAX; i++)
+		if (in->locked[i].until < oldest->until)
+			oldest = &in->locked[i];
+	if (!l)
+		log_warning("somebody holds a lock on evaluation %s: its events wait, others go on",
+			    it->event.evaluation ? it->event.evaluation : "?");
+	*(l ? l : oldest) = (struct locked){ it->evaluation, now + LOCKED_FORGET };
+}
+
+/* The database does not say whose row it was: each event gets a transaction of its own, and what is
+ * refused again is tried once a second. */
+static void batch_locked(struct intake *in, struct batch *b)
+{
+	uint64_t now = time_mono_usec();
+
+	for (size_t i = 0; i < b->n; i++) {
+		struct item *it = b->items[i];
+
+		if (it->locked) {
+			it->not_before = now + LOCKED_PAUSE;
+			remember_locked(in, it, now);
+		}
+		it->alone = it->locked = true;
+	}
+	loop_timer_set(in->resume, LOCKED_PAUSE);
+}
+
 static void give_up(struct intake *in, struct item *it, const struct err *why)
 {
 	log_err("message %s cannot even be parked, to the dead queue with it: %s",
@@ -203,6 +269,9 @@ static void batch_failed(struct intake *in, struct batch *b, const struct db_out
 		update_stop(in->update, 2);
 		break;
 	case DB_CONFLICT:
+		break;
+	case DB_LOCKED:
+		batch_locked(in, b);
 		break;
 	case DB_RESOURCES:
 		log_err("the database is short of something: %s; trying again in 10 s", o->err.msg);
@@ -261,12 +330,23 @@ static int by_evaluation(const void *x, const void *y)
 	return 0;
 }
 
-static void gather(struct intake *in, struct batch *b)
+/* The first from `it` on whose time has come. */
+static struct item *next_due(struct intake *in, struct item *it, uint64_t now)
+{
+	while (it && it->not_before > now)
+		it = TAILQ_NEXT(it, turn);
+	if (it && find_locked(in, it->evaluation, now))
+		it->alone = it->locked = true;
+	return it;
+}
+
+static void gather(struct intake *in, struct batch *b, uint64_t now)
 {
 	size_t bytes = 0;
-	struct item *it;
+	struct item *it = next_due(in, TAILQ_FIRST(&in->turns), now), *next;
 
-	while ((it = TAILQ_FIRST(&in->turns)) && b->n < BATCH_MAX && bytes < BATCH_BYTES) {
+	for (; it && b->n < BATCH_MAX && bytes < BATCH_BYTES; it = next_due(in, next, now)) {
+		next = TAILQ_NEXT(it, turn);
 		if (b->n && (it->alone || b->items[0]->alone))
 			break;
 		TAILQ_REMOVE(&in->turns, it, turn);
@@ -298,8 +378,12 @@ static int send_events(struct intake *in, struct batch *b, struct err *e)
 
 static int send_batch(struct intake *in, struct batch *b, struct err *e)
 {
-	int r = b->n_events ? send_events(in, b, e) : 0;
+	static const struct db_stmt briefly = { "",
+						"select set_config('lock_timeout', '100', true)" };
+	int r = b->items[0]->locked ? db_pipe_add(in->db, &briefly, NULL, e) : 0;
 
+	if (r == 0 && b->n_events)
+		r = send_events(in, b, e);
 	for (size_t i = b->n_events; r == 0 && i < b->n; i++) {
 		struct db_args a = { 0 };
 		const struct db_stmt *s = item_statement(b->items[i], &a);
@@ -312,7 +396,8 @@ static int send_batch(struct intake *in, struct batch *b, struct err *e)
 /* False: nothing more can be sent now. */
 static bool next_batch(struct intake *in)
 {
-	struct item *first = TAILQ_FIRST(&in->turns);
+	uint64_t now = time_mono_usec();
+	struct item *first = next_due(in, TAILQ_FIRST(&in->turns), now);
 	struct batch *b;
 	struct err e = { 0 };
 
@@ -322,7 +407,7 @@ static bool next_batch(struct intake *in)
 	if (!b)
 		return false;
 	b->intake = in;
-	gather(in, b);
+	gather(in, b, now);
 	FAILPOINT("update.batch");
 	if (send_batch(in, b, &e) == 0) {
 		FAILPOINT("update.sent");
@@ -340,9 +425,14 @@ static bool next_batch(struct intake *in)
 static void pump(void *user)
 {
 	struct intake *in = user;
+	uint64_t now = time_mono_usec();
 
-	if (in->update->draining || !in->schema_ok || time_mono_usec() < in->held_until)
+	if (in->update->draining || !in->schema_ok)
 		return;
+	if (now < in->held_until) {
+		loop_timer_set(in->resume, in->held_until - now);
+		return;
+	}
 	while (next_batch(in))
 		;
 }

@@ -33,9 +33,11 @@ struct item {
 	char at[TIME_TEXT_MAX];
 	char *json; /* body of the event, or the whole message */
 
-	bool alone;       /* in a transaction of its own: it, or one beside it, was refused */
-	const char *park; /* reason: it is not applied but parked */
-	char detail[480]; /* why */
+	bool alone;          /* in a transaction of its own: it, or one beside it, was refused */
+	bool locked;         /* the same, and it waits for locks a moment only */
+	uint64_t not_before; /* monotonic; somebody holds its row */
+	const char *park;    /* reason: it is not applied but parked */
+	char detail[480];    /* why */
 	struct letter *letter;
 };
 

@@ -143,7 +143,7 @@ static const struct {
 } classes[] = {
 	/* The longer prefix first. */
 	{ "57014", DB_TIMEOUT },
-	{ "55P03", DB_TIMEOUT },
+	{ "55P03", DB_LOCKED },
 	{ "25006", DB_READ_ONLY },
 	{ "57P01", DB_CONNECTION },
 	{ "57P02", DB_CONNECTION },
@@ -181,6 +181,7 @@ const char *db_class_name(enum db_class c)
 		[DB_CONFLICT] = "conflict",
 		[DB_RESOURCES] = "resources",
 		[DB_TIMEOUT] = "timeout",
+		[DB_LOCKED] = "locked",
 		[DB_DATA] = "data",
 		[DB_SETUP] = "setup",
 		[DB_UNKNOWN] = "unknown",
@@ -198,6 +199,7 @@ static int class_errno(enum db_class c)
 {
 	switch (c) {
 	case DB_TIMEOUT:
+	case DB_LOCKED:
 		return ETIMEDOUT;
 	case DB_DATA:
 		return EINVAL;

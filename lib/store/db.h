@@ -26,7 +26,8 @@ enum db_class {
 	DB_READ_ONLY,  /* TRANSIENT: a standby [25006]; reconnect, looking for the primary */
 	DB_CONFLICT,   /* TRANSIENT: serialization, deadlock [40]; again at once */
 	DB_RESOURCES,  /* TRANSIENT: disk, memory, connections [53]; again much later */
-	DB_TIMEOUT, /* TRANSIENT: statement or lock timeout [57014, 55P03], or our own deadline */
+	DB_TIMEOUT,    /* TRANSIENT: statement timeout [57014], or our own deadline */
+	DB_LOCKED,  /* TRANSIENT: lock timeout [55P03]; somebody holds a row or a table for long */
 	DB_DATA,    /* INPUT: the values are at fault [22, 23] */
 	DB_SETUP,   /* HOST: schema, rights, password, name of the database [28, 3D, 42]: stop */
 	DB_UNKNOWN, /* TRANSIENT: a few times, then stop */

@@ -189,6 +189,28 @@ def test_nothing_is_acknowledged_before_its_commit(site):
     stop(site, daemon)
 
 
+def test_a_lock_on_an_evaluation_holds_up_its_own_events_alone(site):
+    """Somebody holds its row; of others more comes than the window holds, and of its own too."""
+    locked, *others = store.evaluations(site, 60)
+    lock = site.db()
+    lock.autocommit = False
+    lock.cursor().execute("select from evaluation where id = %s for update", (locked,))
+    daemon = site.update_worker("-w", 1, "--prefetch-count", 32)
+    channel = site.channel()
+    mine = store.history(locked, scores={"n": 1})
+    store.publish(channel, *mine[:2], *(e for i in others for e in store.history(i)))
+    wait_outcomes(site, others, timeout=90)
+    daemon.wait_log(f"somebody holds a lock on evaluation {locked}", 60)
+    more = store.evaluations(site, 40)
+    store.publish(channel, mine[2], *(e for i in more for e in store.history(i)))
+    wait_outcomes(site, more, timeout=90)
+    assert store.outcome(site, locked)[0] == "queued"
+    lock.rollback()
+    wait_outcomes(site, [locked], timeout=90)
+    assert site.query("select count(*) from event") == [(300,)] and site.evaluation(locked)["scores"] == {"n": 1}
+    stop(site, daemon)
+
+
 # --- killed and restarted ---
 
 def test_killed_again_and_again(site):

@@ -15,7 +15,7 @@ START_TEST(classes)
 	} t[] = {
 		{ "08006", DB_CONNECTION }, { "57P01", DB_CONNECTION }, { "57P03", DB_CONNECTION },
 		{ "25006", DB_READ_ONLY },  { "40001", DB_CONFLICT },   { "40P01", DB_CONFLICT },
-		{ "53100", DB_RESOURCES },  { "55P03", DB_TIMEOUT },    { "57014", DB_TIMEOUT },
+		{ "53100", DB_RESOURCES },  { "55P03", DB_LOCKED },     { "57014", DB_TIMEOUT },
 		{ "22021", DB_DATA },       { "23505", DB_DATA },       { "42P01", DB_SETUP },
 		{ "28P01", DB_SETUP },      { "3D000", DB_SETUP },      { "XX000", DB_UNKNOWN },
 		{ "26000", DB_CONFLICT },
