@@ -11,7 +11,8 @@ int outbox_sent(struct db *d, int64_t outbox_id, struct err *e)
 	return db_query(d, outbox_sent_stmt.sql, &a, NULL, e);
 }
 
-/* A request whose attempt has begun did arrive: whoever sent it was killed before he could note that. */
+/* A request whose attempt has begun did arrive: whoever sent it was killed before he could note that. Its own
+ * attempt, that is: a later one may be asked for by now. */
 const struct db_stmt outbox_due_stmt = {
 	"outbox_due",
 	"with due as (select * from outbox"
@@ -20,7 +21,7 @@ const struct db_stmt outbox_due_stmt = {
 	" arrived as materialized (select d.id, outbox_sent(d.id) from due d"
 	"  join evaluation v on v.id = d.evaluation"
 	"  where exists (select from attempt a"
-	"   where a.evaluation = v.id and a.attempt >= v.asked_attempt))"
+	"   where a.evaluation = v.id and a.attempt >= coalesce((d.body::json->>'attempt')::int, 1)))"
 	" select id, exchange, routing_key, message_id, body,"
 	" (extract(epoch from now() - created_at) * 1000000)::bigint from due"
 	" where id not in (select id from arrived) order by id",

@@ -121,3 +121,18 @@ def test_a_request_that_arrived_is_not_sent_again(site):
                " gen_random_uuid(), request, now() - interval '1 minute' from evaluation where id = %s returning id", ident)
     wait_for(lambda: site.query("select count(*) from outbox") == [(0,)])
     assert site.channel().queue_declare("zr.eval.default", passive=True).method.message_count == 0
+
+
+def test_nor_while_the_attempt_after_it_waits(site):
+    """It would run beside that one."""
+    site.setting("retry_delay", "10m")
+    flaky(site, 1)
+    worker = site.eval_worker()
+    site.update_worker()
+    ident = submit(site, "flaky")
+    wait_for(lambda: site.evaluation(ident)["asked_attempt"] == 2, 30)
+    worker.stop()
+    site.query("insert into outbox (evaluation, exchange, routing_key, message_id, body, created_at) select id, request_exchange, request_key,"
+               " gen_random_uuid(), request, now() - interval '1 minute' from evaluation where id = %s returning id", ident)
+    wait_for(lambda: site.query("select body::json->>'attempt' from outbox") == [("2",)])
+    assert site.channel().queue_declare("zr.eval.default", passive=True).method.message_count == 0
