@@ -51,7 +51,7 @@ void gpus_judge_memory(struct keeper *k)
 
 	if (!k->spec->gpus || !k->decided || (k->reason != BOX_EXIT && k->reason != BOX_SIGNAL))
 		return;
-	if (log_tells(k->dir, "err.log") || log_tells(k->dir, "out.log"))
+	if (log_tells(k->dir, ERR_LOG_FILE) || log_tells(k->dir, OUT_LOG_FILE))
 		snprintf(k->detail + n, sizeof(k->detail) - n,
 			 "; by its log a GPU had no memory left");
 }
