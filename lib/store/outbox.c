@@ -21,7 +21,8 @@ const struct db_stmt outbox_due_stmt = {
 	" arrived as materialized (select d.id, outbox_sent(d.id) from due d"
 	"  join evaluation v on v.id = d.evaluation"
 	"  where exists (select from attempt a"
-	"   where a.evaluation = v.id and a.attempt >= coalesce((d.body::json->>'attempt')::int, 1)))"
+	"   where a.evaluation = v.id and a.attempt >= coalesce((d.body::json->>'attempt')::int, "
+	"1)))"
 	" select id, exchange, routing_key, message_id, body,"
 	" (extract(epoch from now() - created_at) * 1000000)::bigint from due"
 	" where id not in (select id from arrived) order by id",
