@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,6 +39,17 @@ static bool is_our_program(const char *name, size_t n)
 	path[len] = '\0';
 	base = strrchr(path, '/') + 1;
 	return strlen(base) == n && strncmp(base, name, n) == 0;
+}
+
+/* The supervisor of a worker, which runs the same program. */
+static bool parent_is_like_us(void)
+{
+	char path[64];
+	struct stat own_exe, parent_exe;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)getppid());
+	return stat("/proc/self/exe", &own_exe) == 0 && stat(path, &parent_exe) == 0 &&
+	       own_exe.st_ino == parent_exe.st_ino && own_exe.st_dev == parent_exe.st_dev;
 }
 
 /* Before anything confines us: later no file could be opened. */
@@ -90,6 +102,8 @@ static bool act(void)
 		/* A filter of system calls may not let us: then by another signal. */
 		__builtin_trap();
 	}
+	if (str_eq(action, "term"))
+		kill(parent_is_like_us() ? getppid() : getpid(), SIGTERM);
 	if (str_eq(action, "stop"))
 		raise(SIGSTOP);
 	if (str_eq(action, "delay"))

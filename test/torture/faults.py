@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import time
 
 import tree
@@ -55,6 +56,17 @@ def attempt_of(process):
         keeper = tree.parent(process)
         return attempt_of(keeper) if keeper else None
     return name or (part[1].split("/")[0] if len(part) > 1 else None)
+
+
+# Not passed where there is a broker: test/torture/folder has these.
+FOLDERS = ("channel_dir.c", "channel_pike.c", "dirfile.c", "dirtree.c")
+
+
+def points():
+    """(name, actions, file) of each failpoint that the sources have"""
+    script = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../scripts/failpoints")
+    lines = subprocess.run([script], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.splitlines()
+    return [(n, a.split(","), f) for n, a, f in map(str.split, lines) if not f.endswith(FOLDERS)]
 
 
 class Failpoint:
@@ -221,7 +233,10 @@ class Faults:
         begin = time.time()
         self.world.services.rabbitmqctl("close_all_connections", "torture")
         self.trouble.silent(begin, time.time())
-        self.trouble.senders += [begin, time.time()]
+        # On a busy machine it may take many seconds until it does so.
+        whenever = [begin + i / 10 for i in range(int(10 * (time.time() - begin)) + 1)]
+        self.trouble.workers += whenever
+        self.trouble.senders += whenever
         return "close_all_connections"
 
     def connections_closed(self):

@@ -100,6 +100,7 @@ class World:
         self.daemons = {}
         self.off = set()       # hosts that are gone: nobody starts their daemons
         self.restarts = 0
+        self.ends = []         # (daemon, its exit status) of those that were started again
         self._minding = None
 
     def _addresses(self):
@@ -184,7 +185,7 @@ class World:
 
     def start_daemons(self, failpoint=None, update_env=None, host_env=None, api=(), workers=2):
         self.failpoint, self.update_env, self.host_env = failpoint or {}, update_env or {}, host_env or {}
-        self.restarts, self.workers = 0, workers
+        self.restarts, self.ends, self.workers = 0, [], workers
         for name in ("update", *api, *HOSTS):
             if name not in self.off:
                 self.daemons[name] = self._start(name)
@@ -203,6 +204,7 @@ class World:
         for name, daemon in list(self.daemons.items()):
             if not daemon.alive() and name not in self.off:
                 self.restarts += 1
+                self.ends.append((name, daemon.process.returncode))
                 daemon.close()
                 self.daemons[name] = self._start(name)
         for host in self.net.hosts.values():
