@@ -5,7 +5,7 @@
 
 #include "messaging/broker_int.h"
 
-#define RETRY_USEC (5 * USEC_PER_SEC)
+#define RETRY_USEC (3 * USEC_PER_SEC)
 
 static void send_consume(struct broker *b, struct broker_consumer *c)
 {
