@@ -85,7 +85,7 @@ def test_a_killed_keeper_costs_no_attempt_of_the_evaluation(site):
         return open(path).read().split() if os.path.exists(path) else []
 
     def kill_keeper():
-        keepers = [pid for pid, line in site.processes().items() if line.startswith("zr-box") or "/zr-box" in line.split()[0]]
+        keepers = [pid for pid, line in site.processes().items() if line.split(" ")[0].split("/")[-1] == "zr-box"]
         assert keepers, site.processes()
         for pid in keepers:
             os.kill(pid, signal.SIGKILL)
