@@ -18,7 +18,7 @@ static int write_result(int dir, const struct box_result *r, struct err *e)
 	return n < 0 ? n : journal_add_done(fd, r, e);
 }
 
-int conclude_unstarted(int dir, const struct box_spec *spec, enum box_reason reason,
+int conclude_unstarted(int box_dirfd, const struct box_spec *spec, enum box_reason reason,
 		       const char *detail, struct err *e)
 {
 	auto_done(box_result) r;
@@ -28,7 +28,7 @@ int conclude_unstarted(int dir, const struct box_spec *spec, enum box_reason rea
 	r.detail = detail ? strdup(detail) : NULL;
 	r.phase = spec->argv[PHASE_PREPARE] ? PHASE_PREPARE : PHASE_RUN;
 	r.finished_wall_usec = time_wall_usec();
-	return write_result(dir, &r, e);
+	return write_result(box_dirfd, &r, e);
 }
 
 static uint64_t size_of(int dir, const char *file)
@@ -53,11 +53,11 @@ static int drop_unannounced(const struct box_spec *spec, struct err *e)
 	return r < 0 || spec_is_this_boot(spec) != 1 ? r : fd_rmtree(sealed, spec->attempt_id, e);
 }
 
-int conclude_lost(int dir, const struct box_spec *spec, bool all_killed, struct err *e)
+int conclude_lost(int box_dirfd, const struct box_spec *spec, bool all_killed, struct err *e)
 {
 	auto_done(box_result) r;
 	auto_done(journal) j = { .phase = PHASE_RUN };
-	int n = journal_salvage(dir, &j, e);
+	int n = journal_salvage(box_dirfd, &j, e);
 
 	box_result_init(&r);
 	if (n == 0)
@@ -74,7 +74,7 @@ int conclude_lost(int dir, const struct box_spec *spec, bool all_killed, struct 
 	r.started_wall_usec = j.started_wall_usec;
 	r.finished_wall_usec = time_wall_usec();
 	r.isolation = json_incref(j.isolation);
-	r.out_bytes = size_of(dir, OUT_LOG_FILE);
-	r.err_bytes = size_of(dir, ERR_LOG_FILE);
-	return write_result(dir, &r, e);
+	r.out_bytes = size_of(box_dirfd, OUT_LOG_FILE);
+	r.err_bytes = size_of(box_dirfd, ERR_LOG_FILE);
+	return write_result(box_dirfd, &r, e);
 }
