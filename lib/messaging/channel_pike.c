@@ -407,12 +407,6 @@ static int write_answer(struct pike *p, const json_t *event, struct err *e)
 	return r < 0 ? r : pikefile_write(t->side->out, t->out, b.data, b.len, e);
 }
 
-static bool is_terminal(const char *key)
-{
-	return str_starts(key, "event.completed.") || str_starts(key, "event.failed.") ||
-	       str_starts(key, "event.canceled.");
-}
-
 static int send_event(struct channel *c, const char *key, const char *id, const void *body,
 		      size_t n, bool durable, uint64_t *ret_id, struct err *e)
 {
@@ -420,7 +414,7 @@ static int send_event(struct channel *c, const char *key, const char *id, const 
 	json_auto_t *event = NULL;
 	int r;
 
-	if (!durable || !is_terminal(key))
+	if (!durable || !message_key_is_end(key))
 		return 0;
 	r = js_parse(body, n, MESSAGE_DEPTH, &event, e);
 	if (r == 0)

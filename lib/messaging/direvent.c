@@ -32,12 +32,6 @@ int direvent_add_results(const char *state_dir, const void *body, size_t n, char
 	return *ret ? 0 : -ENOMEM;
 }
 
-static bool is_terminal(const char *key)
-{
-	return str_starts(key, "event.completed.") || str_starts(key, "event.failed.") ||
-	       str_starts(key, "event.canceled.");
-}
-
 static int event_name(const json_t *event, char **ret, struct err *e)
 {
 	const char *attempt = json_string_value(json_object_get(event, "attempt_id"));
@@ -128,7 +122,8 @@ int direvent_tell_end(const struct dirtree *t, const struct stash_record *rec,
 	const char *evaluation;
 	int attempt, r;
 
-	if (!is_terminal(rec->key) || js_parse(rec->body, rec->n, MESSAGE_DEPTH, &o, NULL) < 0)
+	if (!message_key_is_end(rec->key) ||
+	    js_parse(rec->body, rec->n, MESSAGE_DEPTH, &o, NULL) < 0)
 		return 0;
 	evaluation = json_string_value(json_object_get(o, "evaluation"));
 	attempt = (int)json_integer_value(json_object_get(o, "attempt"));
@@ -152,7 +147,7 @@ static int write_as(const struct dirtree *t, const char *name, json_t *event,
 	int r = find_next(t, event, s, &x, e);
 
 	/* Told again, after a crash in which the next one had been made already. */
-	if (r == 0 && is_terminal(rec->key) && evaluation) {
+	if (r == 0 && message_key_is_end(rec->key) && evaluation) {
 		x.attempt = (int)json_integer_value(json_object_get(event, "attempt")) + 1;
 		r = dirtree_is_replaced(t, evaluation, x.attempt - 1);
 	}

@@ -566,6 +566,12 @@ char *message_key(char *out, const struct message *m)
 	return out;
 }
 
+bool message_key_is_end(const char *key)
+{
+	return str_starts(key, "event.completed.") || str_starts(key, "event.failed.") ||
+	       str_starts(key, "event.canceled.");
+}
+
 char *message_request_key(char *out, const char *pool, const char *host, bool high)
 {
 	if (host)

@@ -141,6 +141,8 @@ int message_encode_event(const struct message_event *ev, char **ret, size_t *ret
 /* event.<kind>.<evaluation>, event.worker.<host>, control.<kind>, echo.message; a request's goes by
  * message_request_key(). Returns out[MESSAGE_KEY_MAX]. */
 char *message_key(char *out, const struct message *m);
+/* Is this the key of an event that ends an attempt? */
+bool message_key_is_end(const char *key);
 /* eval.host.<host> if host is given, else eval.pool.<pool> or eval.pool.<pool>.high. */
 char *message_request_key(char *out, const char *pool, const char *host, bool high);
 

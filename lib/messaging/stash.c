@@ -239,13 +239,6 @@ static int compare(const void *a, const void *b)
 	return strcmp(a, b);
 }
 
-static bool is_end(const struct stash_record *rec)
-{
-	return rec->key &&
-	       (str_starts(rec->key, "event.completed.") || str_starts(rec->key, "event.failed.") ||
-		str_starts(rec->key, "event.canceled."));
-}
-
 /* The attempts whose ends are here: tsearch(3). */
 static int find_ends(struct stash *s, void **ends, struct err *e)
 {
@@ -258,7 +251,8 @@ static int find_ends(struct stash *s, void **ends, struct err *e)
 		const char *attempt;
 		char *name, **found;
 
-		if (!is_end(&rec) || js_parse(rec.body, rec.n, MESSAGE_DEPTH, &o, NULL) < 0)
+		if (!rec.key || !message_key_is_end(rec.key) ||
+		    js_parse(rec.body, rec.n, MESSAGE_DEPTH, &o, NULL) < 0)
 			continue;
 		attempt = json_string_value(json_object_get(o, "attempt_id"));
 		name = attempt ? strdup(attempt) : NULL;
