@@ -95,6 +95,7 @@ static void release_box(void *user)
 	struct log_ctx ctx = job_log(j);
 	struct eval *ev = j->ev;
 	struct err e = { 0 };
+	bool was_stuck;
 	int r;
 
 	FAILPOINT("release.box");
@@ -114,11 +115,13 @@ static void release_box(void *user)
 		if (j->note)
 			channel_forget(j->ev->channel, j->note);
 	}
-	if (j->stuck)
+	was_stuck = j->stuck;
+	if (was_stuck)
 		log_ctx(&ctx, LOG_NOTICE,
 			"what was left of the evaluation is gone: its place is free");
 	job_free(j);
-	eval_update_intake(ev);
+	if (was_stuck)
+		eval_update_intake(ev);
 }
 
 /* The terminal event is on disk: nobody needs the box any more. */

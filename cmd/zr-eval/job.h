@@ -8,7 +8,8 @@
  *	REPORTING  it has ended; the terminal event is on its way to disk
  *	RELEASING  the event is safe; the box folder is being removed
  *
- * A job holds a slot up to RUNNING, or until nothing of it is alive, whichever is later. job_set_state() is the one place where it changes.
+ * A job holds a slot up to RUNNING, or until nothing of it is alive, whichever is later.
+ * job_set_state() is the one place where its state changes.
  */
 #ifndef ZR_CMD_ZR_EVAL_JOB_H
 #define ZR_CMD_ZR_EVAL_JOB_H
