@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/str.h"
 
 struct counts {
@@ -44,12 +44,11 @@ static bool is_our_program(const char *name, size_t n)
 /* The supervisor of a worker, which runs the same program. */
 static bool parent_is_like_us(void)
 {
+	auto_close int exe = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	char path[64];
-	struct stat own_exe, parent_exe;
 
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)getppid());
-	return stat("/proc/self/exe", &own_exe) == 0 && stat(path, &parent_exe) == 0 &&
-	       own_exe.st_ino == parent_exe.st_ino && own_exe.st_dev == parent_exe.st_dev;
+	return exe >= 0 && fd_is_at(exe, AT_FDCWD, path, 0);
 }
 
 /* Before anything confines us: later no file could be opened. */
