@@ -109,6 +109,12 @@ def test_a_killed_keeper_costs_no_attempt_of_the_evaluation(site):
     assert site.wait_evaluation(ident, "completed")["attempt"] == 4
 
 
+def leave_in_the_outbox(site, ident):
+    """Its first request, as one that nobody has taken out."""
+    site.query("insert into outbox (evaluation, exchange, routing_key, message_id, body, created_at) select id, request_exchange, request_key,"
+               " gen_random_uuid(), request, now() - interval '1 minute' from evaluation where id = %s returning id", ident)
+
+
 def test_a_request_that_arrived_is_not_sent_again(site):
     """Who had published it was killed before he could take it out of the outbox."""
     flaky(site, 1)
@@ -117,8 +123,7 @@ def test_a_request_that_arrived_is_not_sent_again(site):
     ident = submit(site, "flaky")
     site.wait_evaluation(ident, "completed")
     worker.stop()
-    site.query("insert into outbox (evaluation, exchange, routing_key, message_id, body, created_at) select id, request_exchange, request_key,"
-               " gen_random_uuid(), request, now() - interval '1 minute' from evaluation where id = %s returning id", ident)
+    leave_in_the_outbox(site, ident)
     wait_for(lambda: site.query("select count(*) from outbox") == [(0,)])
     assert site.channel().queue_declare("zr.eval.default", passive=True).method.message_count == 0
 
@@ -132,7 +137,6 @@ def test_nor_while_the_attempt_after_it_waits(site):
     ident = submit(site, "flaky")
     wait_for(lambda: site.evaluation(ident)["asked_attempt"] == 2, 30)
     worker.stop()
-    site.query("insert into outbox (evaluation, exchange, routing_key, message_id, body, created_at) select id, request_exchange, request_key,"
-               " gen_random_uuid(), request, now() - interval '1 minute' from evaluation where id = %s returning id", ident)
+    leave_in_the_outbox(site, ident)
     wait_for(lambda: site.query("select body::json->>'attempt' from outbox") == [("2",)])
     assert site.channel().queue_declare("zr.eval.default", passive=True).method.message_count == 0

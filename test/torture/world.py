@@ -99,7 +99,6 @@ class World:
         self.mounts = tree.mounts()
         self.daemons = {}
         self.off = set()       # hosts that are gone: nobody starts their daemons
-        self.restarts = 0
         self.ends = []         # (daemon, its exit status) of those that were started again
         self._minding = None
 
@@ -185,7 +184,7 @@ class World:
 
     def start_daemons(self, failpoint=None, update_env=None, host_env=None, api=(), workers=2):
         self.failpoint, self.update_env, self.host_env = failpoint or {}, update_env or {}, host_env or {}
-        self.restarts, self.ends, self.workers = 0, [], workers
+        self.ends, self.workers = [], workers
         for name in ("update", *api, *HOSTS):
             if name not in self.off:
                 self.daemons[name] = self._start(name)
@@ -203,7 +202,6 @@ class World:
     def _look_after(self, zombies):
         for name, daemon in list(self.daemons.items()):
             if not daemon.alive() and name not in self.off:
-                self.restarts += 1
                 self.ends.append((name, daemon.process.returncode))
                 daemon.close()
                 self.daemons[name] = self._start(name)
